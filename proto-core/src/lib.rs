@@ -1,0 +1,28 @@
+//! Warren's decisions, as pure state machines.
+//!
+//! Nothing in this crate reads a clock, opens a socket, spawns a thread or asks the operating system for
+//! anything. Every machine has one shape ([`machine::Machine`]): inputs and the time go in by `handle`,
+//! outputs come out by `poll`, and `deadline` says when it wants to be woken, and why. The same machines run
+//! behind real sockets (`io-adapters`) and in the simulator (`sim`).
+//!
+//! # The rooms
+//!
+//! | room | what it decides |
+//! | --- | --- |
+//! | [`machine`] | the contract and its seven laws |
+//! | [`time`], [`seed`], [`id`], [`key`], [`limits`] | what everything is made of |
+//! | [`route`] | where a peer's packets travel |
+//! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
+//! | [`wg`] | the tunnel's engine as a port |
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod machine;
+pub mod relay_map;
+pub mod route;
+pub mod seed;
+pub mod time;
+pub mod wg;
+pub mod wire;

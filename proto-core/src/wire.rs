@@ -1,0 +1,3 @@
+//! What bytes mean.
+
+pub mod control;
