@@ -14,12 +14,16 @@
 //! | [`route`] | where a peer's packets travel |
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
 //! | [`wg`] | the tunnel's engine as a port |
+//! | [`nat`] | what our own network is like: UDP, mapping, home relay |
+//! | [`node`] | the composition: everything an agent, a client or a server's own node is |
 #![forbid(unsafe_code)]
 
 pub mod id;
 pub mod key;
 pub mod limits;
 pub mod machine;
+pub mod nat;
+pub mod node;
 pub mod relay_map;
 pub mod route;
 pub mod seed;

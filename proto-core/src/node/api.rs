@@ -1,0 +1,272 @@
+//! What a node is told, what it tells, and what it can be asked.
+
+use crate::id::{NodeId, RegionId, StreamId};
+use crate::key::{NodePublic, NodeSecret};
+use crate::nat::Report;
+use crate::relay_map::RelayMap;
+use crate::route::{Route, Via};
+use crate::time::{Duration, Time};
+use crate::wire::control::{NodeKind, Welcome};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its identity, which WireGuard proves.
+    pub node_key: NodeSecret,
+    /// What kind of node it is.
+    pub kind: NodeKind,
+    /// Where the coordinator is; none for a node that has only a relay map (`warren netcheck`).
+    pub control: Option<ControlTarget>,
+    /// Program and version, for people.
+    pub build: String,
+    /// Whether direct connections are wanted. If not, nothing but relays is used and no endpoint is told.
+    pub direct: bool,
+    /// The node keys of peers known from earlier runs: another key under the same name is refused.
+    pub pins: BTreeMap<NodeId, NodePublic>,
+    /// A relay map known beforehand; the coordinator's replaces it.
+    pub relay_map: Option<RelayMap>,
+}
+
+/// What a node's owner asks of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodeCommand {
+    /// Begin: connect to the coordinator and to a relay.
+    Start,
+    /// The addresses of this host's interfaces; replaces what was said before. Say it before `Start`.
+    Interfaces(Vec<IpAddr>),
+    /// Ask the coordinator for a tunnel; answered by [`NodeEvent::PeerUp`] or [`NodeEvent::Refused`].
+    OpenTunnel(NodeId),
+    /// Give a tunnel up.
+    CloseTunnel(NodeId),
+    /// Whether somebody uses the tunnel to `peer`: its path is kept warm as long as it is true.
+    Engaged {
+        /// The peer.
+        peer: NodePublic,
+        /// Whether it is used.
+        engaged: bool,
+    },
+    /// A word of the WireGuard engine.
+    Wg {
+        /// The peer.
+        peer: NodePublic,
+        /// What happened.
+        notice: WgNotice,
+    },
+    /// The host's network changed: check every path, relay and the coordinator anew, at once.
+    NetworkChanged,
+    /// Check the network now and report, changed or not.
+    Netcheck,
+    /// Leave: peers and coordinator are told. [`SessionState::Stopped`] follows.
+    Stop,
+}
+
+/// What a WireGuard engine has to say about a peer. Data packets are told by `Activity`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WgNotice {
+    /// A handshake is complete, whoever began it.
+    Established,
+    /// A packet waits for a session (`Sealed::Initiation` or `Sealed::Waiting`).
+    Waiting,
+}
+
+/// What a WireGuard engine shall do about a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WgCommand {
+    /// Begin a handshake and send the initiation along the peer's route.
+    Initiate,
+    /// Forget the sessions: the peer restarted or its session is dead.
+    Reset,
+}
+
+/// What a node tells its owner.
+#[derive(Clone, PartialEq, Debug)]
+pub enum NodeEvent {
+    /// The coordination session changed.
+    Session(SessionState),
+    /// A peer may be talked to: add it to the engine. Comes again, with another `boot_id`, when the peer has
+    /// restarted: whatever ran inside the tunnel to its earlier process is over.
+    PeerUp {
+        /// Who.
+        id: NodeId,
+        /// Its node key.
+        key: NodePublic,
+        /// Its process.
+        boot_id: u64,
+    },
+    /// A peer is gone: remove it from the engine.
+    PeerDown {
+        /// Who.
+        id: NodeId,
+        /// Its node key.
+        key: NodePublic,
+        /// Why, in words for a person.
+        why: String,
+    },
+    /// A peer's key was seen for the first time: keep it, and give it in [`NodeConfig::pins`] next time.
+    Pinned {
+        /// Who.
+        id: NodeId,
+        /// Its node key.
+        key: NodePublic,
+    },
+    /// Where a peer's packets travel from now on.
+    Route {
+        /// The peer.
+        key: NodePublic,
+        /// The new route.
+        route: Route,
+    },
+    /// An order to the engine.
+    Wg {
+        /// The peer.
+        key: NodePublic,
+        /// What to do.
+        command: WgCommand,
+    },
+    /// A relay can be used: SendPacket frames may be written to this stream.
+    RelayUp {
+        /// Its region.
+        region: RegionId,
+        /// Its stream.
+        stream: StreamId,
+    },
+    /// A relay cannot be used any more.
+    RelayDown {
+        /// Its region.
+        region: RegionId,
+        /// Why, in words for a person.
+        why: String,
+    },
+    /// Something happened to a peer's path that a person may want to know.
+    Story {
+        /// The peer.
+        key: NodePublic,
+        /// What.
+        story: PathStory,
+    },
+    /// What is known of our own network.
+    Netcheck(Report),
+    /// The relays in use, when they change.
+    RelayMap(RelayMap),
+    /// The addresses that peers are told to try, when they change.
+    Endpoints(Vec<SocketAddr>),
+    /// A tunnel was refused, by the coordinator or by us.
+    Refused {
+        /// To whom it was to lead; none if the session itself was refused.
+        to: Option<NodeId>,
+        /// A code that programs may rely on, such as `FORBIDDEN`, [`CODE_KEY_CHANGED`] or [`CODE_TOO_MANY`].
+        code: String,
+        /// A sentence for a person.
+        message: String,
+    },
+}
+
+/// A peer came with another key than the one pinned.
+pub const CODE_KEY_CHANGED: &str = "KEY_CHANGED";
+/// There are too many peers already.
+pub const CODE_TOO_MANY: &str = "TOO_MANY_PEERS";
+
+/// The state of the session with the coordinator.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SessionState {
+    /// Not asked to begin.
+    #[default]
+    Idle,
+    /// The first connection is being made.
+    Connecting,
+    /// The coordinator has greeted us.
+    Up(Welcome),
+    /// The connection broke or could not be made; it is tried again. Tunnels go on.
+    Down {
+        /// Why, in words for a person.
+        why: String,
+    },
+    /// The server will stop soon and asks us to come back after this long.
+    Draining {
+        /// How long.
+        retry_after: Duration,
+    },
+    /// The coordinator refuses us: no further attempt is made.
+    Refused {
+        /// A code that programs may rely on.
+        code: String,
+        /// A sentence for a person.
+        message: String,
+    },
+    /// The node has left.
+    Stopped,
+}
+
+/// What can be asked of a node at any time: `warren status` and the dashboard show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Our name at the coordinator, once it has greeted us.
+    pub id: Option<NodeId>,
+    /// Our node key.
+    pub key: NodePublic,
+    /// The session.
+    pub session: SessionState,
+    /// The latest netcheck.
+    pub report: Report,
+    /// Our home relay.
+    pub home: Option<RegionId>,
+    /// Relays that are connected.
+    pub relays: Vec<RegionId>,
+    /// The addresses that peers are told to try.
+    pub endpoints: Vec<SocketAddr>,
+    /// The peers, by name.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// One peer's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// Who.
+    pub id: NodeId,
+    /// Its node key.
+    pub key: NodePublic,
+    /// Its address inside the tunnel.
+    pub inner: Ipv6Addr,
+    /// Its process.
+    pub boot_id: u64,
+    /// Its home relay.
+    pub home: RegionId,
+    /// Where its packets travel.
+    pub route: Route,
+    /// Since when the primary is what it is.
+    pub route_since: Time,
+    /// The way the latest authenticated packet came, and when.
+    pub received: Option<(Via, Time)>,
+    /// When the latest handshake was complete.
+    pub handshake: Option<Time>,
+    /// Whether the coordinator has lost it.
+    pub lost: bool,
+    /// Its path's story, oldest first.
+    pub story: Vec<(Time, PathStory)>,
+}
+
+// These two stand in until their rooms exist.
+
+/// Where the coordinator is and how we prove who we are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControlTarget {
+    /// Its host name or literal address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Addresses known beforehand; resolved if empty and the host is no literal.
+    pub addresses: Vec<IpAddr>,
+    /// TLS and how the server proves itself; none for plain HTTP.
+    pub tls: Option<crate::machine::TlsCheck>,
+    /// The path of the HTTP request.
+    pub path: String,
+    /// The bearer token.
+    pub bearer: Option<String>,
+}
+
+/// Something that happened to a peer's path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PathStory {}
