@@ -1,3 +1,4 @@
 //! What bytes mean.
 
+pub mod api;
 pub mod control;

@@ -1,0 +1,265 @@
+//! The documents of the server's REST API, `/api/v1`: JSON over HTTP, shared by the server and its clients.
+//!
+//! The same rule holds as for coordination messages: the format only grows. Unknown fields are ignored,
+//! absent ones have defaults. Times are RFC 3339 in UTC.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `POST /api/v1/setup` | [`Setup`] | 201 [`Grant`] |
+//! | `POST /api/v1/login` | [`Login`] | 200 [`Grant`] |
+//! | `POST /api/v1/logout` | | 204 |
+//! | `GET /api/v1/me` | | [`Me`] |
+//! | `GET /api/v1/users` | | [`Users`] |
+//! | `POST /api/v1/users` | [`CreateUser`] | 201 [`User`] |
+//! | `GET /api/v1/workspaces` | | [`Workspaces`] |
+//! | `POST /api/v1/workspaces` | [`CreateWorkspace`] | 201 [`CreatedWorkspace`] |
+//! | `GET /api/v1/workspaces/NAME`, `…/OWNER/NAME` | | [`Workspace`] |
+//! | `DELETE /api/v1/workspaces/NAME`, `…/OWNER/NAME` | | 204 |
+//! | `GET /api/v1/buildinfo` | | [`BuildInfo`] |
+//! | `GET /api/v1/derp-map` | | [`crate::relay_map::RelayMap`] |
+//! | `GET /api/v1/coordinate` | | a WebSocket of [`super::control`] messages |
+//!
+//! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`.
+
+use crate::id::{NodeId, RegionId};
+use serde::{Deserialize, Serialize};
+
+/// Makes the first user, the owner, with the one-time token that the server prints at its first start.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The one-time token, `warren_setup_…`.
+    pub token: String,
+    /// The owner's name.
+    pub username: String,
+    /// The owner's password.
+    pub password: String,
+}
+
+/// Asks for a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: String,
+}
+
+/// A new session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The session token, `warren_session_…`. It is shown only here.
+    pub token: String,
+    /// When it ends.
+    pub expires_at: String,
+    /// Whose it is.
+    pub user: User,
+}
+
+/// What a person may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything.
+    Owner,
+    /// Users, health and settings.
+    Admin,
+    /// Own workspaces, and those shared with them. Roles that this build does not know are taken for it.
+    #[default]
+    #[serde(other)]
+    Member,
+}
+
+impl Role {
+    /// Whether this role sees and changes what belongs to others.
+    #[must_use]
+    pub const fn administers(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin)
+    }
+}
+
+/// A person.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// The person's identifier, a UUID.
+    pub id: String,
+    /// The name to log in with.
+    pub name: String,
+    /// What the person may do.
+    #[serde(default)]
+    pub role: Role,
+    /// Since when.
+    #[serde(default)]
+    pub created_at: String,
+}
+
+/// Who the bearer of a session token is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Me {
+    /// The person.
+    pub user: User,
+    /// When the session ends.
+    #[serde(default)]
+    pub expires_at: String,
+}
+
+/// Makes a user; for owners and admins.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateUser {
+    /// The name.
+    pub username: String,
+    /// The first password.
+    pub password: String,
+    /// The role, a member's if absent.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// All users.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Users {
+    /// Ordered by name.
+    pub users: Vec<User>,
+}
+
+/// Makes a workspace with one agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CreateWorkspace {
+    /// Its name, one DNS label.
+    pub name: String,
+}
+
+/// A workspace just made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedWorkspace {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// Its agent's token, `warren_agent_…`. It is shown only here.
+    pub agent_token: String,
+    /// The command that starts the agent in the workspace.
+    #[serde(default)]
+    pub command: String,
+}
+
+/// The workspaces that the asker may see.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Workspaces {
+    /// Ordered by owner and name.
+    pub workspaces: Vec<Workspace>,
+}
+
+/// A workspace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Its identifier, a UUID.
+    pub id: String,
+    /// Its name, unique for its owner.
+    pub name: String,
+    /// Its owner's name.
+    pub owner: String,
+    /// Connected if an agent is.
+    #[serde(default)]
+    pub status: AgentStatus,
+    /// When it was made.
+    #[serde(default)]
+    pub created_at: String,
+    /// Its agents.
+    #[serde(default)]
+    pub agents: Vec<Agent>,
+}
+
+/// Whether an agent is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentStatus {
+    /// It holds a session with the coordinator.
+    Connected,
+    /// It does not.
+    #[default]
+    #[serde(other)]
+    Offline,
+}
+
+/// A workspace's agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Agent {
+    /// Who it is for the coordinator: what a client opens its tunnel to.
+    pub id: NodeId,
+    /// Its name within the workspace.
+    pub name: String,
+    /// Whether it is there.
+    #[serde(default)]
+    pub status: AgentStatus,
+    /// When it was last there; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// Its program and version; absent if it was never there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The region of its home relay, while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_relay: Option<RegionId>,
+    /// Its node key, while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_key: Option<crate::key::NodePublic>,
+}
+
+/// What the server is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BuildInfo {
+    /// `warren-server`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The version of coordination that it speaks.
+    #[serde(default)]
+    pub coordination: String,
+    /// Where users and agents find the server.
+    #[serde(default)]
+    pub access_url: String,
+    /// Whether the owner is still to be made with the one-time token.
+    #[serde(default)]
+    pub setup_required: bool,
+}
+
+/// Why a request was not done (RFC 9457, `application/problem+json`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
+    /// A code that programs may rely on, such as `WORKSPACE_NOT_FOUND`.
+    #[serde(default)]
+    pub code: String,
+    /// The kind of problem in a few words, the same for every occurrence.
+    #[serde(default)]
+    pub title: String,
+    /// What happened this time, one sentence.
+    #[serde(default)]
+    pub detail: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+    /// Existing names like the one that was not found, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_roles_and_states_read_as_the_weaker_one() {
+        assert_eq!(serde_json::from_str::<Role>("\"emperor\"").unwrap(), Role::Member);
+        assert_eq!(serde_json::from_str::<AgentStatus>("\"asleep\"").unwrap(), AgentStatus::Offline);
+        assert_eq!(serde_json::to_string(&Role::Owner).unwrap(), "\"owner\"");
+    }
+
+    #[test]
+    fn an_old_server_without_the_newer_fields_is_understood() {
+        let workspace: Workspace =
+            serde_json::from_str(r#"{"id":"1","name":"dev","owner":"alice","colour":"red"}"#).unwrap();
+        assert_eq!(workspace.status, AgentStatus::Offline);
+        assert!(workspace.agents.is_empty());
+    }
+}
