@@ -13,7 +13,8 @@
 //! | [`time`], [`seed`], [`id`], [`key`], [`limits`] | what everything is made of |
 //! | [`route`] | where a peer's packets travel |
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
-//! | [`wg`] | the tunnel's engine as a port |
+//! | [`wg`] | the tunnel's engine as a port; who shakes hands, when |
+//! | [`peer`] | one peer: its candidates, punching, the path in use |
 //! | [`nat`] | what our own network is like: UDP, mapping, home relay |
 //! | [`node`] | the composition: everything an agent, a client or a server's own node is |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod machine;
 pub mod nat;
 pub mod node;
+pub mod peer;
 pub mod relay_map;
 pub mod route;
 pub mod seed;

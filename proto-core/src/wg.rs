@@ -4,6 +4,10 @@
 use crate::key::NodePublic;
 use crate::time::Time;
 
+mod supervisor;
+
+pub use supervisor::{HandshakeCommand, HandshakeEvent, HandshakeSupervisor};
+
 /// Bytes that WireGuard adds to an inner packet (whitepaper, 5.4.6): header 16, tag 16.
 pub const OVERHEAD: usize = 32;
 /// The longest message an engine makes besides data: a handshake initiation (whitepaper, 5.4.2).
