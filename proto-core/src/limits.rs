@@ -20,3 +20,21 @@ pub const PEERS_MAX: usize = 4_096;
 
 /// The pause between two pings of a path in use. Tailscale takes 3 s and trusts a path for 6.5 s.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+// --- Wire and relay map -----------------------------------------------------------------------------------
+
+/// Bytes of a relay map document. Tailscale's default map of 25 regions has 20 KiB; a megabyte is far beyond
+/// any real one and equals the cap of the coordination message that carries it.
+pub const RELAY_MAP_MAX: usize = 1 << 20;
+
+/// Regions of a relay map. The greatest known has 25; every node measures them all.
+pub const RELAY_REGIONS_MAX: usize = 256;
+
+/// Nodes of one region. Tailscale's largest regions have 6.
+pub const RELAY_NODES_MAX: usize = 64;
+
+/// Bytes of a name in a relay map: DNS's limit for a host (RFC 1035, section 2.3.4).
+pub const RELAY_NAME_MAX: usize = 255;
+
+/// Nesting of a relay map document. The real one is 5 deep; this bounds the reader's stack.
+pub const RELAY_MAP_DEPTH_MAX: usize = 32;
