@@ -15,10 +15,13 @@
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
 //! | [`wg`] | the tunnel's engine as a port; who shakes hands, when |
 //! | [`peer`] | one peer: its candidates, punching, the path in use |
+//! | [`relay`] | relays, both ends: links, the server's membership, the forwarding table and queues |
+//! | [`coord`] | coordination, both ends: the session and the coordinator |
 //! | [`nat`] | what our own network is like: UDP, mapping, home relay |
 //! | [`node`] | the composition: everything an agent, a client or a server's own node is |
 #![forbid(unsafe_code)]
 
+pub mod coord;
 pub mod id;
 pub mod key;
 pub mod limits;
@@ -26,6 +29,7 @@ pub mod machine;
 pub mod nat;
 pub mod node;
 pub mod peer;
+pub mod relay;
 pub mod relay_map;
 pub mod route;
 pub mod seed;

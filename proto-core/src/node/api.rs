@@ -1,5 +1,6 @@
 //! What a node is told, what it tells, and what it can be asked.
 
+pub use crate::coord::ControlTarget;
 use crate::id::{NodeId, RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
 use crate::nat::Report;
@@ -247,24 +248,7 @@ pub struct PeerStatus {
     pub story: Vec<(Time, PathStory)>,
 }
 
-// These two stand in until their rooms exist.
-
-/// Where the coordinator is and how we prove who we are.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ControlTarget {
-    /// Its host name or literal address.
-    pub host: String,
-    /// Its TCP port.
-    pub port: u16,
-    /// Addresses known beforehand; resolved if empty and the host is no literal.
-    pub addresses: Vec<IpAddr>,
-    /// TLS and how the server proves itself; none for plain HTTP.
-    pub tls: Option<crate::machine::TlsCheck>,
-    /// The path of the HTTP request.
-    pub path: String,
-    /// The bearer token.
-    pub bearer: Option<String>,
-}
+// This one stands in until its room exists.
 
 /// Something that happened to a peer's path.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,0 +1,216 @@
+//! The coordinator, server end: who is connected, who may talk to whom, and what each is told of the others.
+//!
+//! It lives in memory and asks its owner before it lets two nodes talk. Peers are told of a node only along
+//! tunnels, and only when something changed.
+
+use super::Principal;
+use crate::id::{NodeId, StreamId};
+use crate::key::NodePublic;
+use crate::machine::{Input, Machine, Outbox, Output};
+use crate::relay_map::RelayMap;
+use crate::seed::Seed;
+use crate::time::{Duration, Monotone, Time};
+use crate::wire::control::{NodeInfo, NodeKind};
+
+/// What a coordinator is made of.
+#[derive(Clone, Debug)]
+pub struct CoordinatorConfig {
+    /// Whether nodes may talk directly; if not, nobody is told anybody's endpoints.
+    pub direct: bool,
+    /// The relays to use.
+    pub relay_map: RelayMap,
+    /// Program and version, for people.
+    pub build: String,
+    /// What resume tokens are sealed with. Keep it across restarts, so that nodes keep their names.
+    pub resume_key: [u8; 32],
+}
+
+/// May they talk?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Yes.
+    Allowed,
+    /// No.
+    Refused {
+        /// A code that programs may rely on, such as [`super::code::FORBIDDEN`].
+        code: String,
+        /// A sentence for a person.
+        message: String,
+    },
+}
+
+/// Whom an order is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// One node.
+    Node(NodeId),
+    /// All nodes of a person.
+    User(String),
+}
+
+/// What a coordinator's owner asks of it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum CoordinatorCommand {
+    /// A stream was accepted, and its token says who it is. Instead of [`Input::StreamOpened`].
+    Admit {
+        /// The stream.
+        stream: StreamId,
+        /// Who.
+        principal: Principal,
+    },
+    /// The answer to [`CoordinatorEvent::Authorize`].
+    Authorized {
+        /// The request's number.
+        request: u64,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// The relays to use; replaces the map said before.
+    SetRelayMap(RelayMap),
+    /// Ends the tunnel between two nodes, whoever asked for it.
+    Withdraw {
+        /// One.
+        a: NodeId,
+        /// The other.
+        b: NodeId,
+        /// Why, in words for a person.
+        reason: String,
+    },
+    /// Ends all tunnels and the session: the node, the person or the token was removed.
+    Expel {
+        /// Whom.
+        who: Who,
+        /// A code that programs may rely on, such as [`super::code::EXPELLED`].
+        code: String,
+        /// A sentence for a person.
+        message: String,
+    },
+    /// The server will stop: everybody is asked to come back after about this long, and nobody new is let in.
+    Drain {
+        /// How long.
+        retry_after: Duration,
+    },
+}
+
+/// What a coordinator tells its owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CoordinatorEvent {
+    /// May this node talk to that one? Answer by [`CoordinatorCommand::Authorized`], always.
+    Authorize {
+        /// The request's number.
+        request: u64,
+        /// Who asks.
+        principal: Principal,
+        /// The asking node.
+        from: NodeId,
+        /// To whom.
+        to: NodeId,
+    },
+    /// A node has connected. It comes again when it connects anew.
+    Online {
+        /// Who.
+        id: NodeId,
+        /// Whose.
+        principal: Principal,
+        /// Its node key.
+        node_key: NodePublic,
+        /// Its program and version, for people.
+        build: String,
+    },
+    /// A node has said what others need to reach it, new or changed: home relay, endpoints.
+    Changed {
+        /// What it said, with its name filled in.
+        node: NodeInfo,
+    },
+    /// A node is not connected any more.
+    Offline {
+        /// Who.
+        id: NodeId,
+        /// Whether it said goodbye or was expelled; if not, it is expected back.
+        gone: bool,
+    },
+}
+
+/// What a coordinator has counted since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CoordinatorCounters {
+    /// Connections admitted.
+    pub admitted: u64,
+    /// Sessions greeted.
+    pub welcomed: u64,
+    /// Of these, those that resumed an earlier one.
+    pub resumed: u64,
+    /// Sessions that took the place of one still connected.
+    pub replaced: u64,
+    /// Sessions refused or ended by us, for any reason.
+    pub refused: u64,
+    /// Connections that broke.
+    pub lost: u64,
+    /// Messages received.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Node updates that changed nothing and went nowhere.
+    pub unchanged: u64,
+}
+
+/// A coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: CoordinatorConfig,
+    clock: Monotone,
+    counters: CoordinatorCounters,
+    out: Outbox<CoordinatorEvent>,
+}
+
+impl Coordinator {
+    /// A coordinator without nodes.
+    #[must_use]
+    pub fn new(config: CoordinatorConfig, seed: Seed, now: Time) -> Self {
+        let _ = seed;
+        let mut clock = Monotone::default();
+        clock.clamp(now);
+        Self { config, clock, counters: CoordinatorCounters::default(), out: Outbox::default() }
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub const fn counters(&self) -> &CoordinatorCounters {
+        &self.counters
+    }
+
+    /// What a node has said of itself, and whether it is connected.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<(&NodeInfo, bool)> {
+        let _ = id;
+        None
+    }
+
+    /// The nodes connected, with their kinds.
+    pub fn online(&self) -> impl Iterator<Item = (&NodeId, NodeKind)> + '_ {
+        core::iter::empty()
+    }
+
+    /// The peers of a node: those it has a tunnel with, whoever asked for it.
+    pub fn peers(&self, id: &NodeId) -> impl Iterator<Item = &NodeId> + '_ {
+        let _ = id;
+        core::iter::empty()
+    }
+}
+
+impl Machine for Coordinator {
+    type Command = CoordinatorCommand;
+    type Event = CoordinatorEvent;
+
+    fn handle(&mut self, input: Input<'_, CoordinatorCommand>, now: Time) {
+        let _ = (self.clock.clamp(now), input, &self.config);
+    }
+
+    fn poll(&mut self) -> Option<Output<CoordinatorEvent>> {
+        self.out.pop()
+    }
+
+    fn deadline(&self) -> Option<(Time, &'static str)> {
+        None
+    }
+}
