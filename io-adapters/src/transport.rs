@@ -70,12 +70,18 @@ pub trait UdpLink: Send + Sync + 'static {
         1
     }
 
-    /// Sends a run of datagrams, all or none. A destination that refuses or cannot be reached counts as
-    /// sent: on a datagram network that is loss.
+    /// What the kernel keeps of datagrams that nobody has read yet, in bytes (`SO_RCVBUF` as obtained).
+    fn receive_buffer(&self) -> usize {
+        1 << 20
+    }
+
+    /// Sends a run of datagrams: how many bytes of it are gone, whole datagrams. A destination that refuses
+    /// or cannot be reached counts as sent: on a datagram network that is loss.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full: wait for [`UdpLink::poll_writable`].
-    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<()>;
+    /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full and nothing was sent: wait for
+    /// [`UdpLink::poll_writable`].
+    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize>;
 
     /// Ready once sending may succeed again.
     ///
@@ -113,7 +119,10 @@ impl<T: UdpLink> UdpLink for std::sync::Arc<T> {
     fn max_segments(&self) -> usize {
         (**self).max_segments()
     }
-    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<()> {
+    fn receive_buffer(&self) -> usize {
+        (**self).receive_buffer()
+    }
+    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
         (**self).try_send(run)
     }
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

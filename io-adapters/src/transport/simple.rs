@@ -69,15 +69,17 @@ impl<S: SimpleUdp> UdpLink for OneByOne<S> {
         usize::MAX
     }
 
-    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<()> {
+    fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
+        let mut sent = 0;
         for bytes in run.iter() {
             match self.socket.try_send_to(bytes, run.to, run.ttl) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && sent == 0 => return Err(e),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 // Refused, unreachable, too long: lost on the way.
-                _ => {}
+                _ => sent += bytes.len(),
             }
         }
-        Ok(())
+        Ok(sent)
     }
 
     fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
