@@ -38,3 +38,22 @@ pub const RELAY_NAME_MAX: usize = 255;
 
 /// Nesting of a relay map document. The real one is 5 deep; this bounds the reader's stack.
 pub const RELAY_MAP_DEPTH_MAX: usize = 32;
+
+/// Addresses of one call-me-maybe, as many as a peer's candidates. A datagram of 64 KiB would hold 3,640.
+pub const CALL_ME_MAYBE_MAX: usize = CANDIDATES_MAX;
+
+/// Bytes of a disco ping's padding: no datagram is longer than 64 KiB, and no path wider than 9 KiB is probed.
+pub const DISCO_PADDING_MAX: usize = 9_216;
+
+/// Bytes of a DERP `ClientInfo` payload that a relay takes: Tailscale's limit.
+pub const DERP_CLIENT_INFO_MAX: usize = 262_144;
+
+/// Bytes of a DERP `ServerInfo` payload that a node takes: Tailscale's limit, a nonce and a megabyte.
+pub const DERP_SERVER_INFO_MAX: usize = 24 + (1 << 20);
+
+/// Bytes of any other DERP frame that carries no packet. The longest known has 51; later versions may append,
+/// and this bounds what a decoder keeps for them.
+pub const DERP_CONTROL_FRAME_MAX: usize = 65_536;
+
+/// Bytes of a DERP ping that is answered: Tailscale's relay closes the connection on a longer one.
+pub const DERP_PING_MAX: usize = 1_000;
