@@ -6,8 +6,12 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 
 pub mod classify;
+pub mod home;
+pub mod netcheck;
+pub mod plan;
 
 pub use classify::Mapping;
+pub use netcheck::{Netcheck, NetcheckCommand};
 
 /// What a netcheck found. The first one comes before any STUN answer, so that relaying can begin at once;
 /// it says so by `udp: None`.
@@ -29,6 +33,8 @@ pub struct Report {
     pub latencies: BTreeMap<RegionId, RegionLatency>,
     /// The home relay's region; none if there is no map.
     pub home: Option<RegionId>,
+    /// The region to keep connected besides home, so that a failover finds it ready.
+    pub warm: Option<RegionId>,
     /// The addresses of this host's interfaces, as the adapter named them.
     pub interfaces: Vec<IpAddr>,
 }

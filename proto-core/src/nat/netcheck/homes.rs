@@ -1,0 +1,162 @@
+//! The home relay as the world lets it be: nearest by measurement, but never one that cannot be reached
+//! while another can.
+
+use crate::id::RegionId;
+use crate::limits;
+use crate::nat::home::{HomeSelector, Latencies};
+use crate::relay_map::RelayMap;
+use crate::time::{Duration, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known of the relays, and the home chosen from it.
+#[derive(Debug, Default)]
+pub(super) struct Homes {
+    selector: HomeSelector,
+    eligible: BTreeSet<RegionId>,
+    relays: BTreeMap<RegionId, Relay>,
+    /// Since when the home is wanted and not up.
+    waiting: Option<Time>,
+    controlled: bool,
+    /// Whether peers have learned of the home.
+    announced: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Relay {
+    up: bool,
+    /// It was tried and failed, and has not been up since.
+    failed: bool,
+    strikes: u32,
+    shunned_until: Option<Time>,
+}
+
+impl Homes {
+    pub(super) const fn current(&self) -> Option<RegionId> {
+        self.selector.current()
+    }
+
+    /// The region to keep connected besides home: the nearest other one.
+    pub(super) fn warm(&self, latencies: &Latencies, now: Time) -> Option<RegionId> {
+        self.alternatives(now).min_by_key(|r| (latencies.get(r).copied().unwrap_or(Duration::MAX), *r))
+    }
+
+    pub(super) fn set_map(&mut self, map: &RelayMap, now: Time) {
+        let pick = |fit: fn(&crate::relay_map::RelayRegion) -> bool| {
+            map.regions.iter().filter(move |(_, r)| fit(r)).map(|(id, _)| *id).take(limits::STUN_REGIONS_MAX)
+        };
+        self.eligible = pick(|r| r.can_be_home()).collect();
+        if self.eligible.is_empty() {
+            // Better a home that the map advises against than none: nobody could reach us.
+            self.eligible = pick(|r| r.has_relay()).collect();
+        }
+        self.relays.retain(|region, _| map.regions.contains_key(region));
+        self.selector.set_scores(self.eligible.iter().map(|r| (*r, map.score_permille(*r))).collect());
+        if self.current().is_none_or(|home| !self.eligible.contains(&home)) {
+            let first = self.best_alternative(&Latencies::new(), now);
+            self.selector.provisional(first);
+        }
+        self.watch(now);
+    }
+
+    pub(super) fn relay(&mut self, region: RegionId, up: bool, now: Time) {
+        if self.relays.len() >= limits::REGIONS_HEARD_MAX && !self.relays.contains_key(&region) {
+            return;
+        }
+        let relay = self.relays.entry(region).or_default();
+        *relay = if up { Relay { up, ..Relay::default() } } else { Relay { up, failed: true, ..*relay } };
+        if up {
+            self.selector.heard(region, now);
+        }
+        self.watch(now);
+    }
+
+    pub(super) fn heard(&mut self, region: RegionId, now: Time) {
+        self.selector.heard(region, now);
+    }
+
+    pub(super) fn controlled(&mut self, controlled: bool) {
+        self.controlled = controlled;
+        self.announced |= controlled;
+    }
+
+    /// A run that began at `started` measured `sample`.
+    pub(super) fn measured(&mut self, sample: &Latencies, started: Time, now: Time) {
+        let usable = |r: &RegionId| self.eligible.contains(r) && !self.shunned(*r, now);
+        let sample: Latencies = sample.iter().filter(|(r, _)| usable(r)).map(|(r, l)| (*r, *l)).collect();
+        let judged = self.selector.judge(sample, started, now);
+        let fallback = self.best_alternative(&Latencies::new(), now);
+        self.selector.settle(judged, self.free(), fallback);
+        self.watch(now);
+    }
+
+    pub(super) fn network_changed(&mut self, now: Time) {
+        self.selector.forget();
+        for relay in self.relays.values_mut() {
+            *relay = Relay { up: relay.up, ..Relay::default() };
+        }
+        self.waiting = None;
+        self.watch(now);
+    }
+
+    /// Moves away from a home that cannot be reached, if it is time.
+    pub(super) fn tick(&mut self, latencies: &Latencies, now: Time) {
+        let (Some(home), Some(due)) = (self.current(), self.due()) else { return };
+        if due > now {
+            return;
+        }
+        let relay = self.relays.entry(home).or_default();
+        relay.shunned_until = Some(now + limits::HOME_SHUN * (1 << relay.strikes.min(3)));
+        relay.strikes += 1;
+        if let Some(next) = self.best_alternative(latencies, now) {
+            self.selector.move_to(next);
+        }
+        self.waiting = None;
+        self.watch(now);
+    }
+
+    /// When [`Homes::tick`] has something to do.
+    pub(super) fn due(&self) -> Option<Time> {
+        let (home, since) = (self.current()?, self.waiting?);
+        if !self.free() {
+            return None;
+        }
+        let failed = self.relays.get(&home).is_some_and(|r| r.failed);
+        let mut others = self.eligible.iter().filter(|r| **r != home);
+        if failed {
+            let free_at = |r| self.relays.get(r).and_then(|r| r.shunned_until).unwrap_or(Time::ZERO);
+            others.map(free_at).min().map(|free| free.max(since + limits::HOME_DOWN_GRACE))
+        } else {
+            others.any(|r| self.up(*r)).then(|| since + limits::HOME_UP_PATIENCE)
+        }
+    }
+
+    /// Whether the home may move: peers can learn of it, or have not learned of any yet.
+    const fn free(&self) -> bool {
+        self.controlled || !self.announced
+    }
+
+    fn watch(&mut self, now: Time) {
+        self.waiting = match self.current() {
+            Some(home) if !self.up(home) => self.waiting.or(Some(now)),
+            _ => None,
+        };
+    }
+
+    fn up(&self, region: RegionId) -> bool {
+        self.relays.get(&region).is_some_and(|r| r.up)
+    }
+
+    fn shunned(&self, region: RegionId, now: Time) -> bool {
+        self.relays.get(&region).is_some_and(|r| r.shunned_until.is_some_and(|until| now < until))
+    }
+
+    fn alternatives(&self, now: Time) -> impl Iterator<Item = RegionId> + '_ {
+        let home = self.current();
+        self.eligible.iter().copied().filter(move |r| Some(*r) != home && !self.shunned(*r, now))
+    }
+
+    fn best_alternative(&self, latencies: &Latencies, now: Time) -> Option<RegionId> {
+        self.alternatives(now)
+            .min_by_key(|r| (!self.up(*r), latencies.get(r).copied().unwrap_or(Duration::MAX), *r))
+    }
+}
