@@ -8,6 +8,7 @@
 //! | [`transport`] | the seam to a network: tokio's here, turmoil's in `sim` |
 //! | [`clock`], [`entropy`] | where time and seeds come from |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
+//! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
 //! | [`streams`] | QUIC streams inside the tunnel |
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -17,4 +18,5 @@ pub mod entropy;
 pub mod stack;
 pub mod streams;
 pub mod transport;
+pub mod udp;
 pub mod wg;

@@ -13,6 +13,7 @@
 //! | [`time`], [`seed`], [`id`], [`key`], [`limits`] | what everything is made of |
 //! | [`route`] | where a peer's packets travel |
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
+//! | [`stream`] | what streams inside a tunnel begin with, and how their pieces are put in order |
 //! | [`wg`] | the tunnel's engine as a port; who shakes hands, when |
 //! | [`peer`] | one peer: its candidates, punching, the path in use |
 //! | [`relay`] | relays, both ends: links, the server's membership, the forwarding table and queues |
@@ -33,6 +34,7 @@ pub mod relay;
 pub mod relay_map;
 pub mod route;
 pub mod seed;
+pub mod stream;
 pub mod time;
 pub mod wg;
 pub mod wire;

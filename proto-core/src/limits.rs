@@ -150,3 +150,9 @@ pub const DERP_CONTROL_FRAME_MAX: usize = 65_536;
 
 /// Bytes of a DERP ping that is answered: Tailscale's relay closes the connection on a longer one.
 pub const DERP_PING_MAX: usize = 1_000;
+
+// --- Streams ----------------------------------------------------------------------------------------------
+
+/// Bytes of the JSON that a stream begins with. A service's name and an address take a hundred; the rest of the
+/// first datagram is for data.
+pub const STREAM_HEADER_MAX: usize = 1_024;

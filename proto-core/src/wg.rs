@@ -3,6 +3,7 @@
 
 use crate::key::NodePublic;
 use crate::time::Time;
+use core::net::IpAddr;
 
 mod supervisor;
 
@@ -24,6 +25,12 @@ pub trait WgEngine {
     /// Seals `inner` for `peer` into `out`, which has room for `inner.len() + OVERHEAD` and at least
     /// [`INITIATION_LEN`] bytes.
     fn seal(&mut self, peer: &NodePublic, inner: &[u8], out: &mut [u8], now: Time) -> Sealed;
+
+    /// Where the datagrams given to [`WgEngine::open`] from now on come from, if it is an address: under load
+    /// an engine asks the senders of handshakes to prove that they receive there (cookies; whitepaper, 5.3).
+    fn source(&mut self, from: Option<IpAddr>) {
+        let _ = from;
+    }
 
     /// Opens a datagram into `out`, which has room for `datagram.len()` and at least [`INITIATION_LEN`] bytes.
     fn open(&mut self, datagram: &[u8], out: &mut [u8], now: Time) -> Opened;
@@ -71,6 +78,9 @@ pub enum Opened {
     /// A handshake with this peer is complete (its response has arrived); what waited can be flushed.
     /// The length is that of a keepalive to send that confirms it, if any.
     Established(NodePublic, Option<usize>),
+    /// Too many handshakes at once: a cookie of this length, to send back the same way. The sender is not
+    /// known to be anybody.
+    Cookie(usize),
     /// Not for us, not authentic, or a replay.
     Refused(&'static str),
 }

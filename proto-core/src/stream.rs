@@ -1,0 +1,127 @@
+//! Streams inside a tunnel: what each begins with, and how the pieces of one are put in order.
+//!
+//! A stream begins with a header that says what it is for: a length (u16, big-endian) and that many bytes of
+//! JSON, `{"service": "tcp", ...}`. What follows is the service's own. Unknown fields are ignored; an unknown
+//! service is answered by a reset with [`CODE_UNKNOWN_SERVICE`].
+
+use crate::limits::STREAM_HEADER_MAX;
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+
+pub mod reassembly;
+
+/// Reset or stop code: nothing special, the stream is not wanted any more.
+pub const CODE_CANCELLED: u32 = 0;
+/// Reset code: the header is malformed or longer than [`STREAM_HEADER_MAX`].
+pub const CODE_BAD_HEADER: u32 = 1;
+/// Reset code: this node does not offer the service.
+pub const CODE_UNKNOWN_SERVICE: u32 = 2;
+/// Reset code: what lies behind the service (a TCP connection, for example) was reset or refused.
+pub const CODE_REFUSED: u32 = 3;
+/// Stop code: the stream's pieces arrive in a way that cannot be kept in order within bounds.
+pub const CODE_TOO_FRAGMENTED: u32 = 4;
+
+/// What a stream is for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "service", rename_all = "snake_case")]
+pub enum Header {
+    /// Every byte comes back.
+    Ping,
+    /// Bulk data in one or both directions, to measure.
+    Speedtest {
+        /// Whether the opener sends; else the acceptor does.
+        #[serde(default)]
+        upload: bool,
+        /// For how long the sender sends, in milliseconds; 0: until the opener ends the stream.
+        #[serde(default)]
+        duration_ms: u64,
+    },
+    /// A TCP connection to an address as seen from the acceptor. It answers with one byte, 0 for connected.
+    Tcp {
+        /// Where to; an unspecified address means the acceptor's own host.
+        to: SocketAddr,
+    },
+    /// A service that this build does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a header could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// Longer than [`STREAM_HEADER_MAX`].
+    #[error("the stream header has {0} bytes, more than the {STREAM_HEADER_MAX} allowed")]
+    TooLong(usize),
+    /// Not the JSON expected.
+    #[error("not a stream header: {0}")]
+    Json(String),
+}
+
+impl Header {
+    /// The header as a stream begins with it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // This type has only string keys and no failing serializers, so this cannot fail, and it is short.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        let mut out = u16::try_from(json.len()).unwrap_or(0).to_be_bytes().to_vec();
+        out.extend_from_slice(&json);
+        out
+    }
+
+    /// Reads the header off the front of a stream: none if more bytes are needed, else the header and how many
+    /// bytes it took.
+    ///
+    /// # Errors
+    /// If it is too long or not a header. More bytes will not help.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return Ok(None) };
+        let length = usize::from(u16::from_be_bytes(*length));
+        if length > STREAM_HEADER_MAX {
+            return Err(HeaderError::TooLong(length));
+        }
+        let Some(json) = rest.get(..length) else { return Ok(None) };
+        let header = serde_json::from_slice(json).map_err(|e| HeaderError::Json(e.to_string()))?;
+        Ok(Some((header, 2 + length)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn headers_read_as_they_were_written_whatever_follows() {
+        for header in [
+            Header::Ping,
+            Header::Speedtest { upload: true, duration_ms: 5_000 },
+            Header::Tcp { to: "127.0.0.1:22".parse().unwrap() },
+        ] {
+            let mut bytes = header.encode();
+            let length = bytes.len();
+            assert_eq!(Header::decode(&bytes[..length - 1]), Ok(None));
+            bytes.extend_from_slice(b"the service's own");
+            assert_eq!(Header::decode(&bytes), Ok(Some((header, length))));
+        }
+    }
+
+    #[test]
+    fn unknown_services_and_fields_are_no_error() {
+        let read = |json: &str| {
+            let mut bytes = u16::try_from(json.len()).unwrap().to_be_bytes().to_vec();
+            bytes.extend_from_slice(json.as_bytes());
+            Header::decode(&bytes).map(|read| read.map(|(header, _)| header))
+        };
+        assert_eq!(read(r#"{"service":"teleport","to":7}"#), Ok(Some(Header::Unknown)));
+        assert_eq!(read(r#"{"service":"ping","new":true}"#), Ok(Some(Header::Ping)));
+        assert!(matches!(read("[]"), Err(HeaderError::Json(_))));
+        assert_eq!(Header::decode(&[0xff, 0xff]), Err(HeaderError::TooLong(0xffff)));
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_headers_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Header::decode(&bytes);
+        }
+    }
+}
