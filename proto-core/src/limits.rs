@@ -102,6 +102,32 @@ pub const ENDPOINTS_MAX: usize = 32;
 /// Addresses kept of a STUN server's name.
 pub const STUN_ADDRESSES_MAX: usize = 16;
 
+// --- Node -------------------------------------------------------------------------------------------------
+
+/// How long a peer that the coordinator has lost is kept after its last handshake (Coder's 15 minutes): a
+/// tunnel in use shakes hands every two, so only abandoned ones end.
+pub const LOST_PEER_KEPT: Duration = Duration::from_secs(15 * 60);
+
+/// Keys pinned. Beyond it new peers are let in unpinned rather than old pins forgotten.
+pub const PINS_MAX: usize = 65_536;
+
+/// UDP sockets of one node: one a family, with room for one an interface.
+pub const LINKS_MAX: usize = 64;
+
+/// What is remembered of a peer's path, for people.
+pub const STORY_MAX: usize = 32;
+
+/// Regions besides its home through which a peer was heard. A peer sends through our home, and through the
+/// one before while we move.
+pub const HEARD_MAX: usize = 4;
+
+/// Names of peers that were announced ready before they were announced.
+pub const EARLY_READY_MAX: usize = 64;
+
+/// How often the relays of peers in use are claimed anew, half of the time after which a pool closes an idle
+/// one: a direct path that breaks finds the relay connected.
+pub const RELAY_CLAIM: Duration = Duration::from_secs(30);
+
 // --- Peers ------------------------------------------------------------------------------------------------
 
 /// Candidates kept a peer. Nodes with 32 addresses exist (`landscape`: iroh's many-address tests); twice

@@ -63,8 +63,7 @@ impl HomeSelector {
         while self.history.len() >= limits::HOME_HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history.push_back((now, sample));
-        let sample = &self.history.back().expect("just pushed").1;
+        self.history.push_back((now, sample.clone()));
         let best = sample.keys().filter_map(|region| Some((self.best(*region)?, *region))).min();
         let old = self.current.filter(|old| self.measured || sample.contains_key(old));
         let (Some((best, region)), Some(old)) = (best, old) else {

@@ -4,6 +4,7 @@ pub use crate::coord::ControlTarget;
 use crate::id::{NodeId, RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
 use crate::nat::Report;
+use crate::peer::PathStory;
 use crate::relay_map::RelayMap;
 use crate::route::{Route, Via};
 use crate::time::{Duration, Time};
@@ -157,7 +158,8 @@ pub enum NodeEvent {
     Refused {
         /// To whom it was to lead; none if the session itself was refused.
         to: Option<NodeId>,
-        /// A code that programs may rely on, such as `FORBIDDEN`, [`CODE_KEY_CHANGED`] or [`CODE_TOO_MANY`].
+        /// A code that programs may rely on: the coordinator's ([`crate::coord::code`]), or
+        /// [`CODE_KEY_CHANGED`], [`CODE_ADDRESS_TAKEN`].
         code: String,
         /// A sentence for a person.
         message: String,
@@ -166,8 +168,8 @@ pub enum NodeEvent {
 
 /// A peer came with another key than the one pinned.
 pub const CODE_KEY_CHANGED: &str = "KEY_CHANGED";
-/// There are too many peers already.
-pub const CODE_TOO_MANY: &str = "TOO_MANY_PEERS";
+/// A peer's key gives the inner address of another peer, or our own.
+pub const CODE_ADDRESS_TAKEN: &str = "ADDRESS_TAKEN";
 
 /// The state of the session with the coordinator.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -189,7 +191,7 @@ pub enum SessionState {
         /// How long.
         retry_after: Duration,
     },
-    /// The coordinator refuses us: no further attempt is made.
+    /// The coordinator refuses us. It is tried again, slowly, since servers change their mind.
     Refused {
         /// A code that programs may rely on.
         code: String,
@@ -217,6 +219,8 @@ pub struct NodeStatus {
     pub relays: Vec<RegionId>,
     /// The addresses that peers are told to try.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether direct paths are allowed, by us and by the coordinator.
+    pub direct: bool,
     /// The peers, by name.
     pub peers: Vec<PeerStatus>,
 }
@@ -234,6 +238,8 @@ pub struct PeerStatus {
     pub boot_id: u64,
     /// Its home relay.
     pub home: RegionId,
+    /// The addresses it says it might be reached at.
+    pub endpoints: Vec<SocketAddr>,
     /// Where its packets travel.
     pub route: Route,
     /// Since when the primary is what it is.
@@ -242,15 +248,10 @@ pub struct PeerStatus {
     pub received: Option<(Via, Time)>,
     /// When the latest handshake was complete.
     pub handshake: Option<Time>,
-    /// Whether the coordinator has lost it.
-    pub lost: bool,
+    /// Whether somebody here uses the tunnel.
+    pub engaged: bool,
+    /// Since when the coordinator has lost it.
+    pub lost: Option<Time>,
     /// Its path's story, oldest first.
     pub story: Vec<(Time, PathStory)>,
 }
-
-// This one stands in until its room exists.
-
-/// Something that happened to a peer's path.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum PathStory {}
