@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`transport`] | the seam to a network: tokio's here, turmoil's in `sim` |
 //! | [`clock`], [`entropy`] | where time and seeds come from |
+//! | [`speedtest`] | the two ends of a speed test, over any stream |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
@@ -15,6 +16,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod speedtest;
 pub mod stack;
 pub mod streams;
 pub mod transport;

@@ -1,2 +1,45 @@
-//! placeholder
-fn main() {}
+//! Warren's own tasks: set-up, demo, tests and benchmarks by one command each.
+//!
+//! `cargo xtask demo | test | bench`. Each installs what a fresh Debian machine with Rust and root lacks.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner talks to a person")]
+
+mod bench;
+mod demo;
+mod setup;
+mod shell;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests and benchmarks of Warren")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything, start a server and an agent, and reach the workspace: relayed, then direct
+    Demo(demo::Args),
+    /// Run every check and every test
+    Test(test::Args),
+    /// Measure; prints a table and writes target/bench.json
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a fresh machine lacks.
+
+use crate::shell::{self, Result};
+use std::process::{Command, Stdio};
+
+/// A program that a task needs and the Debian package that holds it.
+pub(crate) struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// For the tests in network namespaces.
+pub(crate) const NAT_LAB: &[Tool] = &[
+    Tool { program: "ip", package: "iproute2" },
+    Tool { program: "nft", package: "nftables" },
+    Tool { program: "conntrack", package: "conntrack" },
+    Tool { program: "tcpdump", package: "tcpdump" },
+];
+
+/// For the benchmarks.
+pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
+
+/// Installs those of `tools` that are missing, by apt-get.
+///
+/// # Errors
+/// If one is missing and cannot be installed: with what to do.
+pub(crate) fn install(tools: &[Tool]) -> Result {
+    let missing: Vec<&Tool> = tools.iter().filter(|t| !present(t.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+    println!("installing {} (apt-get)", packages.join(", "));
+    let hint =
+        |e: String| format!("{e}\nhint: as root, run `apt-get install {}` and try again", packages.join(" "));
+    shell::run(shell::command("apt-get", &["update", "-qq"])).map_err(hint)?;
+    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    args.extend(&packages);
+    let mut install = shell::command("apt-get", &args);
+    install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    shell::run(install).map_err(hint)?;
+    missing
+        .iter()
+        .find(|t| !present(t.program))
+        .map_or(Ok(()), |t| Err(format!("{} is still missing after installing {}", t.program, t.package)))
+}
+
+fn present(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let standard = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(standard).any(|dir| dir.join(program).is_file())
+}
+
+/// Whether this process is root (namespaces and packet captures need it).
+pub(crate) fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+}

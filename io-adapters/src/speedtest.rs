@@ -1,0 +1,173 @@
+//! The speed test's two ends, over any stream: one sends a known pattern for a while, the other counts.
+
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// What is sent, over and over: no two of its 32-byte blocks are equal, so that a capture can be searched for it.
+pub const PATTERN: [u8; 1_024] = pattern();
+
+/// How much is written or read at once, in bytes: large enough that the calls cost nothing beside the cipher
+/// (`performance`: application sockets are bridged with 64 to 256 KiB).
+const CHUNK: usize = 256 * 1_024;
+
+/// The longest test, whatever a peer asks for.
+pub const LONGEST: Duration = Duration::from_secs(60);
+
+const fn pattern() -> [u8; 1_024] {
+    let mut out = [0; 1_024];
+    let mut state = 0x9e37_79b9_u32;
+    let mut i = 0;
+    while i < out.len() {
+        // xorshift32 (Marsaglia 2003): spreads well and never repeats within so few steps.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        out[i] = (state >> 24) as u8;
+        i += 1;
+    }
+    out
+}
+
+/// How much was carried, and in what time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Carried {
+    /// Bytes.
+    pub bytes: u64,
+    /// From the first byte to the last.
+    pub time: Duration,
+}
+
+impl Carried {
+    /// Bits a second.
+    #[must_use]
+    pub fn bits_per_second(&self) -> f64 {
+        if self.time.is_zero() { 0.0 } else { self.bytes as f64 * 8.0 / self.time.as_secs_f64() }
+    }
+}
+
+/// Adds up what passes and tells about each second.
+struct Seconds<F> {
+    began: Instant,
+    last: Instant,
+    this: u64,
+    total: u64,
+    tell: F,
+}
+
+impl<F: FnMut(Duration, Carried)> Seconds<F> {
+    fn new(began: Instant, tell: F) -> Self {
+        Self { began, last: began, this: 0, total: 0, tell }
+    }
+
+    fn add(&mut self, bytes: usize, now: Instant) {
+        self.this += bytes as u64;
+        self.total += bytes as u64;
+        if now - self.last >= Duration::from_secs(1) {
+            self.tell(now);
+        }
+    }
+
+    fn tell(&mut self, now: Instant) {
+        let carried = Carried { bytes: self.this, time: now - self.last };
+        (self.tell)(self.last - self.began, carried);
+        (self.last, self.this) = (now, 0);
+    }
+
+    fn finish(mut self, now: Instant) -> Carried {
+        if self.this > 0 {
+            self.tell(now);
+        }
+        Carried { bytes: self.total, time: now - self.began }
+    }
+}
+
+/// Sends the pattern for `time`, then ends the stream; `each` is told about each second.
+///
+/// # Errors
+/// If the stream breaks; a peer that has heard enough is not an error.
+pub async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    time: Duration,
+    each: impl FnMut(Duration, Carried),
+) -> io::Result<Carried> {
+    let chunk = PATTERN.repeat(CHUNK / PATTERN.len());
+    let began = Instant::now();
+    let mut seconds = Seconds::new(began, each);
+    let deadline = began + time.min(LONGEST);
+    let mut at = 0;
+    while Instant::now() < deadline {
+        let written = match stream.write(&chunk[at..]).await {
+            Ok(written) => written,
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(e) => return Err(e),
+        };
+        seconds.add(written, Instant::now());
+        at = (at + written) % chunk.len();
+    }
+    stream.shutdown().await?;
+    Ok(seconds.finish(Instant::now()))
+}
+
+/// Counts what arrives until the stream ends; `each` is told about each second. Every byte is compared with the
+/// pattern as it comes, so that wrong bytes never pass for fast ones.
+///
+/// # Errors
+/// If the stream breaks, or brings something else.
+pub async fn receive<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    each: impl FnMut(Duration, Carried),
+) -> io::Result<Carried> {
+    let expected = PATTERN.repeat(CHUNK / PATTERN.len() + 1);
+    let mut buffer = vec![0; CHUNK];
+    let mut read = stream.read(&mut buffer).await?;
+    let mut last = Instant::now();
+    let mut seconds = Seconds::new(last, each);
+    let mut at = 0;
+    while read > 0 {
+        if buffer[..read] != expected[at..at + read] {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the speed test brought other bytes than were sent",
+            ));
+        }
+        at = (at + read) % PATTERN.len();
+        last = Instant::now();
+        seconds.add(read, last);
+        read = stream.read(&mut buffer).await?;
+    }
+    Ok(seconds.finish(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_is_counted_whole() {
+        let (mut a, mut b) = tokio::io::duplex(10_000);
+        let mut seen = 0;
+        let (sent, received) = tokio::join!(
+            send(&mut a, Duration::from_millis(50), |_, _| {}),
+            receive(&mut b, |_, c| seen += c.bytes)
+        );
+        let (sent, received) = (sent.unwrap(), received.unwrap());
+        assert!(sent.bytes > 0);
+        assert_eq!(sent.bytes, received.bytes);
+        assert_eq!(seen, received.bytes, "the intervals add up to the whole");
+    }
+
+    #[tokio::test]
+    async fn other_bytes_are_refused() {
+        let mut bytes = PATTERN.to_vec();
+        bytes[700] ^= 1;
+        let error = receive(&mut bytes.as_slice(), |_, _| {}).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn no_two_blocks_of_the_pattern_are_equal() {
+        let blocks: std::collections::BTreeSet<_> = PATTERN.chunks(32).collect();
+        assert_eq!(blocks.len(), 32);
+    }
+}

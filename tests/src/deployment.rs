@@ -1,0 +1,270 @@
+//! A running deployment of the built programs: a server, an agent, and the command line, as processes on this
+//! host or in a lab.
+
+use crate::lab::{self, Lab};
+use crate::{Result, program};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a program may take to come up on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the programs run.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// On this host's loopback.
+    Here,
+    /// In a lab: the server on `server`, the agent on `bob`, the command line on `alice`.
+    Lab(&'a Lab),
+}
+
+impl Place<'_> {
+    /// A command that will run one of our programs on a host of the place.
+    ///
+    /// # Errors
+    /// If the program is not built.
+    pub fn command(self, host: &str, name: &str) -> Result<Command> {
+        let program = program(name)?;
+        Ok(match self {
+            Self::Here => Command::new(program),
+            Self::Lab(lab) => lab.command(host, program),
+        })
+    }
+
+    const fn address(self) -> &'static str {
+        match self {
+            Self::Here => "127.0.0.1",
+            Self::Lab(_) => lab::SERVER,
+        }
+    }
+}
+
+/// A process that ends with its owner.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// The process's number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its resident set in KiB, from the kernel.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).ok_or("no VmRSS line")?;
+        line.split_whitespace().next().and_then(|n| n.parse().ok()).ok_or_else(|| format!("VmRSS: {line}"))
+    }
+
+    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let other = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(other)
+            .spawn()
+            .map_err(|e| format!("can't start {}: {e}", command.get_program().display()))?;
+        Ok(Self { child, log })
+    }
+
+    /// Waits until `ready` gives something, as long as the process lives.
+    fn wait<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+        let began = Instant::now();
+        loop {
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("{what} ended early ({status}):\n{}", self.log()));
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(format!("{what} is not up after {} s:\n{}", PATIENCE.as_secs(), self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server with its owner logged in.
+#[derive(Debug)]
+pub struct Deployment<'a> {
+    place: Place<'a>,
+    dir: TempDir,
+    server: Option<Running>,
+    url: String,
+}
+
+impl<'a> Deployment<'a> {
+    /// Starts a server, with further arguments, and logs its owner in.
+    ///
+    /// # Errors
+    /// If it does not come up, with what it said.
+    pub fn start(place: Place<'a>, arguments: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+        let mut deployment = Self { place, dir, server: None, url: String::new() };
+        let setup_token = deployment.start_server(arguments)?;
+        let url = deployment.url.clone();
+        let mut login = deployment.command()?;
+        login.args(["login", &url, "--username", "alice", "--setup-token", &setup_token]);
+        login.env("WARREN_PASSWORD", "correct horse battery staple");
+        succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "login")?;
+        Ok(deployment)
+    }
+
+    /// Starts the server; after [`Deployment::stop_server`], with the same address and state. The setup token,
+    /// if it is still to be used.
+    ///
+    /// # Errors
+    /// If it does not come up, with what it said.
+    pub fn start_server(&mut self, arguments: &[&str]) -> Result<String> {
+        let ready = self.path("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let any = format!("{}:0", self.place.address());
+        let address = self.url.strip_prefix("http://").unwrap_or(&any);
+        let mut command = self.place.command("server", "warren-server")?;
+        command.args(["--http-address", address, "--stun-address", &any]);
+        command.arg("--state-dir").arg(self.path("state")).arg("--ready-file").arg(&ready).args(arguments);
+        let mut server = Running::start(command, self.path("server.log"))?;
+        let said: Value = server.wait("warren-server", || {
+            std::fs::read(&ready).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        })?;
+        self.server = Some(server);
+        self.url = said["access_url"].as_str().ok_or("the ready file names no access URL")?.to_owned();
+        Ok(said["setup_token"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Kills the server, without a word to anyone.
+    pub fn stop_server(&mut self) {
+        self.server = None;
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server's process.
+    #[must_use]
+    pub const fn server(&self) -> Option<&Running> {
+        self.server.as_ref()
+    }
+
+    /// Makes a workspace; its agent's token.
+    ///
+    /// # Errors
+    /// If the server refuses.
+    pub fn create_workspace(&self, name: &str) -> Result<String> {
+        let created = self.json(&["workspaces", "create", name])?;
+        created["agent_token"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| format!("no agent token in {created}"))
+    }
+
+    /// Starts an agent and waits until the server shows it connected.
+    ///
+    /// # Errors
+    /// If it does not connect, with what it said.
+    pub fn start_agent(&self, workspace: &str, token: &str) -> Result<Running> {
+        let mut command = self.place.command("bob", "warren-agent")?;
+        command.args(["--url", &self.url, "--state-dir"]).arg(self.path(&format!("agent-{workspace}")));
+        command.env("WARREN_AGENT_TOKEN", token);
+        let mut agent = Running::start(command, self.path(&format!("agent-{workspace}.log")))?;
+        agent.wait("warren-agent", || {
+            let list = self.json(&["workspaces", "list"]).ok()?;
+            list.as_array()?
+                .iter()
+                .any(|w| w["name"] == workspace && w["status"] == "connected")
+                .then_some(())
+        })?;
+        Ok(agent)
+    }
+
+    /// Runs the command line to its end.
+    ///
+    /// # Errors
+    /// If it cannot be started; how it ended is in the output.
+    pub fn warren(&self, arguments: &[&str]) -> Result<Output> {
+        self.command()?.args(arguments).output().map_err(|e| format!("can't start warren: {e}"))
+    }
+
+    /// Runs the command line, which must succeed; its result as a table.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn table(&self, arguments: &[&str]) -> Result<String> {
+        let out = self.warren(arguments)?;
+        succeeded(&out, &arguments.join(" "))?;
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Runs the command line, which must succeed; its result as JSON.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let out = self.command()?.args(arguments).args(["-o", "json"]).output();
+        let out = out.map_err(|e| format!("can't start warren: {e}"))?;
+        succeeded(&out, &arguments.join(" "))?;
+        serde_json::from_slice(&out.stdout).map_err(|e| {
+            format!("{}: not JSON ({e}): {}", arguments.join(" "), String::from_utf8_lossy(&out.stdout))
+        })
+    }
+
+    /// The command line with its login, to be run by the caller.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = self.place.command("alice", "warren")?;
+        command.arg("--config-dir").arg(self.path("config")).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// A path in the deployment's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// The deployment's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn succeeded(out: &Output, what: &str) -> Result {
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    Err(format!("warren {what} failed ({}): {said}", out.status))
+}

@@ -1,0 +1,60 @@
+//! Two real hosts' worth: the built programs behind real Linux NATs, in network namespaces.
+
+use tests::Result;
+use tests::deployment::{Deployment, Place};
+use tests::lab::{BOB_OUTSIDE, Lab, Nat};
+
+fn in_lab(alice: Nat, bob: Nat, check: impl FnOnce(&Lab, &Deployment<'_>) -> Result) -> Result {
+    let lab = Lab::new(alice, bob)?;
+    {
+        let deployment = Deployment::start(Place::Lab(&lab), &[])?;
+        let token = deployment.create_workspace("dev")?;
+        let _agent = deployment.start_agent("dev", &token)?;
+        check(&lab, &deployment)?;
+    }
+    for router in ["nat-a", "nat-b"] {
+        let translated = lab.translated(router)?;
+        assert!(translated > 0, "{router} translated nothing: it was not in the way");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_port_restricted_nats_are_crossed_directly() -> Result {
+    in_lab(Nat::PortRestricted, Nat::PortRestricted, |_, deployment| {
+        let report = deployment.json(&["ping", "dev", "--until-direct", "--timeout", "20"])?;
+        let path = report["path"].as_str().unwrap_or_default().to_owned();
+        assert!(path.starts_with("direct"), "{report:#}");
+        assert!(path.contains(BOB_OUTSIDE), "the path leads to bob's router: {report:#}");
+        let speed = deployment.json(&["speedtest", "dev", "--direct", "--time", "1"])?;
+        assert!(speed["path"].as_str().unwrap_or_default().starts_with("direct"), "{speed:#}");
+        assert!(speed["total"]["bytes"].as_u64().unwrap_or(0) > 1_000_000, "{speed:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn two_symmetric_nats_stay_on_the_relay_and_work() -> Result {
+    in_lab(Nat::Symmetric, Nat::Symmetric, |_, deployment| {
+        let report = deployment.json(&["ping", "dev", "--count", "5", "--interval", "1"])?;
+        assert!(report["path"].as_str().unwrap_or_default().starts_with("relay"), "{report:#}");
+        assert_eq!(report["summary"]["received"], 5, "{report:#}");
+        let why = report["why_relayed"].as_str().unwrap_or_default();
+        assert!(!why.is_empty(), "it says why it is not direct: {report:#}");
+        let speed = deployment.json(&["speedtest", "dev", "--time", "2"])?;
+        assert!(speed["path"].as_str().unwrap_or_default().starts_with("relay"), "{speed:#}");
+        assert!(speed["total"]["bytes"].as_u64().unwrap_or(0) > 1_000_000, "{speed:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_symmetric_nat_and_a_public_server_see_the_mapping_vary() -> Result {
+    in_lab(Nat::Symmetric, Nat::PortRestricted, |_, deployment| {
+        let report = deployment.json(&["netcheck"])?;
+        assert_eq!(report["udp"], true, "{report:#}");
+        let seen = report["ipv4"].as_str().unwrap_or_default();
+        assert!(seen.starts_with("198.51.100.2:"), "the address is the router's: {report:#}");
+        Ok(())
+    })
+}
