@@ -3,7 +3,9 @@
 //! A node keeps a [`Session`] with a [`Coordinator`]. The coordinator carries no data: when it is away,
 //! tunnels go on.
 
+mod book;
 mod coordinator;
+mod outgoing;
 mod policy;
 mod session;
 

@@ -22,6 +22,7 @@
 //! | [`node`] | the composition: everything an agent, a client or a server's own node is |
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod coord;
 pub mod id;
 pub mod key;

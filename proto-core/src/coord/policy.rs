@@ -1,7 +1,10 @@
-//! Who may do what at the coordinator, and the codes of refusals.
+//! Who may do what at the coordinator, how a node proves that it was here before, and the codes of refusals.
 
 use crate::id::NodeId;
-use crate::wire::control::NodeKind;
+use crate::key::{hex, unhex};
+use crate::limits;
+use crate::seed::Seed;
+use crate::wire::control::{NodeInfo, NodeKind, VERSION};
 
 /// Who a connection's bearer token says it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,6 +36,96 @@ impl Principal {
             Self::Server { .. } => NodeKind::Server,
         }
     }
+
+    /// The lasting name that the token gives; none for a person's clients.
+    #[must_use]
+    pub(crate) const fn id(&self) -> Option<&NodeId> {
+        match self {
+            Self::Agent { id } | Self::Server { id } => Some(id),
+            Self::User { .. } => None,
+        }
+    }
+
+    /// Why it may not ask for this tunnel, if that needs no question to the owner.
+    pub(crate) fn forbids(&self, us: &NodeId, to: &NodeId) -> Option<&'static str> {
+        match self {
+            Self::Agent { .. } => Some("an agent does not open tunnels"),
+            _ if us == to => Some("a node needs no tunnel to itself"),
+            _ => None,
+        }
+    }
+
+    /// Text that no other principal has, for the resume token.
+    fn label(&self) -> String {
+        match self {
+            Self::Agent { id } => format!("agent {id}"),
+            Self::User { user } => format!("user {user}"),
+            Self::Server { id } => format!("server {id}"),
+        }
+    }
+}
+
+/// Why this version cannot be served, as a sentence; none if it can.
+pub(super) fn version_problem(theirs: &str) -> Option<String> {
+    let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    match (major(theirs), major(VERSION)) {
+        (Some(their_major), Some(our_major)) if their_major == our_major => None,
+        (Some(their_major), Some(our_major)) => {
+            let older = if their_major < our_major { "node" } else { "server" };
+            Some(format!(
+                "the server speaks version {VERSION} of the coordination protocol and the node {theirs}: update the {older}"
+            ))
+        }
+        _ => Some("the node does not say which version of the coordination protocol it speaks".to_owned()),
+    }
+}
+
+/// Gives a node's word about itself its true name, and cuts it to size.
+pub(super) fn tidy(info: &mut NodeInfo, id: &NodeId, direct: bool) {
+    info.id = id.clone();
+    info.endpoints.truncate(limits::CANDIDATES_MAX);
+    if !direct {
+        info.endpoints.clear();
+    }
+    info.features.retain(|feature| feature.len() <= limits::FEATURES_MAX);
+    info.features.truncate(limits::FEATURES_MAX);
+}
+
+/// Seals and opens resume tokens: a name and a keyed hash (BLAKE2s) of it and its principal. Nothing is
+/// stored, so a restarted coordinator with the same key still knows its nodes.
+pub(super) struct Resume(Seed);
+
+impl Resume {
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        Self(Seed::new(key).fork("warren resume token v1"))
+    }
+
+    fn proof(&self, id: &NodeId, principal: &Principal) -> [u8; 32] {
+        // The name's length keeps "a" + "bc" apart from "ab" + "c".
+        *self.0.fork_bytes(format!("{} {id} {}", id.0.len(), principal.label()).as_bytes()).bytes()
+    }
+
+    /// The token with which `principal` is `id` again.
+    pub(super) fn seal(&self, id: &NodeId, principal: &Principal) -> String {
+        format!("{id}.{}", hex(&self.proof(id, principal)))
+    }
+
+    /// The name that the token gives to `principal`.
+    pub(super) fn open(&self, token: &str, principal: &Principal) -> Option<NodeId> {
+        let (id, digits) = token.rsplit_once('.')?;
+        let id = NodeId(id.to_owned());
+        let ours = self.proof(&id, principal);
+        let theirs = unhex(digits)?;
+        // Every byte is looked at, so that the time taken tells nothing about where they differ.
+        let differ = ours.iter().zip(theirs).fold(0, |acc, (a, b)| acc | (a ^ b));
+        (differ == 0).then_some(id)
+    }
+}
+
+impl core::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Resume(..)")
+    }
 }
 
 /// The codes of refusals, which programs may rely on.
@@ -55,4 +148,32 @@ pub mod code {
     pub const DRAINING: &str = "DRAINING";
     /// No hello came in time.
     pub const LATE: &str = "LATE";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resume_token_is_good_for_its_own_name_and_principal_only() {
+        let (resume, other) = (Resume::new([1; 32]), Resume::new([2; 32]));
+        let ann = Principal::User { user: "ann".to_owned() };
+        let bob = Principal::User { user: "bob".to_owned() };
+        let id = NodeId("c-1.2".to_owned());
+        let token = resume.seal(&id, &ann);
+        assert_eq!(resume.open(&token, &ann), Some(id));
+        assert_eq!(resume.open(&token, &bob), None);
+        assert_eq!(other.open(&token, &ann), None);
+        assert_eq!(resume.open(&token.replace("c-1", "c-2"), &ann), None);
+        assert_eq!(resume.open("", &ann), None);
+        assert_eq!(resume.open("a.b", &ann), None);
+    }
+
+    #[test]
+    fn another_major_version_is_refused_with_a_sentence() {
+        assert_eq!(version_problem("1.0"), None);
+        assert_eq!(version_problem("1.99"), None);
+        let said: Vec<_> = ["0.9", "2.0", "", "new"].into_iter().map(version_problem).collect();
+        insta::assert_debug_snapshot!(said, @"");
+    }
 }
