@@ -173,7 +173,11 @@ mod tests {
     fn another_major_version_is_refused_with_a_sentence() {
         assert_eq!(version_problem("1.0"), None);
         assert_eq!(version_problem("1.99"), None);
-        let said: Vec<_> = ["0.9", "2.0", "", "new"].into_iter().map(version_problem).collect();
-        insta::assert_debug_snapshot!(said, @"");
+        let said = ["0.9", "2.0", "new"].map(|version| version_problem(version).unwrap()).join("\n");
+        insta::assert_snapshot!(said, @r"
+        the server speaks version 1.0 of the coordination protocol and the node 0.9: update the node
+        the server speaks version 1.0 of the coordination protocol and the node 2.0: update the server
+        the node does not say which version of the coordination protocol it speaks
+        ");
     }
 }
