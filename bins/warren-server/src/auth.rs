@@ -1,0 +1,7 @@
+//! Who may do what: tokens, passwords, and how often one may guess.
+
+pub(crate) mod guesses;
+pub(crate) mod password;
+pub(crate) mod token;
+
+pub(crate) use token::{Token, TokenKind};

@@ -1,0 +1,456 @@
+//! The store in SQLite: one file, or memory for tests. Statements keep to what PostgreSQL understands too.
+
+use super::migrate::{self, Migration};
+use super::{
+    AgentRow, Answer, NewToken, NewUser, Store, StoreError, TokenRow, UserRow, WORKSPACES_PER_OWNER_MAX,
+    WorkspaceRow,
+};
+use crate::auth::TokenKind;
+use crate::fault::{Fault, io_words};
+use proto_core::wire::api::Role;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Row, Sqlite, Transaction};
+use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a statement waits for another process (a backup, `sqlite3` in a shell) to let go of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that read at the same time; one writes.
+const READERS: u32 = 4;
+
+/// Where a SQLite database lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Location {
+    /// In memory, gone with the process.
+    Memory,
+    /// In a file.
+    File(PathBuf),
+}
+
+impl Location {
+    /// The place that a database URL names; `warren.db` in `state` if there is none.
+    ///
+    /// # Errors
+    /// If it is not SQLite's.
+    pub(crate) fn of(url: Option<&str>, state: &Path) -> Result<Self, Fault> {
+        let Some(url) = url else { return Ok(Self::File(state.join("warren.db"))) };
+        let wrong = |message: &str| {
+            Fault::new(
+                "DATABASE_URL_INVALID",
+                message,
+                "write `--database-url sqlite:PATH`, or leave it out for a file in the state directory",
+            )
+        };
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| wrong("the database URL has no scheme"))?;
+        match scheme {
+            "sqlite" if rest == ":memory:" => Ok(Self::Memory),
+            "sqlite" => match rest.strip_prefix("//").unwrap_or(rest) {
+                "" => Err(wrong("the database URL names no file")),
+                path => Ok(Self::File(PathBuf::from(path))),
+            },
+            "postgres" | "postgresql" => Err(wrong("PostgreSQL databases are not in this build yet")),
+            _ => Err(wrong("the database URL does not begin with sqlite:")),
+        }
+    }
+}
+
+/// A [`Store`] in SQLite.
+#[derive(Clone, Debug)]
+pub(crate) struct SqliteStore {
+    writer: SqlitePool,
+    reader: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the database and brings its schema up to date. `now` is unix milliseconds.
+    ///
+    /// # Errors
+    /// If it cannot be used; a database that is damaged, newer or foreign stays untouched.
+    pub(crate) async fn open(location: &Location, steps: &[Migration], now: i64) -> Result<Self, Fault> {
+        let (options, path, version) = match location {
+            Location::Memory => (SqliteConnectOptions::new().in_memory(true), None, 0),
+            Location::File(path) => {
+                let version = migrate::examine(path, steps).await?;
+                create_private(path)?;
+                let options =
+                    SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
+                (options, Some(path.as_path()), version)
+            }
+        };
+        let options = options
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Normal)
+            .disable_statement_logging();
+        let failed = |error: sqlx::Error| {
+            Fault::new(
+                "DATABASE_UNREADABLE",
+                format!("can't open the database: {}", migrate::sql_words(&error)),
+                "check the path, its permissions and that no other program holds it",
+            )
+        };
+        // A connection that is closed when idle would take a database in memory with it.
+        let pool = |size| {
+            SqlitePoolOptions::new().max_connections(size).min_connections(1).idle_timeout(None).max_lifetime(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+        let mut connection = writer.acquire().await.map_err(failed)?;
+        migrate::apply(&mut connection, path, version, steps, now).await?;
+        drop(connection);
+        let reader = match path {
+            Some(_) => {
+                let pool = pool(READERS).min_connections(0);
+                pool.connect_with(options.read_only(true)).await.map_err(failed)?
+            }
+            None => writer.clone(),
+        };
+        Ok(Self { writer, reader })
+    }
+
+    /// Closes every connection; the write-ahead log goes into the file.
+    pub(crate) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// Makes the file, if it is not there, readable by this user alone: it holds password hashes.
+fn create_private(path: &Path) -> Result<(), Fault> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| {
+        Fault::new(
+            "DATABASE_UNREADABLE",
+            format!("can't write the database {}: {}", path.display(), io_words(&error)),
+            "check the path and its permissions, or name another file with `--database-url sqlite:PATH`",
+        )
+    })
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Taken,
+            sqlx::Error::Database(inner) if inner.is_foreign_key_violation() => Self::Missing,
+            _ => Self::Database(migrate::sql_words(&error)),
+        }
+    }
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+const fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+fn role_of(text: &str) -> Role {
+    match text {
+        "owner" => Role::Owner,
+        "admin" => Role::Admin,
+        _ => Role::Member,
+    }
+}
+
+fn user_of(row: &SqliteRow) -> Result<UserRow, sqlx::Error> {
+    Ok(UserRow {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        role: role_of(row.try_get("role")?),
+        password_hash: row.try_get("password_hash")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+async fn insert_user(
+    transaction: &mut Transaction<'static, Sqlite>,
+    user: NewUser,
+    now: i64,
+) -> Result<UserRow, StoreError> {
+    let NewUser { name, role, password_hash } = user;
+    let row = UserRow { id: new_id(), name, role, password_hash, created_at: now };
+    sqlx::query("INSERT INTO users (id, name, role, password_hash, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(&row.id)
+        .bind(&row.name)
+        .bind(role_text(row.role))
+        .bind(&row.password_hash)
+        .bind(row.created_at)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(row)
+}
+
+async fn insert_token(
+    transaction: &mut Transaction<'static, Sqlite>,
+    token: NewToken,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO tokens (id, kind, sha256, user_id, agent_id, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(new_id())
+    .bind(token.kind.name())
+    .bind(token.sha256.to_vec())
+    .bind(token.user_id)
+    .bind(token.agent_id)
+    .bind(now)
+    .bind(token.expires_at)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            sqlx::query("SELECT 1").execute(&self.reader).await?;
+            Ok(())
+        })
+    }
+
+    fn setup_required(&self) -> Answer<'_, bool> {
+        Box::pin(async {
+            let (users,): (i64,) = sqlx::query_as("SELECT count(*) FROM users").fetch_one(&self.reader).await?;
+            Ok(users == 0)
+        })
+    }
+
+    fn set_up(&self, setup_sha256: [u8; 32], owner: NewUser, now: i64) -> Answer<'_, UserRow> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            let used = sqlx::query("DELETE FROM tokens WHERE kind = 'setup' AND sha256 = $1")
+                .bind(setup_sha256.to_vec())
+                .execute(&mut *transaction)
+                .await?;
+            if used.rows_affected() == 0 {
+                return Err(StoreError::Missing);
+            }
+            let row = insert_user(&mut transaction, owner, now).await?;
+            transaction.commit().await?;
+            Ok(row)
+        })
+    }
+
+    fn create_user(&self, user: NewUser, now: i64) -> Answer<'_, UserRow> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            let row = insert_user(&mut transaction, user, now).await?;
+            transaction.commit().await?;
+            Ok(row)
+        })
+    }
+
+    fn user_by_name<'a>(&'a self, name: &'a str) -> Answer<'a, Option<UserRow>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM users WHERE name = $1")
+                .bind(name)
+                .fetch_optional(&self.reader)
+                .await?;
+            Ok(row.as_ref().map(user_of).transpose()?)
+        })
+    }
+
+    fn users(&self) -> Answer<'_, Vec<UserRow>> {
+        Box::pin(async move {
+            let rows = sqlx::query("SELECT * FROM users ORDER BY name").fetch_all(&self.reader).await?;
+            Ok(rows.iter().map(user_of).collect::<Result<_, _>>()?)
+        })
+    }
+
+    fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            if token.kind == TokenKind::Setup {
+                sqlx::query("DELETE FROM tokens WHERE kind = 'setup'").execute(&mut *transaction).await?;
+            }
+            insert_token(&mut transaction, token, now).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    fn token(&self, sha256: [u8; 32]) -> Answer<'_, Option<TokenRow>> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "SELECT tokens.id AS token_id, kind, sha256, agent_id, expires_at, users.*
+                 FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE sha256 = $1",
+            )
+            .bind(sha256.to_vec())
+            .fetch_optional(&self.reader)
+            .await?;
+            let Some(row) = row else { return Ok(None) };
+            let owned = row.try_get::<Option<String>, _>("id")?.is_some();
+            let kind: String = row.try_get("kind")?;
+            Ok(Some(TokenRow {
+                id: row.try_get("token_id")?,
+                kind: TokenKind::named(&kind).ok_or(StoreError::Missing)?,
+                sha256: row.try_get("sha256")?,
+                user: owned.then(|| user_of(&row)).transpose()?,
+                agent_id: row.try_get("agent_id")?,
+                expires_at: row.try_get("expires_at")?,
+            }))
+        })
+    }
+
+    fn remove_token<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            sqlx::query("DELETE FROM tokens WHERE id = $1").bind(id).execute(&self.writer).await?;
+            Ok(())
+        })
+    }
+
+    fn remove_expired(&self, before: i64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let gone = sqlx::query("DELETE FROM tokens WHERE expires_at < $1")
+                .bind(before)
+                .execute(&self.writer)
+                .await?;
+            Ok(gone.rows_affected())
+        })
+    }
+
+    fn create_workspace<'a>(
+        &'a self,
+        owner: &'a UserRow,
+        name: &'a str,
+        agent_sha256: [u8; 32],
+        now: i64,
+    ) -> Answer<'a, WorkspaceRow> {
+        Box::pin(async move {
+            let (id, agent_id) = (new_id(), new_id());
+            let mut transaction = self.begin().await?;
+            let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM workspaces WHERE owner_id = $1")
+                .bind(&owner.id)
+                .fetch_one(&mut *transaction)
+                .await?;
+            if count >= WORKSPACES_PER_OWNER_MAX {
+                return Err(StoreError::TooMany);
+            }
+            sqlx::query("INSERT INTO workspaces (id, owner_id, name, created_at) VALUES ($1, $2, $3, $4)")
+                .bind(&id)
+                .bind(&owner.id)
+                .bind(name)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            let agent =
+                AgentRow { id: agent_id, name: "main".to_owned(), last_seen_at: None, version: None };
+            sqlx::query("INSERT INTO agents (id, workspace_id, name, created_at) VALUES ($1, $2, $3, $4)")
+                .bind(&agent.id)
+                .bind(&id)
+                .bind(&agent.name)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+            let token = NewToken {
+                kind: TokenKind::Agent,
+                sha256: agent_sha256,
+                user_id: None,
+                agent_id: Some(agent.id.clone()),
+                expires_at: None,
+            };
+            insert_token(&mut transaction, token, now).await?;
+            transaction.commit().await?;
+            Ok(WorkspaceRow {
+                id,
+                name: name.to_owned(),
+                owner_id: owner.id.clone(),
+                owner: owner.name.clone(),
+                created_at: now,
+                agents: vec![agent],
+            })
+        })
+    }
+
+    fn workspaces<'a>(&'a self, owner_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>> {
+        Box::pin(async move {
+            let rows = sqlx::query(
+                "SELECT w.id, w.name, w.owner_id, u.name AS owner, w.created_at,
+                        a.id AS agent_id, a.name AS agent_name, a.last_seen_at, a.version
+                 FROM workspaces w JOIN users u ON u.id = w.owner_id
+                 LEFT JOIN agents a ON a.workspace_id = w.id
+                 WHERE $1 IS NULL OR w.owner_id = $1
+                 ORDER BY u.name, w.name, a.name",
+            )
+            .bind(owner_id)
+            .fetch_all(&self.reader)
+            .await?;
+            Ok(gather(&rows)?)
+        })
+    }
+
+    fn delete_workspace<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let gone =
+                sqlx::query("DELETE FROM workspaces WHERE id = $1").bind(id).execute(&self.writer).await?;
+            if gone.rows_affected() == 0 { Err(StoreError::Missing) } else { Ok(()) }
+        })
+    }
+
+    fn agent_owner<'a>(&'a self, agent_id: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(async move {
+            let row: Option<(String,)> = sqlx::query_as(
+                "SELECT w.owner_id FROM agents a JOIN workspaces w ON w.id = a.workspace_id WHERE a.id = $1",
+            )
+            .bind(agent_id)
+            .fetch_optional(&self.reader)
+            .await?;
+            Ok(row.map(|(owner,)| owner))
+        })
+    }
+
+    fn agent_seen<'a>(&'a self, agent_id: &'a str, version: Option<&'a str>, now: i64) -> Answer<'a, ()> {
+        Box::pin(async move {
+            sqlx::query("UPDATE agents SET last_seen_at = $1, version = coalesce($2, version) WHERE id = $3")
+                .bind(now)
+                .bind(version)
+                .bind(agent_id)
+                .execute(&self.writer)
+                .await?;
+            Ok(())
+        })
+    }
+}
+
+/// Workspaces out of rows of workspace and agent; the rows' order stays.
+fn gather(rows: &[SqliteRow]) -> Result<Vec<WorkspaceRow>, sqlx::Error> {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut out: Vec<WorkspaceRow> = Vec::new();
+    for row in rows {
+        let id: String = row.try_get("id")?;
+        let place = *places.entry(id.clone()).or_insert(out.len());
+        if place == out.len() {
+            out.push(WorkspaceRow {
+                id,
+                name: row.try_get("name")?,
+                owner_id: row.try_get("owner_id")?,
+                owner: row.try_get("owner")?,
+                created_at: row.try_get("created_at")?,
+                agents: Vec::new(),
+            });
+        }
+        if let Some(agent_id) = row.try_get("agent_id")? {
+            out[place].agents.push(AgentRow {
+                id: agent_id,
+                name: row.try_get("agent_name")?,
+                last_seen_at: row.try_get("last_seen_at")?,
+                version: row.try_get("version")?,
+            });
+        }
+    }
+    Ok(out)
+}

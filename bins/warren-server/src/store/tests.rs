@@ -1,0 +1,195 @@
+use super::migrate::{MIGRATIONS, Migration, beside};
+use super::{Location, NewToken, NewUser, SqliteStore, Store, StoreError};
+use crate::auth::{Token, TokenKind};
+use crate::fault::Fault;
+use proto_core::wire::api::Role;
+use std::path::Path;
+
+async fn open(path: &Path, steps: &[Migration]) -> Result<SqliteStore, Fault> {
+    SqliteStore::open(&Location::File(path.to_owned()), steps, 1_000).await
+}
+
+async fn memory() -> SqliteStore {
+    SqliteStore::open(&Location::Memory, MIGRATIONS, 1_000).await.unwrap()
+}
+
+fn user(name: &str, role: Role) -> NewUser {
+    NewUser { name: name.to_owned(), role, password_hash: "hash".to_owned() }
+}
+
+/// The fault's text with the directory cut out, and the proof that the file is as it was.
+async fn refusal(directory: &Path, name: &str, bytes: Option<&[u8]>) -> String {
+    let path = directory.join(name);
+    if let Some(bytes) = bytes {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let before = std::fs::read(&path).unwrap_or_default();
+    let names_before: Vec<_> = list(directory);
+    let fault = open(&path, MIGRATIONS).await.expect_err("the database must be refused");
+    assert_eq!(std::fs::read(&path).unwrap_or_default(), before, "{name} was touched");
+    assert_eq!(list(directory), names_before, "files appeared or went beside {name}");
+    fault.to_string().replace(&directory.display().to_string(), "DIR")
+}
+
+fn list(directory: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = std::fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+const FUTURE: &[Migration] = &[
+    MIGRATIONS[0],
+    Migration { version: 2, name: "two", sql: "CREATE TABLE two (a INTEGER)" },
+    Migration { version: 3, name: "three", sql: "ALTER TABLE two ADD COLUMN b INTEGER" },
+];
+
+#[tokio::test]
+async fn a_database_that_is_not_ours_to_change_stays_to_the_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    open(&at("newer.db"), FUTURE).await.unwrap().close().await;
+    open(&at("good.db"), MIGRATIONS).await.unwrap().close().await;
+    let mut broken = std::fs::read(at("good.db")).unwrap();
+    std::fs::remove_file(at("good.db")).unwrap();
+    let cut = broken[..broken.len() / 2].to_vec();
+    broken[4_096..12_288].fill(0xa5);
+    make_foreign(&at("foreign.db")).await;
+
+    let all = [
+        refusal(directory.path(), "newer.db", None).await,
+        refusal(directory.path(), "text.db", Some(b"this is not a database at all, only some text in a file")).await,
+        refusal(directory.path(), "cut.db", Some(&cut)).await,
+        refusal(directory.path(), "broken.db", Some(&broken)).await,
+        refusal(directory.path(), "foreign.db", None).await,
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
+}
+
+async fn make_foreign(path: &Path) {
+    use sqlx::{ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE notes (text TEXT)").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_database_with_an_unfinished_log_is_read_whole_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("a.db"), directory.path().join("b.db"));
+    let store = open(&path, FUTURE).await.unwrap();
+    // As after a crash: the schema stands in the log alone.
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
+    store.close().await;
+    let before = (std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap());
+    assert!(!before.1.is_empty());
+    assert_eq!(open(&copy, MIGRATIONS).await.unwrap_err().code, "DATABASE_NEWER");
+    assert_eq!((std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap()), before);
+}
+
+#[tokio::test]
+async fn steps_are_applied_once_in_order_and_a_copy_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("warren.db");
+    let store = open(&path, MIGRATIONS).await.unwrap();
+    store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    store.close().await;
+    for _ in 0..2 {
+        let store = open(&path, FUTURE).await.unwrap();
+        assert_eq!(store.users().await.unwrap()[0].name, "alice");
+        store.close().await;
+    }
+    let copy = beside(&path, ".v1.backup");
+    assert_eq!(super::migrate::examine(&copy, MIGRATIONS).await, Ok(1));
+    assert_eq!(super::migrate::examine(&path, FUTURE).await, Ok(3));
+}
+
+#[tokio::test]
+async fn a_failing_step_leaves_what_was_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("warren.db");
+    let store = open(&path, MIGRATIONS).await.unwrap();
+    store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    store.close().await;
+    let bad = [
+        MIGRATIONS[0],
+        Migration { version: 2, name: "bad", sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)" },
+    ];
+    let fault = open(&path, &bad).await.unwrap_err();
+    insta::assert_snapshot!(fault.to_string());
+    let store = open(&path, MIGRATIONS).await.unwrap();
+    assert_eq!(store.users().await.unwrap().len(), 1);
+    // Half of the step must not be there either.
+    open(&path, FUTURE).await.unwrap();
+}
+
+#[test]
+fn a_new_database_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("warren.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { open(&path, MIGRATIONS).await.unwrap().close().await });
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn database_urls_name_a_place_or_say_why_not() {
+    let of = |url| Location::of(Some(url), Path::new("/state"));
+    assert_eq!(Location::of(None, Path::new("/state")), Ok(Location::File("/state/warren.db".into())));
+    assert_eq!(of("sqlite::memory:"), Ok(Location::Memory));
+    assert_eq!(of("sqlite:a/b.db"), Ok(Location::File("a/b.db".into())));
+    assert_eq!(of("sqlite:///a/b.db"), Ok(Location::File("/a/b.db".into())));
+    let said: Vec<String> = ["postgres://u@h/db", "mysql:x", "sqlite:", "warren.db"]
+        .into_iter()
+        .map(|url| of(url).unwrap_err().to_string())
+        .collect();
+    insta::assert_snapshot!(said.join("\n\n"));
+}
+
+#[tokio::test]
+async fn the_setup_token_makes_one_owner() {
+    let store = memory().await;
+    let (first, second) = (Token::generate(TokenKind::Setup).unwrap(), Token::generate(TokenKind::Setup).unwrap());
+    let new = |token: &Token| NewToken {
+        kind: TokenKind::Setup,
+        sha256: token.sha256(),
+        user_id: None,
+        agent_id: None,
+        expires_at: None,
+    };
+    store.add_token(new(&first), 1).await.unwrap();
+    store.add_token(new(&second), 2).await.unwrap();
+    let owner = || user("alice", Role::Owner);
+    assert!(matches!(store.set_up(first.sha256(), owner(), 3).await, Err(StoreError::Missing)), "it was replaced");
+    assert!(store.setup_required().await.unwrap());
+    store.set_up(second.sha256(), owner(), 3).await.unwrap();
+    assert!(matches!(store.set_up(second.sha256(), owner(), 4).await, Err(StoreError::Missing)), "it was used");
+    assert!(!store.setup_required().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_workspace_takes_its_agent_and_token_along() {
+    let store = memory().await;
+    let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    let token = Token::generate(TokenKind::Agent).unwrap();
+    let made = store.create_workspace(&alice, "dev", token.sha256(), 6).await.unwrap();
+    assert!(matches!(
+        store.create_workspace(&alice, "dev", [0; 32], 7).await,
+        Err(StoreError::Taken)
+    ));
+    let agent = made.agents[0].id.clone();
+    assert_eq!(store.token(token.sha256()).await.unwrap().unwrap().agent_id, Some(agent.clone()));
+    assert_eq!(store.agent_owner(&agent).await.unwrap(), Some(alice.id.clone()));
+    store.agent_seen(&agent, Some("1.0"), 9).await.unwrap();
+    store.agent_seen(&agent, None, 10).await.unwrap();
+    let all = store.workspaces(Some(&alice.id)).await.unwrap();
+    assert_eq!((all[0].agents[0].version.as_deref(), all[0].agents[0].last_seen_at), (Some("1.0"), Some(10)));
+    assert!(store.workspaces(Some("nobody")).await.unwrap().is_empty());
+
+    store.delete_workspace(&made.id).await.unwrap();
+    assert_eq!(store.token(token.sha256()).await.unwrap(), None);
+    assert_eq!(store.agent_owner(&agent).await.unwrap(), None);
+    assert!(store.workspaces(None).await.unwrap().is_empty());
+}
