@@ -102,6 +102,8 @@ pub(crate) struct NewUser {
 pub(crate) trait Store: Send + Sync {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
+    /// The secret of this name; `fresh` becomes it if there is none yet.
+    fn secret<'a>(&'a self, name: &'a str, fresh: [u8; 32]) -> Answer<'a, [u8; 32]>;
     /// Whether the owner is still to be made.
     fn setup_required(&self) -> Answer<'_, bool>;
     /// Makes the first user, using up the setup token; [`StoreError::Missing`] if there is no such token (or it
@@ -135,6 +137,6 @@ pub(crate) trait Store: Send + Sync {
     fn delete_workspace<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
     /// The id of the user who owns the agent's workspace.
     fn agent_owner<'a>(&'a self, agent_id: &'a str) -> Answer<'a, Option<String>>;
-    /// Notes that an agent is there, or was until now; the version stays if none is given.
-    fn agent_seen<'a>(&'a self, agent_id: &'a str, version: Option<&'a str>, now: i64) -> Answer<'a, ()>;
+    /// Notes that agents are there, or were until now; a version that is not given stays.
+    fn agents_seen<'a>(&'a self, agents: &'a [(String, Option<String>)], now: i64) -> Answer<'a, ()>;
 }

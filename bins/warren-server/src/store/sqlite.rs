@@ -222,6 +222,22 @@ impl Store for SqliteStore {
         })
     }
 
+    fn secret<'a>(&'a self, name: &'a str, fresh: [u8; 32]) -> Answer<'a, [u8; 32]> {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                .bind(name)
+                .bind(fresh.to_vec())
+                .execute(&self.writer)
+                .await?;
+            let (value,): (Vec<u8>,) = sqlx::query_as("SELECT value FROM secrets WHERE name = $1")
+                .bind(name)
+                .fetch_one(&self.reader)
+                .await?;
+            let wrong = |_| StoreError::Database(format!("the secret \"{name}\" has not 32 bytes"));
+            value.try_into().map_err(wrong)
+        })
+    }
+
     fn setup_required(&self) -> Answer<'_, bool> {
         Box::pin(async {
             let (users,): (i64,) = sqlx::query_as("SELECT count(*) FROM users").fetch_one(&self.reader).await?;
@@ -413,14 +429,20 @@ impl Store for SqliteStore {
         })
     }
 
-    fn agent_seen<'a>(&'a self, agent_id: &'a str, version: Option<&'a str>, now: i64) -> Answer<'a, ()> {
+    fn agents_seen<'a>(&'a self, agents: &'a [(String, Option<String>)], now: i64) -> Answer<'a, ()> {
         Box::pin(async move {
-            sqlx::query("UPDATE agents SET last_seen_at = $1, version = coalesce($2, version) WHERE id = $3")
+            let mut transaction = self.begin().await?;
+            for (id, version) in agents {
+                sqlx::query(
+                    "UPDATE agents SET last_seen_at = $1, version = coalesce($2, version) WHERE id = $3",
+                )
                 .bind(now)
-                .bind(version)
-                .bind(agent_id)
-                .execute(&self.writer)
+                .bind(version.as_deref())
+                .bind(id)
+                .execute(&mut *transaction)
                 .await?;
+            }
+            transaction.commit().await?;
             Ok(())
         })
     }

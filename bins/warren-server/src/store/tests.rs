@@ -182,8 +182,8 @@ async fn a_workspace_takes_its_agent_and_token_along() {
     let agent = made.agents[0].id.clone();
     assert_eq!(store.token(token.sha256()).await.unwrap().unwrap().agent_id, Some(agent.clone()));
     assert_eq!(store.agent_owner(&agent).await.unwrap(), Some(alice.id.clone()));
-    store.agent_seen(&agent, Some("1.0"), 9).await.unwrap();
-    store.agent_seen(&agent, None, 10).await.unwrap();
+    store.agents_seen(&[(agent.clone(), Some("1.0".to_owned()))], 9).await.unwrap();
+    store.agents_seen(&[(agent.clone(), None)], 10).await.unwrap();
     let all = store.workspaces(Some(&alice.id)).await.unwrap();
     assert_eq!((all[0].agents[0].version.as_deref(), all[0].agents[0].last_seen_at), (Some("1.0"), Some(10)));
     assert!(store.workspaces(Some("nobody")).await.unwrap().is_empty());
@@ -192,4 +192,12 @@ async fn a_workspace_takes_its_agent_and_token_along() {
     assert_eq!(store.token(token.sha256()).await.unwrap(), None);
     assert_eq!(store.agent_owner(&agent).await.unwrap(), None);
     assert!(store.workspaces(None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_is_drawn_once() {
+    let store = memory().await;
+    assert_eq!(store.secret("relay", [1; 32]).await.unwrap(), [1; 32]);
+    assert_eq!(store.secret("relay", [2; 32]).await.unwrap(), [1; 32]);
+    assert_eq!(store.secret("resume", [3; 32]).await.unwrap(), [3; 32]);
 }

@@ -39,3 +39,9 @@ CREATE TABLE tokens (
 
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_by_agent ON tokens (agent_id);
+
+-- Keys that must outlive a restart: the relay's, and the one that seals resume tokens.
+CREATE TABLE secrets (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+);

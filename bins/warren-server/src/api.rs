@@ -1,0 +1,64 @@
+//! What the server answers over HTTP. The documents are [`proto_core::wire::api`]'s.
+
+mod account;
+mod bearer;
+mod coordinate;
+mod derp;
+mod problem;
+mod system;
+mod workspaces;
+
+use crate::app::Shared;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use core::net::SocketAddr;
+
+/// Bytes of a request's body: the greatest document is a login with a long password.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Who is at the other end of the connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// All of it.
+pub(crate) fn router(app: Shared) -> Router {
+    let api = Router::new()
+        .route("/setup", post(account::set_up))
+        .route("/login", post(account::log_in))
+        .route("/logout", post(account::log_out))
+        .route("/me", get(account::me))
+        .route("/users", get(account::users).post(account::create_user))
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route("/workspaces/{name}", get(workspaces::one).delete(workspaces::delete))
+        .route("/workspaces/{owner}/{name}", get(workspaces::one_of).delete(workspaces::delete_of))
+        .route("/buildinfo", get(system::build_info))
+        .route("/derp-map", get(system::derp_map))
+        .route("/coordinate", get(coordinate::coordinate))
+        .layer(axum::middleware::map_response(private))
+        .layer(DefaultBodyLimit::max(BODY_MAX));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/", get(system::home))
+        .route("/setup", get(system::setup_page))
+        .route("/setup.js", get(system::setup_script))
+        .route("/healthz", get(system::healthz))
+        .route("/readyz", get(system::readyz))
+        .route("/derp", any(derp::derp))
+        .route("/derp/latency-check", any(derp::probe))
+        .route("/derp/probe", any(derp::probe))
+        .route("/generate_204", any(derp::generate_204))
+        .method_not_allowed_fallback(problem::wrong_method)
+        .fallback(problem::no_such_path)
+        .with_state(app)
+}
+
+/// Answers may hold tokens and names: nobody on the way keeps them or guesses what they are.
+async fn private(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,152 @@
+//! People: the first owner, logging in and out, who I am, who there is.
+
+use super::Remote;
+use super::bearer::Person;
+use super::problem::{ApiError, Document};
+use crate::app::{App, Shared};
+use crate::auth::{Token, TokenKind, password, token};
+use crate::clock::rfc3339;
+use crate::names;
+use crate::store::{NewToken, NewUser, StoreError, UserRow};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use proto_core::wire::api::{CreateUser, Grant, Login, Me, Role, Setup, User, Users};
+
+/// How long a session lasts, in milliseconds: 30 days.
+const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
+
+type Created<T> = (StatusCode, Json<T>);
+
+pub(super) async fn set_up(
+    State(app): State<Shared>,
+    Document(setup): Document<Setup>,
+) -> Result<Created<Grant>, ApiError> {
+    let refused = || {
+        let kind = (StatusCode::UNAUTHORIZED, "SETUP_TOKEN_UNKNOWN", "the setup token is not known");
+        let hint = "take the token that the server printed at its last start; a restart prints a new one";
+        ApiError::new(kind, "this is not the server's setup token", hint)
+    };
+    if !app.store.setup_required().await? {
+        return Err(already_set_up());
+    }
+    // Before the costly hash, so that only the right token makes the server work.
+    let sha256 = token::sha256_of(&setup.token);
+    let known = app.store.token(sha256).await?;
+    if !known.is_some_and(|row| row.kind == TokenKind::Setup && token::same(&row.sha256, &sha256)) {
+        return Err(refused());
+    }
+    let owner = new_user(&app, setup.username, setup.password, Role::Owner).await?;
+    let user = match app.store.set_up(sha256, owner, app.clock.now()).await {
+        Ok(user) => user,
+        Err(StoreError::Missing | StoreError::Taken) => return Err(already_set_up()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok((StatusCode::CREATED, Json(grant(&app, &user).await?)))
+}
+
+fn already_set_up() -> ApiError {
+    let kind = (StatusCode::CONFLICT, "SETUP_DONE", "the server is set up already");
+    ApiError::new(kind, "the server has its owner already", "log in with `warren login URL`")
+}
+
+pub(super) async fn log_in(
+    State(app): State<Shared>,
+    remote: Option<Extension<Remote>>,
+    Document(login): Document<Login>,
+) -> Result<Json<Grant>, ApiError> {
+    // Counted by name and address: nobody can lock somebody else out from elsewhere.
+    let address = remote.map_or_else(String::new, |Extension(Remote(from))| from.ip().to_string());
+    let key = format!("{} {address}", login.username.chars().take(64).collect::<String>());
+    let wait_ms = app.guesses.wait_ms(&key, app.clock.now());
+    if wait_ms > 0 {
+        let seconds = wait_ms / 1_000 + 1;
+        let kind = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", "too many wrong passwords");
+        let detail = format!("too many wrong passwords for \"{}\"", login.username);
+        return Err(ApiError::new(kind, detail, format!("wait {seconds} s, then try again")).after(seconds));
+    }
+    let user = app.store.user_by_name(&login.username).await?;
+    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    let right = app.passwords.verify(login.password, hash).await;
+    let Some(user) = user.filter(|_| right) else {
+        app.guesses.wrong(&key, app.clock.now());
+        let kind = (StatusCode::UNAUTHORIZED, "LOGIN_FAILED", "wrong name or password");
+        return Err(ApiError::new(kind, "the name or the password is wrong", "check both and try again"));
+    };
+    app.guesses.right(&key);
+    Ok(Json(grant(&app, &user).await?))
+}
+
+pub(super) async fn log_out(State(app): State<Shared>, person: Person) -> Result<StatusCode, ApiError> {
+    app.store.remove_token(&person.token_id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn me(person: Person) -> Json<Me> {
+    Json(Me { user: document(&person.user), expires_at: rfc3339(person.expires_at) })
+}
+
+pub(super) async fn users(State(app): State<Shared>, person: Person) -> Result<Json<Users>, ApiError> {
+    administering(&person)?;
+    let users = app.store.users().await?;
+    Ok(Json(Users { users: users.iter().map(document).collect() }))
+}
+
+pub(super) async fn create_user(
+    State(app): State<Shared>,
+    person: Person,
+    Document(create): Document<CreateUser>,
+) -> Result<Created<User>, ApiError> {
+    administering(&person)?;
+    if create.role == Role::Owner && person.user.role != Role::Owner {
+        return Err(forbidden("only an owner makes owners"));
+    }
+    let user = new_user(&app, create.username, create.password, create.role).await?;
+    let name = user.name.clone();
+    match app.store.create_user(user, app.clock.now()).await {
+        Ok(user) => Ok((StatusCode::CREATED, Json(document(&user)))),
+        Err(StoreError::Taken) => {
+            let kind = (StatusCode::CONFLICT, "USER_EXISTS", "the name is taken");
+            Err(ApiError::new(kind, format!("there is a user \"{name}\" already"), "take another name"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn administering(person: &Person) -> Result<(), ApiError> {
+    if person.user.role.administers() { Ok(()) } else { Err(forbidden("only owners and admins see and make users")) }
+}
+
+fn forbidden(detail: &str) -> ApiError {
+    ApiError::new((StatusCode::FORBIDDEN, "FORBIDDEN", "not allowed"), detail, "ask an owner")
+}
+
+async fn new_user(app: &App, name: String, password: String, role: Role) -> Result<NewUser, ApiError> {
+    if let Some(why) = names::objection("a user's name", &name) {
+        return Err(ApiError::field("username", why));
+    }
+    if let Some(why) = password::objection(&password) {
+        return Err(ApiError::field("password", why));
+    }
+    let password_hash = app.passwords.hash(password).await.map_err(|why| ApiError::internal(&why))?;
+    Ok(NewUser { name, role, password_hash })
+}
+
+async fn grant(app: &App, user: &UserRow) -> Result<Grant, ApiError> {
+    let token = Token::generate(TokenKind::Session).map_err(|fault| ApiError::internal(&fault.message))?;
+    let now = app.clock.now();
+    let expires_at = now + SESSION_MS;
+    let row = NewToken {
+        kind: TokenKind::Session,
+        sha256: token.sha256(),
+        user_id: Some(user.id.clone()),
+        agent_id: None,
+        expires_at: Some(expires_at),
+    };
+    app.store.add_token(row, now).await?;
+    Ok(Grant { token: token.text().to_owned(), expires_at: rfc3339(expires_at), user: document(user) })
+}
+
+fn document(user: &UserRow) -> User {
+    User { id: user.id.clone(), name: user.name.clone(), role: user.role, created_at: rfc3339(user.created_at) }
+}

@@ -1,0 +1,128 @@
+//! Errors as RFC 9457 writes them: `application/problem+json` with a code, a sentence and a hint.
+
+use crate::store::StoreError;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use proto_core::wire::api::Problem;
+use serde::de::DeserializeOwned;
+
+/// Why a request was not done.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    problem: Problem,
+    retry_after_s: Option<i64>,
+}
+
+impl ApiError {
+    /// A problem: status, code, and its kind in a few words; what happened; what to do.
+    pub(crate) fn new(
+        (status, code, title): (StatusCode, &str, &str),
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let problem = Problem {
+            status: status.as_u16(),
+            code: code.to_owned(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            hint: hint.into(),
+            nearest: Vec::new(),
+        };
+        Self { problem, retry_after_s: None }
+    }
+
+    /// A field of the request will not do.
+    pub(crate) fn field(field: &str, why: impl Into<String>) -> Self {
+        let kind = (StatusCode::UNPROCESSABLE_ENTITY, "FIELD_INVALID", "a field will not do");
+        Self::new(kind, format!("{field}: {}", why.into()), "")
+    }
+
+    /// The database or the system failed: the log has the reason, the asker gets none.
+    pub(crate) fn internal(why: &str) -> Self {
+        tracing::error!("a request failed: {why}");
+        let kind = (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed");
+        Self::new(kind, "the server could not do this", "try again; the server's log says why")
+    }
+
+    /// The server is about to stop.
+    pub(crate) fn draining() -> Self {
+        let kind = (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "the server is about to stop");
+        Self::new(kind, "the server is about to stop", "try again in a few seconds").after(5)
+    }
+
+    /// Adds names like the one that was not found.
+    pub(crate) fn nearest(mut self, names: Vec<String>) -> Self {
+        self.problem.nearest = names;
+        self
+    }
+
+    /// Adds how many seconds to wait.
+    pub(crate) fn after(mut self, seconds: i64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A JSON document in a request's body, whose faults are problems too.
+pub(crate) struct Document<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(document)) => Ok(Self(document)),
+            Err(rejection) => Err(refusal(&rejection)),
+        }
+    }
+}
+
+fn refusal(rejection: &JsonRejection) -> ApiError {
+    let why = core::error::Error::source(rejection)
+        .and_then(|error| error.source())
+        .map_or_else(|| rejection.body_text(), ToString::to_string);
+    let kind = (rejection.status(), "BODY_INVALID", "the request's body will not do");
+    let detail = match rejection {
+        JsonRejection::MissingJsonContentType(_) => "the request's body is not declared as JSON".to_owned(),
+        _ => format!("the request's body is not the JSON expected: {why}"),
+    };
+    ApiError::new(kind, detail, "send the header `Content-Type: application/json` and a document of the API's form")
+}
+
+/// For paths that do not exist.
+pub(crate) async fn no_such_path(uri: Uri) -> ApiError {
+    let kind = (StatusCode::NOT_FOUND, "PATH_NOT_FOUND", "there is nothing at this path");
+    ApiError::new(kind, format!("there is nothing at {}", uri.path()), "the API is under /api/v1")
+}
+
+/// For paths that exist, asked in another way. axum adds the methods that would do.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let kind = (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path is not asked that way");
+    ApiError::new(kind, format!("{} does not take {method}", uri.path()), "")
+}

@@ -1,0 +1,34 @@
+//! What every request needs at hand.
+
+use crate::auth::guesses::Guesses;
+use crate::auth::password::Passwords;
+use crate::clock::Clock;
+use crate::hub::Hub;
+use crate::settings::AccessUrl;
+use crate::store::Store;
+use proto_core::relay_map::RelayMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The server's parts, shared by all requests.
+pub(crate) struct App {
+    /// What is remembered.
+    pub(crate) store: Arc<dyn Store>,
+    /// What time it is.
+    pub(crate) clock: Clock,
+    /// Where passwords are hashed and checked.
+    pub(crate) passwords: Passwords,
+    /// Who guessed wrong, and how often.
+    pub(crate) guesses: Guesses,
+    /// Where users and agents find this server.
+    pub(crate) access_url: AccessUrl,
+    /// The coordinator, the relay, and who is there.
+    pub(crate) hub: Hub,
+    /// The relay map in force.
+    pub(crate) relay_map: watch::Receiver<RelayMap>,
+    /// True once the server is about to stop.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// A handle to them.
+pub(crate) type Shared = Arc<App>;

@@ -1,0 +1,146 @@
+//! The listeners: plain HTTP and HTTPS, one task a connection.
+
+mod tls;
+
+pub(crate) use tls::Certificate;
+
+use crate::api::Remote;
+use crate::fault::{Fault, io_words};
+use axum::Router;
+use core::net::SocketAddr;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper::{Request, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// For the TLS handshake and for a request's head: whoever takes longer holds a connection for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections at once, agents' and relay clients' lasting ones included. Each costs some 20 KiB and a file.
+const CONNECTIONS_MAX: usize = 40_000;
+/// The pause after a failed accept (usually: no more file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long requests under way may take to end when the server stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Binds a TCP listener; `flag` is the setting that says where.
+///
+/// # Errors
+/// If the port is taken, or the address is not this machine's.
+pub(crate) async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Fault> {
+    TcpListener::bind(address).await.map_err(|error| busy(&error, "TCP", address, flag))
+}
+
+/// The fault of an address that can't be listened on.
+pub(crate) fn busy(error: &std::io::Error, protocol: &str, address: SocketAddr, flag: &str) -> Fault {
+    let port = address.port();
+    let (code, hint) = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let list = if protocol == "UDP" { "ss -lunp" } else { "ss -ltnp" };
+            ("PORT_BUSY", format!("`{list} 'sport = :{port}'` shows who has it; stop that, or choose another with `--{flag} ADDRESS`"))
+        }
+        std::io::ErrorKind::PermissionDenied => (
+            "PORT_FORBIDDEN",
+            format!("ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with `--{flag} ADDRESS`"),
+        ),
+        _ => ("ADDRESS_UNUSABLE", format!("`ip address` shows this machine's addresses; choose one with `--{flag} ADDRESS`")),
+    };
+    Fault::new(code, format!("can't listen on {protocol} {address}: {}", io_words(error)), hint)
+}
+
+/// Serves `router` on a listener until `stop` says so; then no new connection is taken, and those that are
+/// between requests close.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let acceptor = certificate.map(|certificate| certificate.acceptor());
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("can't accept a connection: {}", io_words(&error));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // When full, new connections are turned away; those there go on.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            tracing::warn!(%from, "{CONNECTIONS_MAX} connections are open: a new one was turned away");
+            continue;
+        };
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        connections.spawn(async move {
+            let _place = place;
+            connection(tcp, from, acceptor, (router, stop)).await;
+        });
+    }
+    drop(listener);
+    let rest = async { while connections.join_next().await.is_some() {} };
+    // Whoever has not ended by then is cut off when the set is dropped.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
+}
+
+async fn connection(
+    tcp: TcpStream,
+    from: SocketAddr,
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    (router, stop): (Router, watch::Receiver<bool>),
+) {
+    // Coordination messages and relayed packets are small and must not wait for company.
+    let _ = tcp.set_nodelay(true);
+    match acceptor {
+        None => speak(tcp, from, router, stop).await,
+        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(tcp)).await {
+            Ok(Ok(tls)) => speak(tls, from, router, stop).await,
+            Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
+            Err(_) => tracing::debug!(%from, "no TLS handshake in time"),
+        },
+    }
+}
+
+async fn speak<S>(stream: S, from: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Remote(from));
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        // Some relay clients compare header names letter by letter.
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = core::pin::pin!(connection);
+    let outcome = tokio::select! {
+        biased;
+        outcome = connection.as_mut() => outcome,
+        _ = stop.wait_for(|stop| *stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%from, "HTTP: {error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The relay map that nodes are given: the embedded region, and the maps of a file and a URL.
+
+mod embedded;
+mod fetch;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use embedded::embedded;
+
+use crate::fault::{Fault, io_words};
+use crate::settings::Settings;
+use proto_core::limits::RELAY_MAP_MAX;
+use proto_core::relay_map::RelayMap;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Where relay maps come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    embedded: RelayMap,
+    path: Option<PathBuf>,
+    url: Option<String>,
+    copy: PathBuf,
+}
+
+/// A map, and what an operator should know about it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Loaded {
+    /// The merged map.
+    pub(crate) map: RelayMap,
+    /// Why it is not quite what was asked for.
+    pub(crate) warning: Option<String>,
+}
+
+impl Sources {
+    /// The sources that `settings` name, beside the region of this server itself; copies are kept in `state`.
+    pub(crate) fn new(settings: &Settings, embedded: RelayMap, state: &Path) -> Self {
+        let url = settings.derp_config_url.clone();
+        // One copy a URL: another URL's map is not this one's last good copy.
+        let digest = Sha256::digest(url.clone().unwrap_or_default().as_bytes());
+        let digits: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let copy = state.join(format!("derp-map-{digits}.json"));
+        Self { embedded, path: settings.derp_config_path.clone(), url, copy }
+    }
+
+    /// Whether there is anything that may change while the server runs.
+    pub(crate) const fn may_change(&self) -> bool {
+        self.path.is_some() || self.url.is_some()
+    }
+
+    /// Reads, fetches and merges. If the URL gives no good map, its last good copy stands in with a warning.
+    ///
+    /// # Errors
+    /// If the file is bad, the URL is and there is no copy, the maps collide, or there is no region at all.
+    pub(crate) async fn load(&self) -> Result<Loaded, Fault> {
+        let mut map = self.embedded.clone();
+        let mut warning = None;
+        if let Some(path) = &self.path {
+            let name = path.display().to_string();
+            let text = read(path, &name)?;
+            map = merge(&map, &text, &name)?;
+        }
+        if let Some(url) = &self.url {
+            match self.from_url(&map, url).await {
+                Ok(merged) => map = merged,
+                Err(fault) => {
+                    let Ok(text) = std::fs::read(&self.copy) else { return Err(fault) };
+                    map = merge(&map, &text, &self.copy.display().to_string())?;
+                    warning = Some(format!("{}; its last good copy is used", fault.message));
+                }
+            }
+        }
+        if map.regions.is_empty() {
+            return Err(Fault::new(
+                "RELAY_MAP_EMPTY",
+                "there is no relay: the embedded one is off and no relay map names another",
+                "give a map with `--derp-config-path FILE` or `--derp-config-url URL`, or leave the embedded relay on",
+            ));
+        }
+        Ok(Loaded { map, warning })
+    }
+
+    async fn from_url(&self, onto: &RelayMap, url: &str) -> Result<RelayMap, Fault> {
+        let text = fetch::get(url, RELAY_MAP_MAX).await.map_err(|why| {
+            Fault::new(
+                "RELAY_MAP_UNREACHABLE",
+                format!("can't fetch the relay map {url}: {why}"),
+                "check the URL with `curl`, or use a file with `--derp-config-path FILE`",
+            )
+        })?;
+        let merged = merge(onto, &text, url)?;
+        if let Err(error) = replace(&self.copy, &text) {
+            tracing::warn!(file = %self.copy.display(), "can't keep a copy of the relay map: {}", io_words(&error));
+        }
+        Ok(merged)
+    }
+}
+
+fn read(path: &Path, name: &str) -> Result<Vec<u8>, Fault> {
+    std::fs::read(path).map_err(|error| {
+        Fault::new(
+            "RELAY_MAP_UNREADABLE",
+            format!("can't read the relay map {name}: {}", io_words(&error)),
+            "check the path and its permissions",
+        )
+    })
+}
+
+/// `onto` and the map of `text`, which came from `name`.
+fn merge(onto: &RelayMap, text: &[u8], name: &str) -> Result<RelayMap, Fault> {
+    let extra = RelayMap::parse(text);
+    extra.and_then(|extra| onto.merge(&extra)).map_err(|error| {
+        Fault::new(
+            "RELAY_MAP_INVALID",
+            format!("the relay map {name}: {error}"),
+            "the form is Tailscale's DERPMap, {\"Regions\": {\"900\": {\"RegionID\": 900, \"RegionCode\": …, \"Nodes\": […]}}}, \
+             and region numbers, codes and node names must be unique",
+        )
+    })
+}
+
+/// Puts `text` in the place of a file at once, so that a crash leaves the old one or the new one.
+fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text)?;
+    std::fs::rename(&fresh, path)
+}
