@@ -1,5 +1,6 @@
 //! What bytes mean. Every reader here is total: hostile bytes give an error or nothing, never a panic.
 
+pub mod api;
 pub mod control;
 pub mod derp;
 pub mod disco;
