@@ -1,19 +1,35 @@
 //! One peer, seen from here: where it might be reached, what is being tried, and the path in use.
 
-use crate::id::RegionId;
-use crate::key::{DiscoSecret, NodePublic};
+use crate::id::{LinkId, RegionId};
+use crate::key::{DiscoSecret, NodePublic, SharedBox};
+use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
-use crate::route::Route;
-use crate::seed::Seed;
-use crate::time::{Monotone, Time};
+use crate::route::{Activity, Direction, Route, Via};
+use crate::seed::{Rng, Seed};
+use crate::time::{Duration, Monotone, Time, earliest};
 use crate::wire::control::NodeInfo;
 use core::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
+mod budget;
 mod candidate;
+mod current;
+mod liveness;
+mod mail;
+mod path;
+mod probe;
+mod punch;
 mod story;
 
 pub use candidate::Source;
+pub use path::Quality;
 pub use story::{Loss, Outcome, PathStory, Tried};
+
+use budget::Budget;
+use candidate::Candidates;
+use current::Path;
+use probe::Probes;
+use punch::{Mode, Punch};
 
 /// What a peer's machine needs to know of us.
 #[derive(Clone, Debug)]
@@ -72,9 +88,40 @@ pub enum PeerEvent {
 /// One peer.
 #[derive(Debug)]
 pub struct Peer {
+    config: PeerConfig,
     info: NodeInfo,
-    route: Route,
+    shared: SharedBox,
     clock: Monotone,
+    /// When it was last handled.
+    now: Time,
+    /// Draws transaction ids and nonces.
+    rng: Rng,
+    /// Our sockets.
+    links: BTreeMap<LinkId, SocketAddr>,
+    /// Regions through which we can send to the peer.
+    regions: BTreeSet<RegionId>,
+    /// The region that the peer was last heard through.
+    heard_region: Option<RegionId>,
+    /// Our own endpoints.
+    endpoints: Vec<SocketAddr>,
+    candidates: Candidates,
+    probes: Probes,
+    punch: Punch,
+    path: Option<Path>,
+    /// For probes and openers.
+    budget: Budget,
+    /// For answers to the peer's probes.
+    answers: Budget,
+    /// For words through a relay.
+    words: Budget,
+    engaged: bool,
+    /// Whether it was in use at the last look.
+    was_active: bool,
+    active_until: Time,
+    wanted_until: Time,
+    /// When we last followed the peer's call.
+    called: Time,
+    route: Route,
     out: Outbox<PeerEvent>,
 }
 
@@ -82,10 +129,36 @@ impl Peer {
     /// A peer as the coordinator first told it.
     #[must_use]
     pub fn new(config: PeerConfig, info: NodeInfo, seed: Seed, now: Time) -> Self {
-        let _ = (config, seed);
         let mut clock = Monotone::default();
         clock.clamp(now);
-        Self { info, route: Route::default(), clock, out: Outbox::default() }
+        let mut candidates = Candidates::default();
+        candidates.replace(Source::Coordinator, &info.endpoints, now);
+        Self {
+            shared: config.disco.shared(&info.disco_key),
+            config,
+            info,
+            clock,
+            now,
+            rng: seed.fork("peer disco").rng(),
+            links: BTreeMap::new(),
+            regions: BTreeSet::new(),
+            heard_region: None,
+            endpoints: Vec::new(),
+            candidates,
+            probes: Probes::default(),
+            punch: Punch::new(seed.fork("peer punch").rng()),
+            path: None,
+            budget: Budget::new(limits::PROBE_BURST, limits::PROBE_RATE, now),
+            answers: Budget::new(limits::ANSWER_BURST, limits::ANSWER_RATE, now),
+            words: Budget::new(limits::WORD_BURST, limits::WORD_RATE, now),
+            engaged: false,
+            was_active: false,
+            active_until: now,
+            wanted_until: now + limits::WANTED,
+            called: Time::ZERO,
+            route: Route::default(),
+            out: Outbox::default(),
+        }
     }
 
     /// What the coordinator last said of the peer.
@@ -99,6 +172,152 @@ impl Peer {
     pub const fn route(&self) -> Route {
         self.route
     }
+
+    /// The direct path's smoothed round trip, if there is a direct path.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.path.as_ref().map(|path| path.latency)
+    }
+
+    /// Whether somebody uses the tunnel: an owner says so, or data flowed lately.
+    fn active(&self, now: Time) -> bool {
+        self.engaged || now < self.active_until
+    }
+
+    /// Whether the peer is worth attempts.
+    fn wanted(&self, now: Time) -> bool {
+        self.active(now) || now < self.wanted_until
+    }
+
+    /// The region to send to the peer through: its home, else where it was heard, else any.
+    fn relay(&self) -> Option<RegionId> {
+        let up = |region: &RegionId| self.regions.contains(region);
+        let heard = self.heard_region.filter(up);
+        Some(self.info.home).filter(up).or(heard).or_else(|| self.regions.first().copied())
+    }
+
+    fn story(&mut self, story: PathStory) {
+        self.out.event(PeerEvent::Story(story));
+    }
+
+    fn on_command(&mut self, command: PeerCommand, now: Time) {
+        match command {
+            PeerCommand::Info(info) => self.on_info(info, now),
+            PeerCommand::Endpoints(list) => self.on_endpoints(list, now),
+            PeerCommand::Relay { region, up } => self.on_relay(region, up, now),
+            PeerCommand::Relayed { region, bytes } => self.on_relayed(region, &bytes, now),
+            PeerCommand::Engaged(engaged) => self.engaged = engaged,
+            PeerCommand::NetworkChanged => {
+                if let Some(path) = &mut self.path {
+                    path.live.shake(now);
+                }
+                if self.path.is_some() || self.wanted(now) {
+                    self.begin(Mode::Ask, now);
+                }
+            }
+        }
+    }
+
+    fn on_info(&mut self, info: NodeInfo, now: Time) {
+        let restarted = info.boot_id != self.info.boot_id || info.disco_key != self.info.disco_key;
+        if info.disco_key != self.info.disco_key {
+            self.shared = self.config.disco.shared(&info.disco_key);
+        }
+        self.info = info;
+        self.wanted_until = now + limits::WANTED;
+        if restarted {
+            self.candidates.clear();
+            self.probes.clear();
+            self.heard_region = None;
+        }
+        let new = self.candidates.replace(Source::Coordinator, &self.info.endpoints, now);
+        if restarted {
+            self.punch.restart();
+            self.lose(Loss::Restarted, now);
+        }
+        if self.path.is_none() && (new || restarted) && !(restarted && self.punch.is_trying()) {
+            self.begin(Mode::Ask, now);
+        }
+    }
+
+    fn on_endpoints(&mut self, list: Vec<SocketAddr>, now: Time) {
+        let list: Vec<_> = list.iter().map(candidate::canonical).take(limits::CANDIDATES_MAX).collect();
+        if list == self.endpoints {
+            return;
+        }
+        self.endpoints = list;
+        if self.path.is_some() || !self.wanted(now) {
+            return;
+        }
+        if self.punch.is_trying() {
+            self.tell(Mode::Ask, now);
+        } else {
+            self.begin(Mode::Ask, now);
+        }
+    }
+
+    fn on_relay(&mut self, region: RegionId, up: bool, now: Time) {
+        if !up {
+            self.regions.remove(&region);
+            return;
+        }
+        if self.regions.len() < limits::PEER_REGIONS_MAX {
+            self.regions.insert(region);
+        }
+        // An attempt that nobody could be told of begins anew.
+        if self.path.is_none() && self.punch.is_trying() && self.punch.untold() {
+            self.begin(Mode::Ask, now);
+        }
+    }
+
+    fn on_activity(&mut self, activity: Activity, now: Time) {
+        if activity.peer != self.info.node_key {
+            return;
+        }
+        self.active_until = now + limits::ACTIVE_TAIL;
+        let path = self.path.as_mut();
+        match (activity.direction, activity.via) {
+            (Direction::Sent, Via::Direct { addr, .. }) => {
+                if let Some(path) = path.filter(|path| path.addr == addr) {
+                    path.live.sent(now);
+                }
+            }
+            (Direction::Sent, Via::Relay(_)) => {}
+            (Direction::Received, via) => {
+                if let Some(path) = path {
+                    path.live.data();
+                }
+                if let Via::Direct { link, addr } = via
+                    && self.config.direct
+                    && self.links.contains_key(&link)
+                {
+                    self.hear(link, candidate::canonical(&addr), now);
+                }
+            }
+        }
+    }
+
+    fn on_link_down(&mut self, link: LinkId, now: Time) {
+        self.links.remove(&link);
+        for (_, candidate) in self.candidates.iter_mut() {
+            candidate.link = candidate.link.filter(|l| *l != link);
+        }
+        if self.path.as_ref().is_some_and(|path| path.link == link) {
+            self.lose(Loss::Link, now);
+        }
+    }
+
+    /// A path used again after a rest that a NAT may not have outlived is punched anew while it is asked.
+    fn check_use(&mut self, now: Time) {
+        let active = self.active(now);
+        if active && !self.was_active {
+            let old = |path: &Path| now.since(path.live.last_heard()) >= limits::PATH_EXPIRED;
+            if self.path.as_ref().is_none_or(old) && self.punch.rested(now) {
+                self.begin(Mode::Ask, now);
+            }
+        }
+        self.was_active = active;
+    }
 }
 
 impl Machine for Peer {
@@ -106,8 +325,27 @@ impl Machine for Peer {
     type Event = PeerEvent;
 
     fn handle(&mut self, input: Input<'_, PeerCommand>, now: Time) {
-        let _now = self.clock.clamp(now);
-        let _ = input;
+        let now = self.clock.clamp(now);
+        match input {
+            Input::Datagram { link, from, bytes } => self.on_datagram(link, from, bytes, now),
+            Input::LinkUp { link, address } => {
+                if self.links.len() < limits::LINKS_MAX {
+                    self.links.insert(link, address);
+                }
+                if self.path.is_none() && self.punch.is_trying() {
+                    self.begin(Mode::Ask, now);
+                }
+            }
+            Input::LinkDown { link } => self.on_link_down(link, now),
+            Input::Activity(activity) => self.on_activity(activity, now),
+            Input::Command(command) => self.on_command(command, now),
+            _ => {}
+        }
+        self.check_use(now);
+        self.check_path(now);
+        self.step_punch(now);
+        self.publish();
+        self.now = now;
     }
 
     fn poll(&mut self) -> Option<Output<PeerEvent>> {
@@ -115,6 +353,14 @@ impl Machine for Peer {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        let now = self.now;
+        let path = self.path.as_ref().and_then(|path| path.live.deadline(now)).map(|at| (at, "path"));
+        let punch = self.punch_deadline(now).map(|at| (at, "punch"));
+        let rest = (self.path.is_some() && !self.engaged && now < self.active_until)
+            .then_some((self.active_until, "path out of use"));
+        earliest(earliest(path, punch), rest)
     }
 }
+
+#[cfg(test)]
+mod tests;
