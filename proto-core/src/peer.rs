@@ -102,6 +102,8 @@ pub struct Peer {
     regions: BTreeSet<RegionId>,
     /// The region that the peer was last heard through.
     heard_region: Option<RegionId>,
+    /// When it last was.
+    heard_word: Option<Time>,
     /// Our own endpoints.
     endpoints: Vec<SocketAddr>,
     candidates: Candidates,
@@ -143,6 +145,7 @@ impl Peer {
             links: BTreeMap::new(),
             regions: BTreeSet::new(),
             heard_region: None,
+            heard_word: None,
             endpoints: Vec::new(),
             candidates,
             probes: Probes::default(),
@@ -229,6 +232,7 @@ impl Peer {
             self.candidates.clear();
             self.probes.clear();
             self.heard_region = None;
+            self.heard_word = None;
         }
         let new = self.candidates.replace(Source::Coordinator, &self.info.endpoints, now);
         if restarted {

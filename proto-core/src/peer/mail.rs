@@ -64,6 +64,7 @@ impl Peer {
     pub(super) fn on_relayed(&mut self, region: RegionId, bytes: &[u8], now: Time) {
         let Some(message) = self.open(bytes) else { return };
         self.heard_region = Some(region);
+        self.heard_word = Some(now);
         match message {
             Message::Ping { tx, .. } => {
                 let port = u16::try_from(region.0).unwrap_or(u16::MAX);

@@ -240,15 +240,16 @@ impl Peer {
         }
     }
 
-    /// From when on far candidates may be probed in full.
-    fn gate(&self, now: Time) -> Time {
+    /// From when on far candidates may be probed in full. A peer that was not even heard through a relay is
+    /// probably not there yet, and an early probe would spoil its router's port: our own NAT is open, and
+    /// its first word will come. Only after some attempts in vain is the relay taken for deaf.
+    fn gate(&self, now: Time) -> Option<Time> {
         if !self.peer_opens() || self.punch.peer_opened(now) {
-            return now;
+            return Some(now);
         }
-        match self.punch.told {
-            Some(told) => told + limits::OPENED_WAIT,
-            None => self.punch.began + limits::RELAY_WAIT,
-        }
+        let Some(told) = self.punch.told else { return Some(self.punch.began + limits::RELAY_WAIT) };
+        let heard = self.heard_word.is_some_and(|at| told.since(at) < limits::OPENER_FRESH);
+        (heard || self.punch.attempt > limits::ATTEMPTS_PATIENT).then_some(told + limits::OPENED_WAIT)
     }
 
     /// What is due of attempts at `now`.
@@ -287,7 +288,10 @@ impl Peer {
     }
 
     fn probe_due(&mut self, now: Time) {
-        let open = self.gate(now) <= now;
+        if !self.punch.is_trying() {
+            return;
+        }
+        let open = self.gate(now).is_some_and(|at| at <= now);
         let told = self.punch.told.is_some_and(|told| told + limits::OPENED_AGAIN <= now);
         if told && !self.punch.again {
             self.punch.again = true;
@@ -355,7 +359,7 @@ impl Peer {
                         && c.usable(now)
                         && !self.endpoints.contains(addr)
                 });
-                let gate = Some(self.gate(now)).filter(|at| waiting && *at > now);
+                let gate = self.gate(now).filter(|at| waiting && *at > now);
                 let again =
                     self.punch.told.filter(|_| !self.punch.again).map(|told| told + limits::OPENED_AGAIN);
                 [Some(until), next, gate, again].into_iter().flatten().min()
