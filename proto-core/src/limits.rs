@@ -371,9 +371,6 @@ pub const RELAY_WAIT: Duration = Duration::from_secs(2);
 /// an attempt, and replayed packets must not displace what the peer itself told.
 pub const LEARNED_MAX: usize = 16;
 
-/// UDP sockets of a node: one each family for every interface there may be.
-pub const LINKS_MAX: usize = 64;
-
 /// Relay regions remembered a peer: its home and those it was heard through.
 pub const PEER_REGIONS_MAX: usize = 8;
 
