@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`transport`] | the seam to a network: tokio's here, turmoil's in `sim` |
 //! | [`clock`], [`entropy`] | where time and seeds come from |
+//! | [`access_url`], [`private_file`] | what a person gave: the server's address, keys in files |
 //! | [`speedtest`] | the two ends of a speed test, over any stream |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
@@ -14,8 +15,10 @@
 //! | [`streams`] | QUIC streams inside the tunnel |
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod access_url;
 pub mod clock;
 pub mod entropy;
+pub mod private_file;
 pub mod speedtest;
 pub mod stack;
 pub mod streams;
