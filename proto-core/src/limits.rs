@@ -86,6 +86,86 @@ pub const ADDRESSES_MAX: usize = 16;
 /// asks for its tunnel within seconds.
 pub const COORDINATOR_REQUESTS_MAX: usize = 65_536;
 
+// --- Relays -----------------------------------------------------------------------------------------------
+
+/// Data frames and bytes that wait for one connection of a relay. At 1 Gbit/s 512 KiB are 4 ms: enough for the
+/// bursts of segmentation offload (64 packets), too little to become the path's latency on a fast link.
+/// Tailscale's 32 frames lose a third of an unpaced stream.
+pub const RELAY_QUEUE_DATA: (usize, usize) = (512, 512 << 10);
+
+/// Disco frames and bytes that wait: they are small, rare and must not be starved.
+pub const RELAY_QUEUE_DISCO: (usize, usize) = (64, 64 << 10);
+
+/// The relay's own frames that wait for one connection (pongs, notices): what a slow reader misses of them, it
+/// learns again.
+pub const RELAY_QUEUE_CONTROL: (usize, usize) = (256, 32 << 10);
+
+/// Notices "not here" a sender gets at once, and then one in this time (Tailscale's limiter).
+pub const NOT_HERE_BURST: u32 = 3;
+/// See [`NOT_HERE_BURST`].
+pub const NOT_HERE_EVERY: Duration = Duration::from_secs(1);
+
+/// Destinations that a relay remembers of one sender, and receivers of one key: those told when it leaves.
+pub const RELAY_SEEN_MAX: usize = 4_096;
+
+/// Connections of one relay server: what one machine's memory and ports carry.
+pub const RELAY_CONNECTIONS_MAX: usize = 65_536;
+
+/// Connections of one key at one relay. Cloned machines have two; nobody honest has 64.
+pub const RELAY_DUPLICATES_MAX: usize = 64;
+
+/// The relay's keepalive (Tailscale's, whose clients give up after two of them).
+pub const RELAY_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Drawn once a connection and added to [`RELAY_KEEPALIVE`], so that connections do not beat in step.
+pub const RELAY_KEEPALIVE_JITTER: Duration = Duration::from_secs(5);
+
+/// How long a login at a relay may take, seen from the relay (Tailscale's deadline).
+pub const RELAY_LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a relay waits for a connection to take a write before it gives the connection up (Tailscale's).
+pub const RELAY_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one node of a region may take to open a stream: TCP, TLS and HTTP are 4 round trips, a second each
+/// on the worst links.
+pub const RELAY_OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a login may take, seen from the node: one round trip after the stream is open.
+pub const RELAY_LOGIN_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Silence after which a node pings its relay. Tailscale waits 120 s for a keepalive.
+pub const RELAY_PING: Duration = Duration::from_secs(15);
+
+/// The same while something was sent and nothing has come back since.
+pub const RELAY_PING_UNANSWERED: Duration = Duration::from_secs(2);
+
+/// How long a relay may take to answer a ping; a slow uplink full of data delays it by seconds.
+pub const RELAY_PONG: Duration = Duration::from_secs(5);
+
+/// The same after a change of network, when the connection is likely dead.
+pub const RELAY_PONG_AFTER_KICK: Duration = Duration::from_secs(2);
+
+/// How long a connection must have lasted to be of use: only then does the next attempt come soon.
+pub const RELAY_USEFUL: Duration = Duration::from_secs(10);
+
+/// After a planned change of connection the old one is read for this long, so that nothing under way is lost.
+pub const RELAY_LINGER: Duration = Duration::from_secs(1);
+
+/// How long a restarting relay asks its clients to try before they look elsewhere.
+pub const RELAY_TRY_FOR: Duration = Duration::from_secs(5);
+
+/// Packets of the machine's own that wait for a link to come up (Tailscale queues 32).
+pub const RELAY_LINK_QUEUE: usize = 64;
+
+/// A region that is neither home nor warm is left after this long without use (Tailscale's).
+pub const RELAY_IDLE: Duration = Duration::from_secs(60);
+
+/// Regions connected at once. Tailscale's map has about 30.
+pub const RELAY_LINKS_MAX: usize = 32;
+
+/// Names whose addresses one relay link remembers.
+pub const RELAY_NAMES_MAX: usize = 32;
+
 // --- Netcheck ---------------------------------------------------------------------------------------------
 
 /// How long a run waits for STUN answers before UDP counts as blocked (Tailscale's STUN phase).

@@ -1,10 +1,20 @@
 //! A whole relay in one machine: the server, the table and the queues composed without locks. The pure
 //! simulation lane and the tests run it; the adapter composes the same parts with a lock each.
 
-use super::{ForwardCounters, RelayServer, RelayServerConfig, ServerCommand, ServerEvent};
+use super::{
+    ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue, Sender, ServerCommand,
+    ServerEvent,
+};
+use crate::id::StreamId;
+use crate::key::NodePublic;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::seed::Seed;
-use crate::time::Time;
+use crate::time::{Monotone, Time};
+use crate::wire::derp::{Decoder, Frame};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+mod tests;
 
 /// A hub is commanded as the server is; [`ServerCommand::Spoke`] and [`ServerCommand::FirstPacket`] are its
 /// own to give.
@@ -16,17 +26,37 @@ pub type HubEvent = ServerEvent;
 /// until then they are not held.
 #[derive(Debug)]
 pub struct RelayHub {
+    clock: Monotone,
     server: RelayServer,
+    table: ForwardTable<StreamId>,
+    connections: BTreeMap<StreamId, Connection>,
+    /// Connections with something to write.
+    dirty: BTreeSet<StreamId>,
     counters: ForwardCounters,
     out: Outbox<HubEvent>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    decoder: Decoder,
+    /// Once it has logged in.
+    sender: Option<Sender>,
+    queue: SendQueue,
+    credit: Option<usize>,
 }
 
 impl RelayHub {
     /// A relay without connections.
     #[must_use]
     pub fn new(config: RelayServerConfig, seed: Seed, now: Time) -> Self {
+        let mut clock = Monotone::default();
+        clock.clamp(now);
         Self {
+            clock,
             server: RelayServer::new(config, seed, now),
+            table: ForwardTable::default(),
+            connections: BTreeMap::new(),
+            dirty: BTreeSet::new(),
             counters: ForwardCounters::default(),
             out: Outbox::default(),
         }
@@ -43,6 +73,105 @@ impl RelayHub {
     pub const fn counters(&self) -> &ForwardCounters {
         &self.counters
     }
+
+    /// Obeys what the server says.
+    fn drain(&mut self, now: Time) {
+        while let Some(output) = self.server.poll() {
+            match output {
+                Output::Write { stream, bytes } => {
+                    if let Some(connection) = self.connections.get_mut(&stream) {
+                        connection.queue.push_control(&bytes);
+                        self.dirty.insert(stream);
+                    }
+                }
+                Output::Close { stream } => {
+                    self.flush(stream);
+                    self.forget(stream);
+                    self.out.push(Output::Close { stream });
+                }
+                Output::Event(event) => {
+                    if let ServerEvent::Table(change) = event {
+                        self.table.apply(change, change.active);
+                    }
+                    if let ServerEvent::Joined { stream, key } = event
+                        && let Some(connection) = self.connections.get_mut(&stream)
+                    {
+                        connection.sender = Some(Sender::new(key, now));
+                    }
+                    self.out.event(event);
+                }
+                other => self.out.push(other),
+            }
+        }
+    }
+
+    fn bytes(&mut self, stream: StreamId, bytes: &[u8], now: Time) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let mut decoder = core::mem::take(&mut connection.decoder);
+        let mut frames = decoder.feed(bytes);
+        let broken = loop {
+            match frames.next() {
+                Ok(Some(Frame::SendPacket { to, bytes })) if self.server.key_of(stream).is_some() => {
+                    self.forward(stream, &to, bytes, now);
+                }
+                Ok(Some(frame)) => self.server.frame(stream, &frame, now),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+            self.drain(now);
+        };
+        drop(frames);
+        if broken {
+            self.server.broken(stream);
+        } else if let Some(connection) = self.connections.get_mut(&stream) {
+            connection.decoder = decoder;
+        }
+    }
+
+    fn forward(&mut self, stream: StreamId, to: &NodePublic, payload: &[u8], now: Time) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let Some(sender) = &mut connection.sender else { return };
+        let from = *sender.key();
+        if self.table.dormant(&from, stream) {
+            self.server.handle(Input::Command(ServerCommand::Spoke(stream)), now);
+        }
+        let verdict = sender.forward(&self.table, to, payload, now);
+        self.counters.absorb(&mut sender.counters);
+        let target = verdict.to.copied();
+        if verdict.not_here {
+            connection.queue.push_gone(to);
+            self.dirty.insert(stream);
+        }
+        if verdict.first {
+            self.server.handle(Input::Command(ServerCommand::FirstPacket { stream, to: *to }), now);
+        }
+        if let Some(target) = target
+            && let Some(connection) = self.connections.get_mut(&target)
+        {
+            connection.queue.push(&from, payload);
+            self.dirty.insert(target);
+        }
+    }
+
+    /// Writes what waits for a stream, as far as its credit goes.
+    fn flush(&mut self, stream: StreamId) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let max = connection.credit.unwrap_or(usize::MAX);
+        if max > 0 && !connection.queue.is_empty() {
+            let mut bytes = Vec::new();
+            connection.queue.take(max, &mut bytes);
+            connection.credit = connection.credit.map(|credit| credit.saturating_sub(bytes.len()));
+            self.out.push(Output::Write { stream, bytes });
+        }
+        self.counters.absorb(&mut connection.queue.counters);
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        if let Some(mut connection) = self.connections.remove(&stream) {
+            connection.queue.abandon();
+            self.counters.absorb(&mut connection.queue.counters);
+        }
+    }
 }
 
 impl Machine for RelayHub {
@@ -50,7 +179,31 @@ impl Machine for RelayHub {
     type Event = HubEvent;
 
     fn handle(&mut self, input: Input<'_, HubCommand>, now: Time) {
-        self.server.handle(input, now);
+        let now = self.clock.clamp(now);
+        match input {
+            Input::StreamBytes { stream, bytes } => self.bytes(stream, bytes, now),
+            Input::StreamOpened { stream } => {
+                self.forget(stream);
+                self.connections.insert(stream, Connection::default());
+                self.server.handle(input, now);
+            }
+            Input::StreamClosed { stream, .. } => {
+                self.forget(stream);
+                self.server.handle(input, now);
+            }
+            Input::StreamWritable { stream, credit } => {
+                if let Some(connection) = self.connections.get_mut(&stream) {
+                    connection.credit = Some(credit);
+                    self.dirty.insert(stream);
+                }
+            }
+            other => self.server.handle(other, now),
+        }
+        self.server.handle(Input::Deadline, now);
+        self.drain(now);
+        while let Some(stream) = self.dirty.pop_first() {
+            self.flush(stream);
+        }
     }
 
     fn poll(&mut self) -> Option<Output<HubEvent>> {
@@ -58,6 +211,6 @@ impl Machine for RelayHub {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        self.server.deadline()
     }
 }

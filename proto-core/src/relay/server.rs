@@ -1,15 +1,21 @@
 //! A relay's server end: who is logged in, which of a key's connections is the active one, who is told when
-//! a key leaves. Packets pass beside it: see [`super::forward`].
+//! a key leaves. Packets pass beside it: see [`super::ForwardTable`].
 //!
-//! The adapter gives a stream's end ([`Input::StreamClosed`]) always, also after [`Output::Close`]; only then
-//! is the connection forgotten.
+//! All connections of a key stay open; the active one, which gets the key's packets, is the newest, or the one
+//! that spoke last. Two clones of one machine thus never throw each other out.
 
 use super::TableChange;
 use crate::id::StreamId;
-use crate::key::{NodePublic, NodeSecret};
+use crate::key::{NodePublic, NodeSecret, SharedBox};
+use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
-use crate::seed::Seed;
+use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time};
+use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, ServerInfo};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+mod tests;
 
 /// What a relay server is made of.
 #[derive(Clone, Debug)]
@@ -57,7 +63,8 @@ pub enum ServerEvent {
         /// Who.
         key: NodePublic,
     },
-    /// A connection has logged in: from now on its SendPacket frames may take the hot path.
+    /// A connection has logged in: from now on its SendPacket frames take the hot path. Until then they are
+    /// dropped, so an adapter that asks should not read on before the verdict.
     Joined {
         /// The connection.
         stream: StreamId,
@@ -98,23 +105,73 @@ pub struct ServerCounters {
     pub unknown: u64,
 }
 
-/// A relay's server end.
+/// What a client calls itself if it understands [`Frame::Restarting`]. Some DERP clients fail on frames that
+/// they do not expect, so it is sent to no others.
+pub(super) const APP_NAME: &str = "warren";
+
+/// A relay's server end. [`Input::StreamOpened`] begins a connection, after the HTTP upgrade.
 #[derive(Debug)]
 pub struct RelayServer {
     config: RelayServerConfig,
     clock: Monotone,
+    rng: Rng,
+    connections: BTreeMap<StreamId, Connection>,
+    keys: BTreeMap<NodePublic, Key>,
+    /// When each connection is looked at next.
+    timers: BTreeSet<(Time, StreamId)>,
     counters: ServerCounters,
     out: Outbox<ServerEvent>,
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Connection {
+    decoder: Decoder,
+    stage: Stage,
+    timer: Time,
+    /// From one keepalive to the next.
+    keepalive: Duration,
+    preferred: bool,
+    /// It understands [`Frame::Restarting`].
+    ours: bool,
+}
+
+/// How far a connection has got.
+#[derive(Debug)]
+enum Stage {
+    /// Its ClientInfo is awaited.
+    Login,
+    /// Its owner decides about it.
+    Asked { key: NodePublic, shared: SharedBox },
+    /// It is logged in.
+    Joined { key: NodePublic },
+}
+
+/// A key that is connected.
+#[derive(Debug, Default)]
+struct Key {
+    /// Its connections, in the order in which they last became active: the last one is.
+    connections: Vec<StreamId>,
+    /// Keys that have received packets from it.
+    receivers: BTreeSet<NodePublic>,
 }
 
 impl RelayServer {
     /// A relay without connections.
     #[must_use]
     pub fn new(config: RelayServerConfig, seed: Seed, now: Time) -> Self {
-        let _ = seed;
         let mut clock = Monotone::default();
         clock.clamp(now);
-        Self { config, clock, counters: ServerCounters::default(), out: Outbox::default() }
+        Self {
+            config,
+            clock,
+            rng: seed.fork("relay server").rng(),
+            connections: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            counters: ServerCounters::default(),
+            out: Outbox::default(),
+        }
     }
 
     /// The relay's public key.
@@ -132,7 +189,275 @@ impl RelayServer {
     /// Connections logged in, and how many of them call this relay their home.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        (0, 0)
+        let joined = self.connections.values().filter(|c| matches!(c.stage, Stage::Joined { .. }));
+        joined.fold((0, 0), |(all, home), c| (all + 1, home + usize::from(c.preferred)))
+    }
+
+    /// Whose connection this is, once it has logged in.
+    #[must_use]
+    pub fn key_of(&self, stream: StreamId) -> Option<&NodePublic> {
+        match &self.connections.get(&stream)?.stage {
+            Stage::Joined { key } => Some(key),
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, stream: StreamId, frame: &Frame<'_>) {
+        self.out.push(Output::Write { stream, bytes: frame.to_bytes() });
+    }
+
+    fn command(&mut self, command: ServerCommand, now: Time) {
+        match command {
+            ServerCommand::Verdict { stream, admit } => self.verdict(stream, admit, now),
+            ServerCommand::Spoke(stream) => self.spoke(stream),
+            ServerCommand::FirstPacket { stream, to } => {
+                let Some(key) = self.key_of(stream).copied() else { return };
+                if let Some(key) = self.keys.get_mut(&key)
+                    && key.receivers.len() < limits::RELAY_SEEN_MAX
+                {
+                    key.receivers.insert(to);
+                }
+            }
+            ServerCommand::Expel(key) => {
+                let streams = self.keys.get(&key).map(|key| key.connections.clone()).unwrap_or_default();
+                for stream in streams {
+                    self.close(stream);
+                }
+            }
+            ServerCommand::Drain(retry_after) => self.drain(retry_after),
+        }
+    }
+
+    // --- Login ---
+
+    fn opened(&mut self, stream: StreamId, now: Time) {
+        self.depart(stream);
+        self.counters.accepted += 1;
+        if self.connections.len() >= limits::RELAY_CONNECTIONS_MAX {
+            self.counters.refused += 1;
+            self.out.push(Output::Close { stream });
+            return;
+        }
+        let jitter = u64::try_from(limits::RELAY_KEEPALIVE_JITTER.as_micros()).unwrap_or(0);
+        let jitter = Duration::from_micros(self.rng.range(0..jitter));
+        let connection = Connection {
+            decoder: Decoder::new(),
+            stage: Stage::Login,
+            timer: now + limits::RELAY_LOGIN_DEADLINE,
+            keepalive: limits::RELAY_KEEPALIVE + jitter,
+            preferred: false,
+            ours: false,
+        };
+        self.timers.insert((connection.timer, stream));
+        self.connections.insert(stream, connection);
+        self.write(stream, &Frame::ServerKey { key: self.public() });
+    }
+
+    fn client_info(&mut self, stream: StreamId, key: NodePublic, sealed: &[u8], now: Time) {
+        let shared = self.config.secret.shared(&key);
+        let Ok(info) = ClientInfo::open(sealed, &shared) else {
+            self.counters.broken += 1;
+            return self.close(stream);
+        };
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        connection.ours = info.app_name.starts_with(APP_NAME);
+        connection.stage = Stage::Asked { key, shared };
+        if self.config.ask {
+            self.out.event(ServerEvent::Ask { stream, key });
+        } else {
+            self.verdict(stream, true, now);
+        }
+    }
+
+    fn verdict(&mut self, stream: StreamId, admit: bool, now: Time) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let Stage::Asked { key, .. } = &connection.stage else { return };
+        let key = *key;
+        let crowd = self.keys.get(&key).map_or(0, |key| key.connections.len());
+        if !admit || crowd >= limits::RELAY_DUPLICATES_MAX {
+            self.counters.refused += 1;
+            return self.close(stream);
+        }
+        let asked = core::mem::replace(&mut connection.stage, Stage::Joined { key });
+        let keepalive = now + connection.keepalive;
+        self.set_timer(stream, keepalive);
+        self.counters.joined += 1;
+        self.counters.duplicates += u64::from(crowd > 0);
+        self.keys.entry(key).or_default().connections.push(stream);
+        self.table(key);
+        self.out.event(ServerEvent::Joined { stream, key });
+        if let Stage::Asked { shared, .. } = asked {
+            let mut bytes = Vec::new();
+            ServerInfo::default().emit(&shared, &mut self.rng, &mut bytes);
+            self.out.push(Output::Write { stream, bytes });
+        }
+    }
+
+    // --- Membership ---
+
+    /// Says where a key is now.
+    fn table(&mut self, key: NodePublic) {
+        let streams = self.keys.get(&key).map_or(&[][..], |key| &key.connections[..]);
+        let (active, connections) = (streams.last().copied(), streams.len());
+        self.out.event(ServerEvent::Table(TableChange { key, active, connections }));
+    }
+
+    /// A connection has spoken: it is its key's active one from now on.
+    fn spoke(&mut self, stream: StreamId) {
+        let Some(key) = self.key_of(stream).copied() else { return };
+        let Some(Key { connections, .. }) = self.keys.get_mut(&key) else { return };
+        if connections.last() == Some(&stream) {
+            return;
+        }
+        connections.retain(|other| *other != stream);
+        connections.push(stream);
+        self.table(key);
+    }
+
+    /// We end a connection.
+    fn close(&mut self, stream: StreamId) {
+        self.out.push(Output::Close { stream });
+        self.depart(stream);
+    }
+
+    /// A connection is over.
+    fn depart(&mut self, stream: StreamId) {
+        let Some(connection) = self.connections.remove(&stream) else { return };
+        self.timers.remove(&(connection.timer, stream));
+        let Stage::Joined { key } = connection.stage else { return };
+        let mut receivers = BTreeSet::new();
+        if let Some(entry) = self.keys.get_mut(&key) {
+            entry.connections.retain(|other| *other != stream);
+            if entry.connections.is_empty() {
+                receivers = core::mem::take(&mut entry.receivers);
+                self.keys.remove(&key);
+            }
+        }
+        self.table(key);
+        self.out.event(ServerEvent::Left { stream, key });
+        for receiver in receivers {
+            self.tell_gone(&receiver, key);
+        }
+    }
+
+    fn tell_gone(&mut self, receiver: &NodePublic, gone: NodePublic) {
+        let streams = self.keys.get(receiver).map(|key| key.connections.clone()).unwrap_or_default();
+        for stream in streams {
+            self.counters.peer_gone += 1;
+            self.write(stream, &Frame::PeerGone { peer: gone, reason: GoneReason::Disconnected });
+        }
+    }
+
+    // --- Frames ---
+
+    fn bytes(&mut self, stream: StreamId, bytes: &[u8], now: Time) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let mut decoder = core::mem::take(&mut connection.decoder);
+        let mut frames = decoder.feed(bytes);
+        let broken = loop {
+            match frames.next() {
+                Ok(Some(frame)) => self.frame(stream, &frame, now),
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+        drop(frames);
+        if broken {
+            return self.broken(stream);
+        }
+        if let Some(connection) = self.connections.get_mut(&stream) {
+            connection.decoder = decoder;
+        }
+    }
+
+    /// A stream that is no DERP.
+    pub(super) fn broken(&mut self, stream: StreamId) {
+        if self.connections.contains_key(&stream) {
+            self.counters.broken += 1;
+            self.close(stream);
+        }
+    }
+
+    /// One frame. Whole frames may also come as [`Input::StreamBytes`].
+    pub(super) fn frame(&mut self, stream: StreamId, frame: &Frame<'_>, now: Time) {
+        let Some(connection) = self.connections.get(&stream) else { return };
+        match (&connection.stage, frame) {
+            (Stage::Login, Frame::ClientInfo { key, sealed }) => self.client_info(stream, *key, sealed, now),
+            (Stage::Login, _) => self.broken(stream),
+            // Nothing is known of it yet, so nothing is done for it.
+            (Stage::Asked { .. }, _) => {}
+            (Stage::Joined { .. }, _) => {
+                self.spoke(stream);
+                self.joined_frame(stream, frame);
+            }
+        }
+    }
+
+    fn joined_frame(&mut self, stream: StreamId, frame: &Frame<'_>) {
+        match frame {
+            Frame::Ping(data) => {
+                self.counters.pings += 1;
+                self.write(stream, &Frame::Pong(*data));
+            }
+            Frame::NotePreferred(preferred) => {
+                if let Some(connection) = self.connections.get_mut(&stream) {
+                    connection.preferred = *preferred;
+                }
+            }
+            // For relays of one mesh, which this one has none of; or broken.
+            Frame::ForwardPacket { .. }
+            | Frame::WatchConns
+            | Frame::ClosePeer { .. }
+            | Frame::Malformed {
+                kind:
+                    FrameKind::SendPacket
+                    | FrameKind::NotePreferred
+                    | FrameKind::Ping
+                    | FrameKind::ForwardPacket
+                    | FrameKind::WatchConns
+                    | FrameKind::ClosePeer,
+            } => self.broken(stream),
+            // The adapter forwards these itself.
+            Frame::SendPacket { .. } => {}
+            _ => self.counters.unknown += 1,
+        }
+    }
+
+    // --- Time ---
+
+    fn set_timer(&mut self, stream: StreamId, at: Time) {
+        if let Some(connection) = self.connections.get_mut(&stream) {
+            self.timers.remove(&(connection.timer, stream));
+            connection.timer = at;
+            self.timers.insert((at, stream));
+        }
+    }
+
+    fn due(&mut self, now: Time) {
+        while let Some((_, stream)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
+            let Some(connection) = self.connections.get(&stream) else { continue };
+            if matches!(connection.stage, Stage::Joined { .. }) {
+                let next = now + connection.keepalive;
+                self.set_timer(stream, next);
+                self.write(stream, &Frame::KeepAlive);
+            } else {
+                self.counters.late += 1;
+                self.close(stream);
+            }
+        }
+    }
+
+    /// Asks those who understand it to come back later, spread over half the time more.
+    fn drain(&mut self, retry_after: Duration) {
+        let micros = u64::try_from(retry_after.as_micros()).unwrap_or(u64::MAX);
+        let streams: Vec<_> =
+            self.connections.iter().filter(|(_, c)| c.ours).map(|(stream, _)| *stream).collect();
+        for stream in streams {
+            let spread = Duration::from_micros(self.rng.range(0..micros / 2 + 1));
+            let reconnect_in = retry_after.saturating_add(spread);
+            self.write(stream, &Frame::Restarting { reconnect_in, try_for: limits::RELAY_TRY_FOR });
+        }
     }
 }
 
@@ -141,7 +466,15 @@ impl Machine for RelayServer {
     type Event = ServerEvent;
 
     fn handle(&mut self, input: Input<'_, ServerCommand>, now: Time) {
-        let _ = (self.clock.clamp(now), input);
+        let now = self.clock.clamp(now);
+        match input {
+            Input::Command(command) => self.command(command, now),
+            Input::StreamOpened { stream } => self.opened(stream, now),
+            Input::StreamBytes { stream, bytes } => self.bytes(stream, bytes, now),
+            Input::StreamClosed { stream, .. } => self.depart(stream),
+            _ => {}
+        }
+        self.due(now);
     }
 
     fn poll(&mut self) -> Option<Output<ServerEvent>> {
@@ -149,6 +482,6 @@ impl Machine for RelayServer {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        self.timers.first().map(|(at, _)| (*at, "relay server: keepalive or login too late"))
     }
 }
