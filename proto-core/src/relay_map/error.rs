@@ -57,6 +57,9 @@ pub enum Problem {
     /// Not JSON; the words are the JSON reader's.
     #[error("not JSON: {0}")]
     NotJson(String),
+    /// Nested deeper than `limits::RELAY_MAP_DEPTH_MAX`.
+    #[error("is nested too deep for a relay map")]
+    TooDeep,
     /// A value of another type.
     #[error("must be {expected}, not {found}")]
     Type {
@@ -107,7 +110,7 @@ pub enum Problem {
     #[error("\"{0}\" is not a host name or an IP address")]
     Host(String),
     /// Not an address of the family.
-    #[error("\"{found}\" is not {expected}")]
+    #[error("must be {expected}, not \"{found}\"")]
     Address {
         /// What belongs there.
         expected: &'static str,
