@@ -8,6 +8,9 @@
 //! | [`transport`] | the seam to a network: tokio's here, turmoil's in `sim` |
 //! | [`clock`], [`entropy`] | where time and seeds come from |
 //! | [`access_url`], [`private_file`] | what a person gave: the server's address, keys in files |
+//! | [`handle`] | a running node as programs use it |
+//! | [`relay_stream`], [`control`] | streams to relays and to the coordinator, and the coordinator's server |
+//! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`speedtest`] | the two ends of a speed test, over any stream |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
@@ -17,10 +20,14 @@
 
 pub mod access_url;
 pub mod clock;
+pub mod control;
 pub mod entropy;
+pub mod handle;
 pub mod private_file;
+pub mod relay_stream;
 pub mod speedtest;
 pub mod stack;
+pub mod store;
 pub mod streams;
 pub mod transport;
 pub mod udp;

@@ -1,0 +1,105 @@
+//! A stream inside a tunnel, as programs use it.
+
+use super::pipe::Pipe;
+use super::shared::{Shared, Signal};
+use crate::streams::StreamError;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A reliable stream inside a tunnel, both ways. Shutting it down ends our half, the other stays open;
+/// [`TunnelStream::reset`] abandons both. Dropping it ends our half, after what was written, and reads no
+/// more.
+pub struct TunnelStream {
+    shared: Arc<Shared>,
+    pipe: Arc<Pipe>,
+}
+
+impl TunnelStream {
+    pub(crate) fn new(shared: Arc<Shared>, pipe: Arc<Pipe>) -> Self {
+        Self { shared, pipe }
+    }
+
+    /// Abandons the stream: the peer's reads fail with [`StreamError::Reset`] and its writes with
+    /// [`StreamError::Stopped`], both with this code, as a TCP reset would make them.
+    pub fn reset(&self, code: u32) {
+        self.tell(self.pipe.reset(code));
+    }
+
+    /// Reads no more: the peer's writes fail with [`StreamError::Stopped`] and this code.
+    pub fn stop(&self, code: u32) {
+        self.tell(self.pipe.stop(code));
+    }
+
+    /// After a shutdown: waits until the peer has received everything.
+    ///
+    /// # Errors
+    /// If the stream broke first.
+    pub async fn delivered(&self) -> io::Result<()> {
+        poll_fn(|cx| self.pipe.poll_delivered(cx)).await.map_err(io_error)
+    }
+
+    fn tell(&self, tell: bool) {
+        if tell {
+            self.shared.signal(Signal::Touched(self.pipe.flow()));
+        }
+    }
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let read = ready!(self.pipe.poll_read(cx, buf));
+        coop.made_progress();
+        self.tell(read.map_err(io_error)?);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let (taken, tell) = ready!(self.pipe.poll_write(cx, buf)).map_err(io_error)?;
+        coop.made_progress();
+        self.tell(tell);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is written is sent as soon as the path takes it: there is nothing to push.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let tell = ready!(self.pipe.poll_finish(cx)).map_err(io_error)?;
+        self.tell(tell);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        self.tell(self.pipe.drop_user());
+    }
+}
+
+impl fmt::Debug for TunnelStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TunnelStream({:?})", self.pipe.flow())
+    }
+}
+
+/// The stream's error as the standard library's, with itself as the source.
+fn io_error(error: StreamError) -> io::Error {
+    let kind = match error {
+        StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
+        StreamError::Stopped(_) | StreamError::Closed => io::ErrorKind::BrokenPipe,
+        StreamError::NoPeer => io::ErrorKind::NotConnected,
+        _ => io::ErrorKind::ConnectionAborted,
+    };
+    io::Error::new(kind, error)
+}

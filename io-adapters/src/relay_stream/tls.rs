@@ -1,0 +1,282 @@
+//! TLS by rustls, client end and server end, and the three ways in which a server may prove itself.
+
+use proto_core::machine::TlsCheck;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+mod verify;
+mod x509;
+
+pub use tokio_rustls::client::TlsStream as ClientTls;
+pub use tokio_rustls::server::TlsStream as ServerTls;
+
+/// Why TLS is not to be had.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The name is neither a DNS name nor an address.
+    #[error("\"{0}\" is not a name that TLS can check")]
+    Name(String),
+    /// The handshake failed, most often because the certificate is not to be trusted.
+    #[error("the TLS handshake with {host} failed: {why}")]
+    Handshake {
+        /// With whom.
+        host: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A file of certificates or keys cannot be used.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate and its key do not work.
+    #[error("the certificate cannot be used: {0}")]
+    Certificate(String),
+    /// The system's certificates cannot be used.
+    #[error("no trusted certificates: {0}")]
+    Roots(String),
+}
+
+/// Whom we trust: the system's roots and perhaps some more. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    extra: Vec<CertificateDer<'static>>,
+    system: bool,
+    provider: Arc<CryptoProvider>,
+    /// Reading the system's roots takes tens of milliseconds: once, and only if needed.
+    roots: OnceLock<Result<Arc<dyn ServerCertVerifier>, TlsError>>,
+    /// Configurations made, so that sessions are resumed.
+    made: Mutex<Vec<(TlsCheck, Arc<ClientConfig>)>>,
+}
+
+/// Configurations kept: one a region with a setting of its own, and there are few.
+const CONFIGS_MAX: usize = 16;
+
+impl Trust {
+    /// The system's roots alone.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(Vec::new(), true)
+    }
+
+    /// The system's roots and the certificates of a PEM file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or has no certificate in it.
+    pub fn with_file(path: &Path) -> Result<Self, TlsError> {
+        Ok(Self::new(certificates(path)?, true))
+    }
+
+    /// These certificates alone, whatever the system says: for simulations and tests.
+    #[must_use]
+    pub fn only(roots: Vec<CertificateDer<'static>>) -> Self {
+        Self::new(roots, false)
+    }
+
+    fn new(extra: Vec<CertificateDer<'static>>, system: bool) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Self(Arc::new(Inner { extra, system, provider, roots: OnceLock::new(), made: Mutex::default() }))
+    }
+
+    /// Begins TLS on `stream` with `host`, which is also what the server is told (SNI).
+    ///
+    /// # Errors
+    /// [`TlsError`] says what is wrong with the certificate.
+    pub async fn connect<S>(&self, stream: S, host: &str, check: &TlsCheck) -> Result<ClientTls<S>, TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_string()).map_err(|_| TlsError::Name(host.to_string()))?;
+        let connector = TlsConnector::from(self.config(check)?);
+        connector
+            .connect(name, stream)
+            .await
+            .map_err(|e| TlsError::Handshake { host: host.to_string(), why: words(&e) })
+    }
+
+    /// The configuration for this check, for whoever makes TLS connections of another kind.
+    ///
+    /// # Errors
+    /// If the system's roots cannot be read or the check's name is none.
+    pub fn config(&self, check: &TlsCheck) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = made.iter().find(|(c, _)| c == check) {
+            return Ok(config.clone());
+        }
+        let verifier = self.verifier(check)?;
+        let config = ClientConfig::builder_with_provider(self.0.provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| TlsError::Roots(e.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        if made.len() == CONFIGS_MAX {
+            made.remove(0);
+        }
+        made.push((check.clone(), config.clone()));
+        Ok(config)
+    }
+
+    fn verifier(&self, check: &TlsCheck) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        let provider = self.0.provider.clone();
+        Ok(match check {
+            TlsCheck::Unchecked => Arc::new(verify::Unchecked::new(provider)),
+            TlsCheck::Pinned { sha256 } => Arc::new(verify::Pinned::new(*sha256, provider)),
+            TlsCheck::Roots { name } => {
+                let name = ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name.clone()))?;
+                let roots = self.0.roots.get_or_init(|| self.roots()).clone()?;
+                Arc::new(verify::Named::new(name, roots))
+            }
+        })
+    }
+
+    fn roots(&self) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        let (extra, provider) = (self.0.extra.clone(), self.0.provider.clone());
+        let roots = |e: &dyn std::fmt::Display| TlsError::Roots(e.to_string());
+        if self.0.system {
+            let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider);
+            return Ok(Arc::new(verifier.map_err(|e| roots(&e))?));
+        }
+        let mut store = RootCertStore::empty();
+        for certificate in extra {
+            store.add(certificate).map_err(|e| roots(&e))?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider);
+        Ok(verifier.build().map_err(|e| roots(&e))?)
+    }
+}
+
+/// Begins TLS on `stream` by the system's roots: [`Trust::connect`] for whoever has no roots of its own.
+///
+/// # Errors
+/// As [`Trust::connect`].
+pub async fn connect<S>(stream: S, host: &str, check: &TlsCheck) -> Result<ClientTls<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    static SYSTEM: OnceLock<Trust> = OnceLock::new();
+    SYSTEM.get_or_init(Trust::system).connect(stream, host, check).await
+}
+
+/// A server's certificate and key, which can be replaced while it runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<Mutex<Arc<ServerConfig>>>);
+
+impl Identity {
+    /// The identity of these PEM files: the certificate with its chain, and the key.
+    ///
+    /// # Errors
+    /// If a file cannot be read or the two do not belong together.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(Mutex::new(read_identity(certificate, key)?))))
+    }
+
+    /// The identity of these documents in memory.
+    ///
+    /// # Errors
+    /// If the two do not belong together.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(Mutex::new(server_config(chain, key)?))))
+    }
+
+    /// Reads the files again; connections that exist go on. On an error the old identity stays.
+    ///
+    /// # Errors
+    /// As [`Identity::from_files`].
+    pub fn reload(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let config = read_identity(certificate, key)?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// Accepts TLS on a connection.
+    ///
+    /// # Errors
+    /// If the client does not speak TLS or does not like us.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<ServerTls<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|e| TlsError::File { path: key.to_path_buf(), why: pem_words(&e) })?;
+    server_config(chain, secret)
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|e| TlsError::Certificate(e.to_string()))?;
+    // The upgrade to DERP and WebSocket is HTTP/1.1's.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = |why: String| TlsError::File { path: path.to_path_buf(), why };
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|e| file(pem_words(&e)))?.collect();
+    let read = read.map_err(|e| file(pem_words(&e)))?;
+    if read.is_empty() { Err(file("there is no certificate in it".into())) } else { Ok(read) }
+}
+
+fn pem_words(error: &rustls::pki_types::pem::Error) -> String {
+    use rustls::pki_types::pem::Error;
+    match error {
+        Error::Io(e) => e.to_string(),
+        Error::NoItemsFound => "there is no private key in it".into(),
+        other => format!("not a PEM file ({other})"),
+    }
+}
+
+/// What went wrong, in words.
+fn words(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    let tls = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "its certificate is signed by nobody that this system trusts".into()
+        }
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "its certificate has expired".into(),
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "its certificate is for another name".into(),
+        Some(Error::InvalidMessage(_)) => "the other side does not speak TLS".into(),
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed".into(),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
