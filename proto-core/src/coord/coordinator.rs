@@ -207,15 +207,15 @@ struct Connection {
     queue: Outgoing,
 }
 
-/// How a session ends.
+/// How a session ends, and what its peers are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum End<'a> {
     /// It is expected back.
     Lost,
     /// It said goodbye.
-    Left,
+    Left(&'a str),
     /// It was removed.
-    Expelled,
+    Expelled(&'a str),
 }
 
 impl Coordinator {
@@ -315,49 +315,55 @@ impl Coordinator {
             // The adapter has used a name twice; the older stream is unreachable now.
             self.timers.remove(&(older.timer, stream));
             if let Some(id) = older.id {
-                self.detach(&id, stream, End::Lost, "", now);
+                self.detach(&id, stream, End::Lost, now);
             }
         }
         self.timers.insert((timer, stream));
         if let Some(retry_after) = self.draining {
             self.send_draining(stream, retry_after);
-            self.refuse(stream, code::DRAINING, "the server is about to stop", End::Lost, now);
+            self.refuse(stream, code::DRAINING, "the server is about to stop", now);
         } else if self.connections.len() > limits::COORDINATOR_CONNECTIONS_MAX {
-            self.refuse(stream, code::TOO_MANY, "the server has too many connections", End::Lost, now);
+            self.refuse(stream, code::TOO_MANY, "the server has too many connections", now);
         }
     }
 
-    /// Ends a session with a sentence.
-    fn refuse(&mut self, stream: StreamId, code: &str, message: &str, end: End, now: Time) {
+    /// Ends a session with a sentence. The node is expected back.
+    fn refuse(&mut self, stream: StreamId, code: &str, message: &str, now: Time) {
+        self.say_refused(stream, code, message);
+        self.drop_connection(stream, End::Lost, now);
+    }
+
+    fn say_refused(&mut self, stream: StreamId, code: &str, message: &str) {
         self.counters.refused += 1;
         let refusal = ToNode::Refused { to: None, code: code.to_owned(), message: message.to_owned() };
         // It goes out at once: what waits for a slow node would never be followed by anything.
         self.out.push(Output::Write { stream, bytes: refusal.encode() });
         self.out.push(Output::Close { stream });
-        self.drop_connection(stream, end, message, now);
     }
 
-    fn drop_connection(&mut self, stream: StreamId, end: End, reason: &str, now: Time) {
+    fn drop_connection(&mut self, stream: StreamId, end: End<'_>, now: Time) {
         let Some(connection) = self.connections.remove(&stream) else { return };
         self.timers.remove(&(connection.timer, stream));
         self.slow.remove(&stream);
         if let Some(id) = connection.id {
-            self.detach(&id, stream, end, reason, now);
+            self.detach(&id, stream, end, now);
         }
     }
 
     /// A node has lost the connection that it had.
-    fn detach(&mut self, id: &NodeId, stream: StreamId, end: End, reason: &str, now: Time) {
+    fn detach(&mut self, id: &NodeId, stream: StreamId, end: End<'_>, now: Time) {
         if self.book.get(id).is_none_or(|record| record.stream != Some(stream)) {
             return;
         }
         let mut notices = Notices::new();
-        if end == End::Lost {
-            self.counters.lost += 1;
-            self.book.lose(id, now, &mut notices);
-            self.expiries.insert((now + limits::RESUME_GRACE, id.clone()));
-        } else {
-            self.book.leave(id, reason, end == End::Expelled, &mut notices);
+        match end {
+            End::Lost => {
+                self.counters.lost += 1;
+                self.book.lose(id, now, &mut notices);
+                self.expiries.insert((now + limits::RESUME_GRACE, id.clone()));
+            }
+            End::Left(reason) => self.book.leave(id, reason, false, &mut notices),
+            End::Expelled(reason) => self.book.leave(id, reason, true, &mut notices),
         }
         self.out.event(CoordinatorEvent::Offline { id: id.clone(), gone: end != End::Lost });
         self.notify(notices);
@@ -373,18 +379,18 @@ impl Coordinator {
         let message = match ToServer::parse(bytes) {
             Ok(message) => message,
             Err(error) => {
-                return self.refuse(stream, code::BAD_MESSAGE, &error.to_string(), End::Lost, now);
+                return self.refuse(stream, code::BAD_MESSAGE, &error.to_string(), now);
             }
         };
         match (message, id) {
             (ToServer::Hello(hello), None) => self.hello(stream, hello, now),
             (ToServer::Hello(_), Some(_)) => {
-                self.refuse(stream, code::BAD_MESSAGE, "a second hello came", End::Lost, now);
+                self.refuse(stream, code::BAD_MESSAGE, "a second hello came", now);
             }
             (ToServer::Unknown, _) => {}
             (ToServer::Ping { id }, _) => self.send(stream, &ToNode::Pong { id }),
             (_, None) => {
-                self.refuse(stream, code::BAD_MESSAGE, "the first message was no hello", End::Lost, now);
+                self.refuse(stream, code::BAD_MESSAGE, "the first message was no hello", now);
             }
             (ToServer::Node { node }, Some(id)) => self.node_said(stream, &id, node, now),
             (ToServer::OpenTunnel { to }, Some(id)) => self.open_tunnel(stream, &id, to, now),
@@ -392,19 +398,19 @@ impl Coordinator {
             (ToServer::Ready { peer }, Some(id)) => self.ready(id, &peer),
             (ToServer::Bye, Some(_)) => {
                 self.out.push(Output::Close { stream });
-                self.drop_connection(stream, End::Left, "the node has left", now);
+                self.drop_connection(stream, End::Left("the node has left"), now);
             }
         }
     }
 
     fn hello(&mut self, stream: StreamId, hello: Hello, now: Time) {
         if let Some(problem) = version_problem(&hello.version) {
-            return self.refuse(stream, code::VERSION, &problem, End::Lost, now);
+            return self.refuse(stream, code::VERSION, &problem, now);
         }
         let Some(principal) = self.connections.get(&stream).map(|c| c.principal.clone()) else { return };
         let id = self.name(&principal, hello.resume.as_deref());
         if self.book.get(&id).is_none() && !self.make_room() {
-            return self.refuse(stream, code::TOO_MANY, "the server knows too many nodes", End::Lost, now);
+            return self.refuse(stream, code::TOO_MANY, "the server knows too many nodes", now);
         }
         let resumed = self.replace(&id, now);
         if let Some(connection) = self.connections.get_mut(&stream) {
@@ -450,7 +456,7 @@ impl Coordinator {
             if let Some(connection) = self.connections.get_mut(&older) {
                 connection.id = None;
             }
-            self.refuse(older, code::REPLACED, message, End::Lost, now);
+            self.refuse(older, code::REPLACED, message, now);
         } else {
             self.expiries.remove(&(record.lost_at + limits::RESUME_GRACE, id.clone()));
         }
@@ -470,7 +476,7 @@ impl Coordinator {
     fn node_said(&mut self, stream: StreamId, id: &NodeId, mut info: NodeInfo, now: Time) {
         if self.book.get(id).is_some_and(|record| record.node_key != info.node_key) {
             let message = "a node may not change its key within a session";
-            return self.refuse(stream, code::BAD_MESSAGE, message, End::Lost, now);
+            return self.refuse(stream, code::BAD_MESSAGE, message, now);
         }
         tidy(&mut info, id, self.config.direct);
         if self.book.update(id, info.clone()) {
@@ -496,7 +502,7 @@ impl Coordinator {
     fn open_tunnel(&mut self, stream: StreamId, id: &NodeId, to: NodeId, now: Time) {
         if to.0.len() > limits::NODE_ID_MAX || to.0.is_empty() {
             let message = "a node's name is empty or too long";
-            return self.refuse(stream, code::BAD_MESSAGE, message, End::Lost, now);
+            return self.refuse(stream, code::BAD_MESSAGE, message, now);
         }
         let Some(record) = self.book.get(id) else { return };
         if record.pending.contains(&to) || self.book.has_asked(id, &to) {
@@ -570,26 +576,27 @@ impl Coordinator {
     }
 
     fn expel(&mut self, who: &Who, code: &str, message: &str, now: Time) {
-        let is_meant = |id: &NodeId, principal: &Principal| match who {
-            Who::Node(node) => id == node,
+        let is_meant = |id: Option<&NodeId>, principal: &Principal| match who {
+            Who::Node(node) => id.or(principal.id()) == Some(node),
             Who::User(user) => matches!(principal, Principal::User { user: other } if other == user),
         };
-        let meant: Vec<_> = self
-            .book
-            .iter()
-            .filter(|(id, record)| is_meant(id, &record.principal))
-            .map(|(id, record)| (id.clone(), record.stream, record.lost_at))
-            .collect();
-        for (id, stream, lost_at) in meant {
-            if let Some(stream) = stream {
-                self.refuse(stream, code, message, End::Expelled, now);
-            } else {
-                self.expiries.remove(&(lost_at + limits::RESUME_GRACE, id.clone()));
-                let mut notices = Notices::new();
-                self.book.leave(&id, message, true, &mut notices);
-                self.notify(notices);
-            }
+        let connections = self.connections.iter().filter(|(_, c)| is_meant(c.id.as_ref(), &c.principal));
+        for stream in connections.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            self.say_refused(stream, code, message);
+            self.drop_connection(stream, End::Expelled(message), now);
         }
+        let lost = self.book.iter().filter(|(id, record)| is_meant(Some(*id), &record.principal));
+        let mut gone: Vec<_> = lost.map(|(id, record)| (id.clone(), record.lost_at)).collect();
+        if let Who::Node(id) = who {
+            // Others may have tunnels to a node that has never been here.
+            gone.push((id.clone(), now));
+        }
+        let mut notices = Notices::new();
+        for (id, lost_at) in gone {
+            self.expiries.remove(&(lost_at + limits::RESUME_GRACE, id.clone()));
+            self.book.leave(&id, message, true, &mut notices);
+        }
+        self.notify(notices);
     }
 
     // --- All nodes ---
@@ -627,10 +634,10 @@ impl Coordinator {
             let Some(connection) = self.connections.get_mut(&stream) else { continue };
             let idle = connection.heard + limits::COORDINATOR_IDLE;
             if connection.id.is_none() {
-                self.refuse(stream, code::LATE, "no hello came in time", End::Lost, now);
+                self.refuse(stream, code::LATE, "no hello came in time", now);
             } else if idle <= now {
                 self.out.push(Output::Close { stream });
-                self.drop_connection(stream, End::Lost, "", now);
+                self.drop_connection(stream, End::Lost, now);
             } else {
                 connection.timer = idle;
                 self.timers.insert((idle, stream));
@@ -658,12 +665,12 @@ impl Machine for Coordinator {
                 }
                 self.flush(stream);
             }
-            Input::StreamClosed { stream, .. } => self.drop_connection(stream, End::Lost, "", now),
+            Input::StreamClosed { stream, .. } => self.drop_connection(stream, End::Lost, now),
             _ => {}
         }
         self.due(now);
         while let Some(stream) = self.slow.pop_first() {
-            self.refuse(stream, code::TOO_SLOW, "the node reads its messages too slowly", End::Lost, now);
+            self.refuse(stream, code::TOO_SLOW, "the node reads its messages too slowly", now);
         }
     }
 

@@ -1,18 +1,34 @@
 //! One relay connection, client end: find a node of the region, log in, notice when it dies, come back.
+//!
+//! A planned change (the network changed, the relay restarts, the map moved the node) makes before it breaks:
+//! the old connection carries on until the new one has logged in, and is read for a moment more.
 
 use super::GoneReason;
+use super::server::APP_NAME;
+use crate::backoff::Backoff;
 use crate::id::StreamId;
-use crate::key::{NodePublic, NodeSecret};
+use crate::key::{NodePublic, NodeSecret, SharedBox};
+use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
-use crate::seed::Seed;
-use crate::time::{Monotone, Time};
+use crate::relay_map::{RelayNode, RelayRegion};
+use crate::route::{Activity, Direction, Via};
+use crate::seed::{Rng, Seed};
+use crate::time::{Duration, Monotone, Time, earliest};
+use crate::wire::derp::{ClientInfo, Decoder, Frame, ServerInfo};
+use core::net::IpAddr;
 use core::ops::Range;
+use std::collections::{BTreeMap, VecDeque};
+
+#[cfg(test)]
+mod tests;
 
 /// What a relay link is made of.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
     /// Who logs in: the node's own key.
     pub identity: NodeSecret,
+    /// The region and its nodes.
+    pub region: RelayRegion,
     /// The stream names it may use, round and round; at least 16.
     pub streams: Range<u64>,
 }
@@ -36,6 +52,8 @@ pub enum LinkCommand {
     /// The network changed: connect anew at once. A connection that still works is kept until the new one
     /// is up.
     Kick,
+    /// The region as the map now has it. The connection stays if its node is still there, unchanged.
+    Region(RelayRegion),
 }
 
 /// What a link tells its owner.
@@ -74,23 +92,520 @@ pub enum LinkEvent {
 pub struct RelayLink {
     config: LinkConfig,
     clock: Monotone,
+    backoff: Backoff,
+    rng: Rng,
+    wanted: bool,
+    preferred: bool,
+    /// The last addresses of each name, so that a dead resolver delays nothing.
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// Streams opened so far: names the next one.
+    opened: u64,
+    attempt: Option<Attempt>,
+    current: Option<Current>,
+    /// The connection before the current one, still read.
+    old: Option<Old>,
+    /// When to try again.
+    retry: Option<Time>,
+    /// When to leave a relay that restarts.
+    renew: Option<Time>,
+    /// Packets that wait for the link to be up.
+    waiting: VecDeque<(NodePublic, Vec<u8>)>,
+    /// The reason last told, so that it is not told at each attempt.
+    told_down: Option<String>,
     out: Outbox<LinkEvent>,
+}
+
+/// An attempt to connect.
+#[derive(Debug)]
+struct Attempt {
+    /// Which of the region's relays, in the map's order.
+    index: usize,
+    node: RelayNode,
+    until: Time,
+    stage: Stage,
+}
+
+/// How far an attempt has got.
+#[derive(Debug)]
+enum Stage {
+    /// The node's name is being resolved.
+    Resolving,
+    /// The stream is being opened.
+    Opening { stream: StreamId },
+    /// The relay's words are awaited.
+    Login { stream: StreamId, decoder: Decoder, shared: Option<SharedBox> },
+}
+
+/// A connection that is logged in.
+#[derive(Debug)]
+struct Current {
+    stream: StreamId,
+    node: RelayNode,
+    decoder: Decoder,
+    since: Time,
+    heard: Time,
+    /// When something was sent first that nothing was heard after.
+    unanswered: Option<Time>,
+    pong_due: Option<Time>,
+}
+
+/// A connection that was replaced.
+#[derive(Debug)]
+struct Old {
+    stream: StreamId,
+    decoder: Decoder,
+    until: Time,
+}
+
+impl Stage {
+    const fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Resolving => None,
+            Self::Opening { stream } | Self::Login { stream, .. } => Some(*stream),
+        }
+    }
+}
+
+impl Current {
+    /// When to ping.
+    fn ping_at(&self) -> Time {
+        let idle = self.heard + limits::RELAY_PING;
+        self.unanswered.map_or(idle, |since| idle.min(since + limits::RELAY_PING_UNANSWERED))
+    }
+
+    const fn hear(&mut self, now: Time) {
+        self.heard = now;
+        self.unanswered = None;
+        self.pong_due = None;
+    }
 }
 
 impl RelayLink {
     /// A link that waits for [`LinkCommand::Connect`].
     #[must_use]
     pub fn new(config: LinkConfig, seed: Seed, now: Time) -> Self {
-        let _ = seed;
         let mut clock = Monotone::default();
         clock.clamp(now);
-        Self { config, clock, out: Outbox::default() }
+        Self {
+            config,
+            clock,
+            backoff: Backoff::new(seed.fork("relay backoff").rng()),
+            rng: seed.fork("relay nonces").rng(),
+            wanted: false,
+            preferred: false,
+            names: BTreeMap::new(),
+            opened: 0,
+            attempt: None,
+            current: None,
+            old: None,
+            retry: None,
+            renew: None,
+            waiting: VecDeque::new(),
+            told_down: None,
+            out: Outbox::default(),
+        }
     }
 
     /// The stream to write SendPacket frames to, while the link is up.
     #[must_use]
     pub fn stream(&self) -> Option<StreamId> {
-        None
+        self.current.as_ref().map(|current| current.stream)
+    }
+
+    /// Whether this stream is one of the link's: whose inputs to give to it.
+    #[must_use]
+    pub fn owns(&self, stream: StreamId) -> bool {
+        self.config.streams.contains(&stream.0)
+    }
+
+    fn write(&mut self, stream: StreamId, frame: &Frame<'_>) {
+        self.out.push(Output::Write { stream, bytes: frame.to_bytes() });
+    }
+
+    fn command(&mut self, command: LinkCommand, now: Time) {
+        match command {
+            LinkCommand::Connect => {
+                self.wanted = true;
+                if self.current.is_none() && self.attempt.is_none() && self.retry.is_none() {
+                    self.dial(0, now);
+                }
+            }
+            LinkCommand::Close => self.close(),
+            LinkCommand::Preferred(preferred) => {
+                if self.preferred != preferred {
+                    self.preferred = preferred;
+                    if let Some(stream) = self.stream() {
+                        self.write(stream, &Frame::NotePreferred(preferred));
+                    }
+                }
+            }
+            LinkCommand::Send { to, bytes } => self.send(to, bytes, now),
+            LinkCommand::Kick => self.kick(now),
+            LinkCommand::Region(region) => self.set_region(region, now),
+        }
+    }
+
+    fn close(&mut self) {
+        self.drop_attempt();
+        let streams = [self.current.take().map(|c| c.stream), self.old.take().map(|old| old.stream)];
+        if streams[0].is_some() {
+            self.out.event(LinkEvent::Down { why: "not needed any more".to_owned() });
+        }
+        for stream in streams.into_iter().flatten() {
+            self.out.push(Output::Close { stream });
+        }
+        self.wanted = false;
+        self.retry = None;
+        self.renew = None;
+        self.told_down = None;
+        self.waiting.clear();
+    }
+
+    fn send(&mut self, to: NodePublic, bytes: Vec<u8>, now: Time) {
+        if let Some(current) = &mut self.current {
+            current.unanswered.get_or_insert(now);
+            let stream = current.stream;
+            self.write(stream, &Frame::SendPacket { to, bytes: &bytes });
+        } else {
+            if self.waiting.len() >= limits::RELAY_LINK_QUEUE {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back((to, bytes));
+        }
+    }
+
+    fn kick(&mut self, now: Time) {
+        if !self.wanted {
+            return;
+        }
+        self.backoff.reset();
+        self.ping(limits::RELAY_PONG_AFTER_KICK, now);
+        self.redial(now);
+    }
+
+    /// Dials from the first node on, whatever is under way.
+    fn redial(&mut self, now: Time) {
+        self.drop_attempt();
+        self.renew = None;
+        self.dial(0, now);
+    }
+
+    fn set_region(&mut self, region: RelayRegion, now: Time) {
+        if region == self.config.region {
+            return;
+        }
+        self.config.region = region;
+        let has = |node: &RelayNode| self.config.region.relays().any(|other| other == node);
+        let attempt_is_stale = self.attempt.as_ref().is_some_and(|attempt| !has(&attempt.node));
+        let current_is_stale = self.current.as_ref().is_some_and(|current| !has(&current.node));
+        if self.wanted && (attempt_is_stale || current_is_stale || self.retry.is_some()) {
+            self.backoff.reset();
+            self.redial(now);
+        }
+    }
+
+    // --- Attempts ---
+
+    /// Tries the region's relays from this one on.
+    fn dial(&mut self, first: usize, now: Time) {
+        self.retry = None;
+        let mut why = "the region has no relay".to_owned();
+        for index in first.. {
+            let Some(node) = self.config.region.relays().nth(index).cloned() else { break };
+            let name = node.name_to_resolve().map(str::to_owned);
+            let known = name.as_ref().and_then(|name| self.names.get(name)).map_or(&[][..], Vec::as_slice);
+            let addresses = node.addresses(known);
+            if addresses.is_empty() && name.is_none() {
+                why = format!("{}: the relay has no address that can be used", node.host);
+                continue;
+            }
+            let until = now + limits::RESOLVE_TIMEOUT;
+            self.attempt = Some(Attempt { index, node, until, stage: Stage::Resolving });
+            // Asked even if addresses are known, so that the next attempt has fresh ones.
+            if let Some(name) = name {
+                self.out.push(Output::Resolve { name });
+            }
+            if !addresses.is_empty() {
+                self.open(addresses, now);
+            }
+            return;
+        }
+        self.attempt_failed(&why, now);
+    }
+
+    fn open(&mut self, addresses: Vec<IpAddr>, now: Time) {
+        let streams = &self.config.streams;
+        let count = streams.end.saturating_sub(streams.start).max(1);
+        let stream = StreamId(streams.start + self.opened % count);
+        let Some(attempt) = &mut self.attempt else { return };
+        self.opened += 1;
+        attempt.until = now + limits::RELAY_OPEN_TIMEOUT;
+        attempt.stage = Stage::Opening { stream };
+        self.out.push(Output::Open { stream, target: attempt.node.stream_target(addresses) });
+    }
+
+    fn resolved(&mut self, name: &str, addresses: &[IpAddr], now: Time) {
+        let is_ours = self.config.region.relays().any(|node| node.name_to_resolve() == Some(name));
+        if !is_ours {
+            return;
+        }
+        let room = self.names.len() < limits::RELAY_NAMES_MAX || self.names.contains_key(name);
+        if !addresses.is_empty() && room {
+            let addresses = addresses.iter().copied().take(limits::ADDRESSES_MAX).collect();
+            self.names.insert(name.to_owned(), addresses);
+        }
+        let Some(Attempt { node, stage: Stage::Resolving, .. }) = &self.attempt else { return };
+        if node.name_to_resolve() != Some(name) {
+            return;
+        }
+        let usable = node.addresses(addresses);
+        if usable.is_empty() {
+            self.node_failed(&format!("the name {name} could not be resolved"), now);
+        } else {
+            self.open(usable, now);
+        }
+    }
+
+    fn drop_attempt(&mut self) {
+        if let Some(stream) = self.attempt.take().and_then(|attempt| attempt.stage.stream()) {
+            self.out.push(Output::Close { stream });
+        }
+    }
+
+    /// The attempt's node does not do: on to the next.
+    fn node_failed(&mut self, why: &str, now: Time) {
+        let Some(attempt) = &self.attempt else { return };
+        let next = attempt.index + 1;
+        let why = format!("{}: {why}", attempt.node.host);
+        self.drop_attempt();
+        if self.config.region.relays().nth(next).is_some() {
+            self.dial(next, now);
+        } else {
+            self.attempt_failed(&why, now);
+        }
+    }
+
+    fn attempt_failed(&mut self, why: &str, now: Time) {
+        self.drop_attempt();
+        // With a connection in hand nothing is lost yet: should it be dead, its ping will tell.
+        if self.current.is_none() {
+            self.retry = Some(now + self.backoff.next());
+            self.tell_down(why, false);
+        }
+    }
+
+    fn tell_down(&mut self, why: &str, was_up: bool) {
+        if was_up || self.told_down.as_deref() != Some(why) {
+            self.told_down = Some(why.to_owned());
+            self.out.event(LinkEvent::Down { why: why.to_owned() });
+        }
+    }
+
+    fn stream_opened(&mut self, stream: StreamId, now: Time) {
+        if let Some(attempt) = &mut self.attempt
+            && matches!(attempt.stage, Stage::Opening { stream: ours } if ours == stream)
+        {
+            attempt.until = now + limits::RELAY_LOGIN_TIMEOUT;
+            attempt.stage = Stage::Login { stream, decoder: Decoder::new(), shared: None };
+        }
+    }
+
+    /// A frame during the login. The link is up with the relay's ServerInfo: only then does it know us.
+    fn login_frame(&mut self, frame: &Frame<'_>, now: Time) {
+        let Some(Attempt { stage: Stage::Login { stream, shared, .. }, .. }) = &mut self.attempt else {
+            return;
+        };
+        match (frame, shared) {
+            (Frame::ServerKey { key }, shared @ None) => {
+                let stream = *stream;
+                *shared = Some(self.config.identity.shared(key));
+                let info = ClientInfo { app_name: APP_NAME.to_owned(), ..ClientInfo::default() };
+                let mut bytes = Vec::new();
+                info.emit(&self.config.identity, key, &mut self.rng, &mut bytes);
+                self.out.push(Output::Write { stream, bytes });
+            }
+            (Frame::ServerInfo { sealed }, Some(shared)) => match ServerInfo::open(sealed, shared) {
+                Ok(_) => self.logged_in(now),
+                Err(error) => self.node_failed(&error.to_string(), now),
+            },
+            (_, Some(_)) => {}
+            (_, None) => self.node_failed("the relay did not begin with its key", now),
+        }
+    }
+
+    fn logged_in(&mut self, now: Time) {
+        let Some(Attempt { stage: Stage::Login { stream, .. }, node, .. }) = self.attempt.take() else {
+            return;
+        };
+        // The decoder comes later: it is in use at this moment.
+        let fresh = Current {
+            stream,
+            node,
+            decoder: Decoder::new(),
+            since: now,
+            heard: now,
+            unanswered: None,
+            pong_due: None,
+        };
+        if let Some(before) = self.current.replace(fresh) {
+            let until = now + limits::RELAY_LINGER;
+            let older = self.old.replace(Old { stream: before.stream, decoder: before.decoder, until });
+            if let Some(Old { stream, .. }) = older {
+                self.out.push(Output::Close { stream });
+            }
+        }
+        self.told_down = None;
+        self.renew = None;
+        self.out.event(LinkEvent::Up { stream });
+        if self.preferred {
+            self.write(stream, &Frame::NotePreferred(true));
+        }
+        for (to, bytes) in core::mem::take(&mut self.waiting) {
+            self.send(to, bytes, now);
+        }
+    }
+
+    // --- The connection in use ---
+
+    fn frame(&mut self, stream: StreamId, frame: &Frame<'_>, now: Time) {
+        match *frame {
+            Frame::RecvPacket { from, bytes } => {
+                self.out.event(LinkEvent::Packet { from, bytes: bytes.to_vec() });
+            }
+            Frame::PeerGone { peer, reason } => self.out.event(LinkEvent::PeerGone { peer, reason }),
+            Frame::Ping(data) => self.write(stream, &Frame::Pong(data)),
+            Frame::Restarting { reconnect_in, .. } if self.stream() == Some(stream) => {
+                self.renew = Some(now + reconnect_in.min(limits::DRAIN_MAX));
+            }
+            _ => {}
+        }
+    }
+
+    fn ping(&mut self, patience: Duration, now: Time) {
+        let Some(current) = &mut self.current else { return };
+        let due = now + patience;
+        current.pong_due = Some(current.pong_due.map_or(due, |earlier| earlier.min(due)));
+        let stream = current.stream;
+        self.write(stream, &Frame::Ping(now.as_micros().to_be_bytes()));
+    }
+
+    /// The connection in use is dead.
+    fn lost(&mut self, why: &str, now: Time) {
+        let Some(current) = self.current.take() else { return };
+        if now.since(current.since) >= limits::RELAY_USEFUL {
+            self.backoff.reset();
+        }
+        self.renew = None;
+        self.tell_down(why, true);
+        if self.attempt.is_none() {
+            self.retry = Some(now + self.backoff.next());
+        }
+    }
+
+    fn bytes(&mut self, stream: StreamId, bytes: &[u8], now: Time) {
+        let Some(decoder) = self.decoder_of(stream) else { return };
+        let mut decoder = core::mem::take(decoder);
+        let mut frames = decoder.feed(bytes);
+        let broken = loop {
+            match frames.next() {
+                Ok(Some(frame)) if self.is_login(stream) => self.login_frame(&frame, now),
+                Ok(Some(frame)) => self.frame(stream, &frame, now),
+                Ok(None) => break None,
+                Err(error) => break Some(error.to_string()),
+            }
+            if self.decoder_of(stream).is_none() {
+                return; // Given up meanwhile.
+            }
+        };
+        drop(frames);
+        if let Some(current) = self.current.as_mut().filter(|current| current.stream == stream) {
+            current.hear(now);
+        }
+        match broken {
+            Some(why) => {
+                self.out.push(Output::Close { stream });
+                self.stream_closed(stream, &why, now);
+            }
+            None => {
+                if let Some(slot) = self.decoder_of(stream) {
+                    *slot = decoder;
+                }
+            }
+        }
+    }
+
+    fn is_login(&self, stream: StreamId) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.stage.stream() == Some(stream))
+    }
+
+    fn decoder_of(&mut self, stream: StreamId) -> Option<&mut Decoder> {
+        if let Some(Attempt { stage: Stage::Login { stream: ours, decoder, .. }, .. }) = &mut self.attempt
+            && *ours == stream
+        {
+            return Some(decoder);
+        }
+        match (&mut self.current, &mut self.old) {
+            (Some(current), _) if current.stream == stream => Some(&mut current.decoder),
+            (_, Some(old)) if old.stream == stream => Some(&mut old.decoder),
+            _ => None,
+        }
+    }
+
+    fn stream_closed(&mut self, stream: StreamId, why: &str, now: Time) {
+        if self.is_login(stream) {
+            if let Some(attempt) = &mut self.attempt {
+                attempt.stage = Stage::Resolving; // It has no stream to close any more.
+            }
+            self.node_failed(why, now);
+        } else if self.stream() == Some(stream) {
+            self.lost(why, now);
+        } else if self.old.as_ref().is_some_and(|old| old.stream == stream) {
+            self.old = None;
+        }
+    }
+
+    fn activity(&mut self, activity: Activity, now: Time) {
+        let Some(current) = &mut self.current else { return };
+        if activity.via == Via::Relay(self.config.region.id) {
+            match activity.direction {
+                Direction::Received => current.hear(now),
+                Direction::Sent => _ = current.unanswered.get_or_insert(now),
+            }
+        }
+    }
+
+    // --- Time ---
+
+    fn due(&mut self, now: Time) {
+        if let Some(attempt) = &self.attempt
+            && now >= attempt.until
+        {
+            let why = match attempt.stage {
+                Stage::Resolving => "the name could not be resolved in time",
+                Stage::Opening { .. } => "the connection could not be made in time",
+                Stage::Login { .. } => "the login was not answered in time",
+            };
+            self.node_failed(why, now);
+        }
+        if let Some(Old { stream, .. }) = self.old.take_if(|old| now >= old.until) {
+            self.out.push(Output::Close { stream });
+        }
+        if let Some(current) = &self.current {
+            if current.pong_due.is_some_and(|due| now >= due) {
+                let stream = current.stream;
+                self.out.push(Output::Close { stream });
+                self.lost("the relay does not answer any more", now);
+            } else if current.pong_due.is_none() && now >= current.ping_at() {
+                self.ping(limits::RELAY_PONG, now);
+            }
+        }
+        if self.renew.is_some_and(|at| now >= at) && self.attempt.is_none() {
+            self.redial(now);
+        }
+        self.renew = self.renew.filter(|at| now < *at);
+        if self.retry.is_some_and(|at| now >= at) {
+            self.dial(0, now);
+        }
     }
 }
 
@@ -99,7 +614,17 @@ impl Machine for RelayLink {
     type Event = LinkEvent;
 
     fn handle(&mut self, input: Input<'_, LinkCommand>, now: Time) {
-        let _ = (self.clock.clamp(now), input, &self.config);
+        let now = self.clock.clamp(now);
+        match input {
+            Input::Command(command) => self.command(command, now),
+            Input::StreamOpened { stream } => self.stream_opened(stream, now),
+            Input::StreamBytes { stream, bytes } => self.bytes(stream, bytes, now),
+            Input::StreamClosed { stream, why } => self.stream_closed(stream, why, now),
+            Input::Resolved { name, addresses } => self.resolved(name, addresses, now),
+            Input::Activity(activity) => self.activity(activity, now),
+            _ => {}
+        }
+        self.due(now);
     }
 
     fn poll(&mut self) -> Option<Output<LinkEvent>> {
@@ -107,6 +632,14 @@ impl Machine for RelayLink {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        let attempt = self.attempt.as_ref().map(|attempt| (attempt.until, "relay link: attempt too slow"));
+        let liveness = self.current.as_ref().map(|current| match current.pong_due {
+            Some(due) => (due, "relay link: no pong"),
+            None => (current.ping_at(), "relay link: ping"),
+        });
+        let old = self.old.as_ref().map(|old| (old.until, "relay link: leave the old connection"));
+        let retry = self.retry.map(|at| (at, "relay link: try again"));
+        let renew = self.renew.map(|at| (at, "relay link: leave a restarting relay"));
+        [attempt, liveness, old, retry, renew].into_iter().fold(None, earliest)
     }
 }

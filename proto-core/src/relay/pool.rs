@@ -1,13 +1,22 @@
 //! All relay connections of a node: its home always, other regions as long as they are used.
 
-use super::GoneReason;
+use super::{GoneReason, LinkCommand, LinkConfig, LinkEvent, RelayLink};
 use crate::id::{RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
+use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::relay_map::RelayMap;
+use crate::route::Via;
 use crate::seed::Seed;
-use crate::time::{Monotone, Time};
+use crate::time::{Monotone, Time, earliest};
 use core::ops::Range;
+use std::collections::BTreeMap;
+
+#[cfg(test)]
+mod tests;
+
+/// Stream names of one link: far more than it can have open at once.
+const STREAMS_A_LINK: u64 = 1 << 12;
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
@@ -84,18 +93,40 @@ pub enum PoolEvent {
 #[derive(Debug)]
 pub struct RelayPool {
     config: PoolConfig,
+    seed: Seed,
     clock: Monotone,
+    map: RelayMap,
+    home: Option<RegionId>,
+    warm: Option<RegionId>,
+    links: BTreeMap<RegionId, Slot>,
+    /// Links made so far: names the next one's streams.
+    made: u64,
     out: Outbox<PoolEvent>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    link: RelayLink,
+    used: Time,
 }
 
 impl RelayPool {
     /// A pool without a map.
     #[must_use]
     pub fn new(config: PoolConfig, seed: Seed, now: Time) -> Self {
-        let _ = seed;
         let mut clock = Monotone::default();
         clock.clamp(now);
-        Self { config, clock, out: Outbox::default() }
+        Self {
+            config,
+            seed,
+            clock,
+            map: RelayMap::default(),
+            home: None,
+            warm: None,
+            links: BTreeMap::new(),
+            made: 0,
+            out: Outbox::default(),
+        }
     }
 
     /// Whether this stream is one of the pool's: whose inputs to give to it.
@@ -107,13 +138,185 @@ impl RelayPool {
     /// The stream to write SendPacket frames to, while the region is up.
     #[must_use]
     pub fn stream(&self, region: RegionId) -> Option<StreamId> {
-        let _ = region;
-        None
+        self.links.get(&region)?.link.stream()
     }
 
     /// The regions that are up.
     pub fn up(&self) -> impl Iterator<Item = RegionId> + '_ {
-        core::iter::empty()
+        self.links.iter().filter(|(_, slot)| slot.link.stream().is_some()).map(|(region, _)| *region)
+    }
+
+    fn is_kept(&self, region: RegionId) -> bool {
+        self.home == Some(region) || self.warm == Some(region)
+    }
+
+    fn command(&mut self, command: PoolCommand, now: Time) {
+        match command {
+            PoolCommand::SetMap(map) => self.set_map(map, now),
+            PoolCommand::Home(region) => self.set_home(region, now),
+            PoolCommand::Warm(region) => {
+                self.touch_all_kept(now);
+                self.warm = Some(region).filter(|region| region.0 != 0);
+                if let Some(region) = self.warm {
+                    self.want(region, now);
+                }
+            }
+            PoolCommand::Want(region) => _ = self.want(region, now),
+            PoolCommand::Send { region, to, bytes } => {
+                if self.want(region, now) {
+                    self.tell(region, LinkCommand::Send { to, bytes }, now);
+                }
+            }
+            PoolCommand::Kick => {
+                for region in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.tell(region, LinkCommand::Kick, now);
+                }
+            }
+        }
+    }
+
+    /// Those that stop being kept are left after a while only, since somebody may still write to them.
+    fn touch_all_kept(&mut self, now: Time) {
+        for region in [self.home, self.warm].into_iter().flatten() {
+            if let Some(slot) = self.links.get_mut(&region) {
+                slot.used = now;
+            }
+        }
+    }
+
+    fn set_home(&mut self, region: RegionId, now: Time) {
+        let home = Some(region).filter(|region| region.0 != 0);
+        if home == self.home {
+            return;
+        }
+        self.touch_all_kept(now);
+        if let Some(before) = self.home {
+            self.tell(before, LinkCommand::Preferred(false), now);
+        }
+        self.home = home;
+        if let Some(region) = home {
+            self.want(region, now);
+        }
+    }
+
+    fn set_map(&mut self, map: RelayMap, now: Time) {
+        self.map = map;
+        for region in self.links.keys().copied().collect::<Vec<_>>() {
+            match self.map.regions.get(&region).cloned() {
+                Some(changed) => self.tell(region, LinkCommand::Region(changed), now),
+                None => self.leave(region, "the region is not in the relay map any more", now),
+            }
+        }
+        for region in [self.home, self.warm].into_iter().flatten() {
+            self.want(region, now);
+        }
+    }
+
+    /// Connects to a region if need be. False if that cannot be.
+    fn want(&mut self, region: RegionId, now: Time) -> bool {
+        if let Some(slot) = self.links.get_mut(&region) {
+            slot.used = now;
+            self.tell(region, LinkCommand::Preferred(self.home == Some(region)), now);
+            return true;
+        }
+        let Some(known) = self.map.regions.get(&region).cloned() else {
+            let why = format!("the relay map has no region {region}");
+            self.out.event(PoolEvent::Down { region, why });
+            return false;
+        };
+        if self.links.len() >= limits::RELAY_LINKS_MAX && !self.make_room(now) {
+            let why = "too many relay regions are in use".to_owned();
+            self.out.event(PoolEvent::Down { region, why });
+            return false;
+        }
+        let config =
+            LinkConfig { identity: self.config.identity.clone(), region: known, streams: self.streams() };
+        self.made += 1;
+        let seed = self.seed.fork(&format!("relay link {} of region {region}", self.made));
+        self.links.insert(region, Slot { link: RelayLink::new(config, seed, now), used: now });
+        self.tell(region, LinkCommand::Preferred(self.home == Some(region)), now);
+        self.tell(region, LinkCommand::Connect, now);
+        true
+    }
+
+    /// Leaves the region that was used longest ago, if one may be left.
+    fn make_room(&mut self, now: Time) -> bool {
+        let idle = self.links.iter().filter(|(region, _)| !self.is_kept(**region));
+        let Some(region) = idle.min_by_key(|(_, slot)| slot.used).map(|(region, _)| *region) else {
+            return false;
+        };
+        self.leave(region, "too many relay regions are in use", now);
+        true
+    }
+
+    /// Names for a new link's streams, that no present link uses.
+    fn streams(&self) -> Range<u64> {
+        let Range { start, end } = self.config.streams;
+        let blocks = (end.saturating_sub(start) / STREAMS_A_LINK).max(1);
+        let block = |n: u64| start + (self.made + n) % blocks * STREAMS_A_LINK;
+        let is_free = |from: &u64| !self.links.values().any(|slot| slot.link.owns(StreamId(*from)));
+        let from = (0..blocks.min(limits::RELAY_LINKS_MAX as u64 + 1)).map(block).find(is_free);
+        let from = from.unwrap_or_else(|| block(0));
+        from..from + STREAMS_A_LINK
+    }
+
+    fn leave(&mut self, region: RegionId, why: &str, now: Time) {
+        self.give(region, Input::Command(LinkCommand::Close), Some(why), now);
+        self.links.remove(&region);
+    }
+
+    fn tell(&mut self, region: RegionId, command: LinkCommand, now: Time) {
+        self.give(region, Input::Command(command), None, now);
+    }
+
+    /// Gives an input to a link and takes what it says; `why` is what a Down means, if we know better.
+    fn give(&mut self, region: RegionId, input: Input<'_, LinkCommand>, why: Option<&str>, now: Time) {
+        let Some(Slot { link, .. }) = self.links.get_mut(&region) else { return };
+        link.handle(input, now);
+        while let Some(output) = link.poll() {
+            self.out.push(match output {
+                Output::Event(event) => Output::Event(with_region(region, event, why)),
+                Output::Transmit(transmit) => Output::Transmit(transmit),
+                Output::Open { stream, target } => Output::Open { stream, target },
+                Output::Write { stream, bytes } => Output::Write { stream, bytes },
+                Output::Close { stream } => Output::Close { stream },
+                Output::Resolve { name } => Output::Resolve { name },
+            });
+        }
+    }
+
+    fn give_owner(&mut self, stream: StreamId, input: Input<'_, LinkCommand>, now: Time) {
+        let owner = self.links.iter().find(|(_, slot)| slot.link.owns(stream)).map(|(region, _)| *region);
+        if let Some(region) = owner {
+            self.give(region, input, None, now);
+        }
+    }
+
+    /// When the first region that is not kept is left.
+    fn next_idle(&self) -> Option<(Time, RegionId)> {
+        let idle = self.links.iter().filter(|(region, _)| !self.is_kept(**region));
+        idle.map(|(region, slot)| (slot.used + limits::RELAY_IDLE, *region)).min()
+    }
+
+    fn due(&mut self, now: Time) {
+        while let Some((_, region)) = self.next_idle().filter(|(at, _)| *at <= now) {
+            self.leave(region, "not used any more", now);
+        }
+        let is_due = |slot: &Slot| slot.link.deadline().is_some_and(|(at, _)| at <= now);
+        let due: Vec<_> =
+            self.links.iter().filter(|(_, slot)| is_due(slot)).map(|(region, _)| *region).collect();
+        for region in due {
+            self.give(region, Input::Deadline, None, now);
+        }
+    }
+}
+
+fn with_region(region: RegionId, event: LinkEvent, better: Option<&str>) -> PoolEvent {
+    match event {
+        LinkEvent::Up { stream } => PoolEvent::Up { region, stream },
+        LinkEvent::Down { why } => PoolEvent::Down { region, why: better.map_or(why, str::to_owned) },
+        LinkEvent::Packet { from, bytes } => PoolEvent::Packet { region, from, bytes },
+        LinkEvent::PeerGone { peer, reason } => PoolEvent::PeerGone { region, peer, reason },
     }
 }
 
@@ -122,7 +325,32 @@ impl Machine for RelayPool {
     type Event = PoolEvent;
 
     fn handle(&mut self, input: Input<'_, PoolCommand>, now: Time) {
-        let _ = (self.clock.clamp(now), input);
+        let now = self.clock.clamp(now);
+        match input {
+            Input::Command(command) => self.command(command, now),
+            Input::StreamOpened { stream } => self.give_owner(stream, Input::StreamOpened { stream }, now),
+            Input::StreamBytes { stream, bytes } => {
+                self.give_owner(stream, Input::StreamBytes { stream, bytes }, now);
+            }
+            Input::StreamClosed { stream, why } => {
+                self.give_owner(stream, Input::StreamClosed { stream, why }, now);
+            }
+            Input::Resolved { name, addresses } => {
+                for region in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.give(region, Input::Resolved { name, addresses }, None, now);
+                }
+            }
+            Input::Activity(activity) => {
+                if let Via::Relay(region) = activity.via {
+                    if let Some(slot) = self.links.get_mut(&region) {
+                        slot.used = now;
+                    }
+                    self.give(region, Input::Activity(activity), None, now);
+                }
+            }
+            _ => {}
+        }
+        self.due(now);
     }
 
     fn poll(&mut self) -> Option<Output<PoolEvent>> {
@@ -130,6 +358,7 @@ impl Machine for RelayPool {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        None
+        let idle = self.next_idle().map(|(at, _)| (at, "relay pool: leave an idle region"));
+        self.links.values().map(|slot| slot.link.deadline()).fold(idle, earliest)
     }
 }
