@@ -25,6 +25,7 @@ pub mod entropy;
 pub mod handle;
 pub mod private_file;
 pub mod relay_stream;
+pub mod resolver;
 pub mod speedtest;
 pub mod stack;
 pub mod store;

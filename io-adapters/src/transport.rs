@@ -1,5 +1,5 @@
 //! The seam between the drivers and the world: what they need of a network, and nothing that names a
-//! socket type. A real one is tokio's; the simulator has its own over turmoil.
+//! socket type. [`TokioNetwork`] is the real one; the simulator has its own over turmoil.
 //!
 //! UDP goes in batches both ways: a real network sends and receives up to 64 KiB a call (GSO, GRO), a
 //! simulated one does one datagram at a time behind the same calls. Everything that waits is a poll
@@ -14,9 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 mod batch;
 mod simple;
+mod tokio_net;
 
 pub use batch::{DATAGRAM_ROOM, Datagrams, RecvBatch};
 pub use simple::{OneByOne, SimpleUdp};
+pub use tokio_net::{TokioListener, TokioNetwork};
 
 /// A network as one host sees it. Cheap to clone: a handle, not the network.
 pub trait Network: Clone + Send + Sync + 'static {

@@ -1,0 +1,124 @@
+//! The real network, by tokio.
+
+use super::{Network, TcpAccept};
+use crate::udp::BatchedUdp;
+use proto_core::key::INNER_PREFIX;
+use proto_core::time::Duration;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+/// Bytes sent on TCP must be acknowledged within this time, or the connection is dead: the machines' own
+/// liveness notices sooner on quiet connections, this one on those with data under way.
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// A quiet connection is probed after this long, so that a server forgets clients that vanished.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Connections that may wait to be accepted: after a server's restart everybody comes at once.
+const BACKLOG: u32 = 4_096;
+
+/// The operating system's network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioNetwork;
+
+impl Network for TokioNetwork {
+    type Udp = BatchedUdp;
+    type Tcp = TcpStream;
+    type Listener = TokioListener;
+
+    async fn bind_udp(&self, address: SocketAddr) -> io::Result<BatchedUdp> {
+        BatchedUdp::bind(address)
+    }
+
+    async fn connect_tcp(&self, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let stream = timeout(patience, socket.connect(to)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        prepare(&stream);
+        Ok(stream)
+    }
+
+    async fn listen_tcp(&self, on: SocketAddr) -> io::Result<TokioListener> {
+        TokioListener::bind(on)
+    }
+
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        crate::resolver::resolve(name).await
+    }
+
+    fn interfaces(&self) -> Vec<IpAddr> {
+        let all: Vec<IpAddr> = netdev::get_interfaces()
+            .iter()
+            .filter(|interface| interface.is_up())
+            .flat_map(|interface| {
+                let v4 = interface.ipv4.iter().map(|net| IpAddr::V4(net.addr()));
+                let v6 = interface.ipv6.iter().map(|net| IpAddr::V6(net.addr()));
+                v4.chain(v6)
+            })
+            .collect();
+        let reachable: Vec<IpAddr> = all.iter().copied().filter(is_reachable).collect();
+        if !reachable.is_empty() {
+            return reachable;
+        }
+        // A host without any network can still talk to itself.
+        all.into_iter().filter(IpAddr::is_loopback).collect()
+    }
+}
+
+/// Whether another host might reach us there.
+fn is_reachable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
+        IpAddr::V6(v6) => {
+            let ours = v6.octets().starts_with(&INNER_PREFIX);
+            !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified() && !ours
+        }
+    }
+}
+
+/// Small frames must not wait for one another, and a connection must not outlive its other end by hours. A
+/// system that lacks an option does without.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+/// A TCP listener.
+#[derive(Debug)]
+pub struct TokioListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl TokioListener {
+    /// Listens. An IPv6 wildcard takes IPv4 too where the system says so.
+    ///
+    /// # Errors
+    /// What the operating system says: the port is taken, the address is not ours.
+    pub fn bind(on: SocketAddr) -> io::Result<Self> {
+        let socket = if on.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restarted server must not wait for the connections of the one before it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(on)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+}
+
+impl TcpAccept for TokioListener {
+    type Tcp = TcpStream;
+
+    fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, from) = self.listener.accept().await?;
+        prepare(&stream);
+        Ok((stream, from))
+    }
+}
