@@ -107,7 +107,7 @@ impl Events {
 pub struct NodeHandle {
     shared: Arc<Shared>,
     incoming: Arc<tokio::sync::Mutex<mpsc::Receiver<Incoming>>>,
-    events: broadcast::Sender<NodeEvent>,
+    events: broadcast::WeakSender<NodeEvent>,
     guard: Arc<Guard>,
 }
 
@@ -124,7 +124,7 @@ impl NodeHandle {
     pub(crate) fn new(
         shared: Arc<Shared>,
         incoming: mpsc::Receiver<Incoming>,
-        events: broadcast::Sender<NodeEvent>,
+        events: broadcast::WeakSender<NodeEvent>,
     ) -> Self {
         let guard = Arc::new(Guard(shared.clone()));
         Self { shared, incoming: Arc::new(tokio::sync::Mutex::new(incoming)), events, guard }
@@ -156,7 +156,8 @@ impl NodeHandle {
     /// What happens from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events(self.events.subscribe())
+        // After the driver is gone: a channel that is closed.
+        Events(self.events.upgrade().map_or_else(|| broadcast::channel(1).1, |events| events.subscribe()))
     }
 
     /// What is known at this moment: session, netcheck, relays, peers.
@@ -182,12 +183,14 @@ impl NodeHandle {
     /// Leaves the network: peers and coordinator are told, then everything stops. Ends within a second or so.
     ///
     /// # Panics
-    /// With the driver's own panic, if it had one.
+    /// If the driver panicked: nothing that a node does may be lost silently.
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();
         self.shared.signal(Signal::Stop(Some(reply)));
         let _ = done.await;
-        self.shared.resume_panic();
+        if let Some(panic) = self.shared.panic() {
+            panic!("the node's driver panicked: {panic}");
+        }
     }
 }
 
@@ -296,7 +299,7 @@ impl Clone for PeerHandle {
 impl Drop for PeerHandle {
     fn drop(&mut self) {
         if self.peer.let_go() {
-            self.shared.signal(Signal::PeerHeld(self.peer.key));
+            self.shared.signal(Signal::PeerHeld);
         }
     }
 }

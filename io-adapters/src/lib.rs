@@ -21,6 +21,7 @@
 pub mod access_url;
 pub mod clock;
 pub mod control;
+pub mod driver;
 pub mod entropy;
 pub mod handle;
 pub mod private_file;

@@ -23,8 +23,10 @@ pub(crate) struct Pipe {
 
 #[derive(Default)]
 struct State {
-    /// The driver has been told that something changed and has not looked yet.
+    /// The driver has been told that there is something to send and has not seen the end of it.
     touched: bool,
+    /// A header waits to travel with the first bytes.
+    header: bool,
     out: Vec<u8>,
     finish: bool,
     reset: Option<u32>,
@@ -56,8 +58,11 @@ pub(crate) struct Wanted {
 }
 
 impl Pipe {
-    pub(crate) fn new(flow: FlowId) -> Self {
-        Self { flow, state: Mutex::default() }
+    /// A pipe of a stream that begins with `header`, which is not sent by itself: the first bytes written
+    /// travel with it, or the user's first read or flush sends it alone.
+    pub(crate) fn new(flow: FlowId, header: Vec<u8>) -> Self {
+        let state = State { header: !header.is_empty(), out: header, ..State::default() };
+        Self { flow, state: Mutex::new(state) }
     }
 
     /// Which stream.
@@ -88,21 +93,26 @@ impl Pipe {
         Poll::Ready(Ok((taken, state.touch())))
     }
 
-    /// Ready once all that was written has been handed to QUIC.
-    pub(super) fn poll_finish(&self, cx: &Context<'_>) -> Poll<Result<bool, StreamError>> {
+    /// Whatever waits to travel with more must go now.
+    pub(super) fn flush(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.header && state.touch()
+    }
+
+    /// No more will be written.
+    pub(super) fn finish(&self) -> Result<bool, StreamError> {
         let mut state = lock(&self.state);
         match state.out_error {
             // The peer wanted no more: that it will get no more is no news.
-            Some(StreamError::Stopped(_) | StreamError::Closed) => return Poll::Ready(Ok(false)),
-            Some(error) => return Poll::Ready(Err(error)),
+            Some(StreamError::Stopped(_) | StreamError::Closed) => return Ok(false),
+            Some(error) => return Err(error),
             None => {}
         }
         if state.finish || state.reset.is_some() {
-            return Poll::Ready(Ok(false));
+            return Ok(false);
         }
         state.finish = true;
-        let _ = cx;
-        Poll::Ready(Ok(state.touch()))
+        Ok(state.touch())
     }
 
     /// Ready once the peer has all of a finished stream.
@@ -118,11 +128,12 @@ impl Pipe {
         Poll::Pending
     }
 
+    /// Reads, and whether the driver must be told.
     pub(super) fn poll_read(
         &self,
         cx: &Context<'_>,
         into: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<Result<bool, StreamError>> {
+    ) -> (Poll<Result<(), StreamError>>, bool) {
         let mut state = lock(&self.state);
         let mut any = false;
         while into.remaining() > 0 {
@@ -139,52 +150,58 @@ impl Pipe {
         if any || into.remaining() == 0 {
             // Half empty, so that the driver is woken for a good piece of work and not for each read.
             let tell = state.full && state.waiting <= IN_MAX / 2;
-            return Poll::Ready(Ok(tell && state.touch()));
+            state.full &= !tell;
+            return (Poll::Ready(Ok(())), tell);
         }
         if let Some(error) = state.in_error {
-            return Poll::Ready(Err(error));
+            return (Poll::Ready(Err(error)), false);
         }
         if state.end {
-            return Poll::Ready(Ok(false));
+            return (Poll::Ready(Ok(())), false);
         }
         state.reader = Some(cx.waker().clone());
-        Poll::Pending
+        // Nobody answers a header that was never sent.
+        (Poll::Pending, state.header && state.touch())
     }
 
-    pub(super) fn reset(&self, code: u32) -> bool {
+    /// Abandons both halves. The driver must always be told.
+    pub(super) fn reset(&self, code: u32) {
         let mut state = lock(&self.state);
         state.reset.get_or_insert(code);
         state.stop.get_or_insert(code);
-        state.out.clear();
-        state.touch()
+        state.out = Vec::new();
     }
 
-    pub(super) fn stop(&self, code: u32) -> bool {
+    /// Reads no more. The driver must always be told.
+    pub(super) fn stop(&self, code: u32) {
         let mut state = lock(&self.state);
         state.stop.get_or_insert(code);
-        state.touch()
     }
 
-    pub(super) fn drop_user(&self) -> bool {
+    /// Nobody holds the stream any more. The driver must always be told.
+    pub(super) fn drop_user(&self) {
         let mut state = lock(&self.state);
         state.dropped = true;
         state.finish = true;
-        state.chunks.clear();
+        state.chunks = VecDeque::new();
         state.waiting = 0;
-        state.touch()
     }
 
     // --- The driver's side. ---
 
-    /// What the user wants; what it wrote is swapped into `into` if that is empty.
+    /// What the user wants; what it wrote is swapped into `into` if that is empty. If nothing is to be sent
+    /// after that, the next write will tell the driver; else the driver looks again by itself.
     pub(crate) fn look(&self, into: &mut Vec<u8>) -> Wanted {
         let (wanted, writer) = {
             let mut state = lock(&self.state);
-            state.touched = false;
             let mut writer = None;
             if into.is_empty() && !state.out.is_empty() {
                 std::mem::swap(&mut state.out, into);
+                state.header = false;
                 writer = state.writer.take();
+            }
+            if into.is_empty() {
+                state.touched = false;
             }
             let wanted = Wanted {
                 // What is still here must be sent before the end.

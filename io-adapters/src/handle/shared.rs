@@ -34,8 +34,8 @@ pub(crate) enum Signal {
     },
     /// Something changed in a stream's pipe.
     Touched(FlowId),
-    /// Handles of a peer appeared where there were none, or the last is gone.
-    PeerHeld(NodePublic),
+    /// The last handle of a peer is gone.
+    PeerHeld,
     /// Send a datagram.
     Datagram {
         /// To whom.
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub key: NodePublic,
     signals: Mutex<Signals>,
     driver: AtomicWaker,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panic: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -104,17 +104,15 @@ impl Shared {
         drop(waiting);
     }
 
-    /// Keeps the driver's panic for whoever shuts the node down.
-    pub(crate) fn keep_panic(&self, panic: Box<dyn Any + Send>) {
-        *lock(&self.panic) = Some(panic);
+    /// Keeps the driver's last words for whoever shuts the node down.
+    pub(crate) fn keep_panic(&self, panic: &(dyn Any + Send)) {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        *lock(&self.panic) = Some(words.unwrap_or_else(|| "of unknown cause".into()));
     }
 
-    /// Goes on with the driver's panic, if it had one.
-    pub(crate) fn resume_panic(&self) {
-        let panic = lock(&self.panic).take();
-        if let Some(panic) = panic {
-            std::panic::resume_unwind(panic);
-        }
+    pub(super) fn panic(&self) -> Option<String> {
+        lock(&self.panic).clone()
     }
 }
 

@@ -27,12 +27,14 @@ impl TunnelStream {
     /// Abandons the stream: the peer's reads fail with [`StreamError::Reset`] and its writes with
     /// [`StreamError::Stopped`], both with this code, as a TCP reset would make them.
     pub fn reset(&self, code: u32) {
-        self.tell(self.pipe.reset(code));
+        self.pipe.reset(code);
+        self.tell(true);
     }
 
     /// Reads no more: the peer's writes fail with [`StreamError::Stopped`] and this code.
     pub fn stop(&self, code: u32) {
-        self.tell(self.pipe.stop(code));
+        self.pipe.stop(code);
+        self.tell(true);
     }
 
     /// After a shutdown: waits until the peer has received everything.
@@ -53,10 +55,12 @@ impl TunnelStream {
 impl AsyncRead for TunnelStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let read = ready!(self.pipe.poll_read(cx, buf));
-        coop.made_progress();
-        self.tell(read.map_err(io_error)?);
-        Poll::Ready(Ok(()))
+        let (read, tell) = self.pipe.poll_read(cx, buf);
+        self.tell(tell);
+        if read.is_ready() {
+            coop.made_progress();
+        }
+        read.map_err(io_error)
     }
 }
 
@@ -70,20 +74,21 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What is written is sent as soon as the path takes it: there is nothing to push.
+        // What is written is sent as soon as the path takes it: only a header alone waits for company.
+        self.tell(self.pipe.flush());
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tell = ready!(self.pipe.poll_finish(cx)).map_err(io_error)?;
-        self.tell(tell);
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tell(self.pipe.finish().map_err(io_error)?);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for TunnelStream {
     fn drop(&mut self) {
-        self.tell(self.pipe.drop_user());
+        self.pipe.drop_user();
+        self.tell(true);
     }
 }
 

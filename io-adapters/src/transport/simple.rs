@@ -17,7 +17,7 @@ pub trait SimpleUdp: Send + Sync + 'static {
     /// Sends one datagram, with a hop limit of its own if `ttl` says so.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if it must be tried again; anything else counts as loss.
+    /// Any error counts as loss: there is no waiting for room.
     fn try_send_to(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) -> io::Result<()>;
 
     /// Receives one datagram if there is one: its length and source.
@@ -70,16 +70,11 @@ impl<S: SimpleUdp> UdpLink for OneByOne<S> {
     }
 
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
-        let mut sent = 0;
         for bytes in run.iter() {
-            match self.socket.try_send_to(bytes, run.to, run.ttl) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && sent == 0 => return Err(e),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                // Refused, unreachable, too long: lost on the way.
-                _ => sent += bytes.len(),
-            }
+            // Refused, unreachable, too long, no room: lost on the way.
+            let _ = self.socket.try_send_to(bytes, run.to, run.ttl);
         }
-        Ok(sent)
+        Ok(run.bytes.len())
     }
 
     fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

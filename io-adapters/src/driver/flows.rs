@@ -1,0 +1,284 @@
+//! The streams inside tunnels: bytes between their users' pipes and the stack.
+
+use crate::handle::TunnelStream;
+use crate::handle::pipe::Pipe;
+use crate::handle::shared::Shared;
+use crate::stack::{FlowId, Stack};
+use crate::streams::StreamError;
+use bytes::Bytes;
+use proto_core::key::NodePublic;
+use proto_core::stream::{CODE_BAD_HEADER, CODE_CANCELLED, Header};
+use proto_core::time::Time;
+use proto_core::wg::WgEngine;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Bytes of one read while the header is awaited; what comes after it is kept.
+const HEADER_READ: usize = 4 * 1024;
+
+/// A stream that somebody wants to open.
+pub(super) struct Opening {
+    pub key: NodePublic,
+    pub header: Vec<u8>,
+    pub reply: oneshot::Sender<Result<TunnelStream, StreamError>>,
+}
+
+/// The streams of all peers.
+#[derive(Default)]
+pub(super) struct Flows {
+    flows: BTreeMap<FlowId, Flow>,
+    by_peer: BTreeMap<NodePublic, usize>,
+    /// A peer got its first stream or lost its last.
+    changed: bool,
+    /// Those that must wait because very many are open.
+    openings: VecDeque<Opening>,
+}
+
+struct Flow {
+    peer: NodePublic,
+    pipe: Arc<Pipe>,
+    /// What the user wrote and the stack has not taken yet, from `sent` on.
+    sending: Vec<u8>,
+    sent: usize,
+    /// Nothing more goes out.
+    out_over: bool,
+    /// Nothing more comes in.
+    in_over: bool,
+    /// The header's first bytes, while it is awaited.
+    header: Option<Vec<u8>>,
+}
+
+/// What a peer opened, once its header is known.
+pub(super) type Arrived = (NodePublic, Header, Arc<Pipe>);
+
+impl Flows {
+    /// How many streams each peer has.
+    pub(super) fn by_peer(&self) -> &BTreeMap<NodePublic, usize> {
+        &self.by_peer
+    }
+
+    /// Whether a peer got its first stream or lost its last since this was asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Opens a stream for a user.
+    pub(super) fn open<W: WgEngine>(
+        &mut self,
+        opening: Opening,
+        stack: &mut Stack<W>,
+        shared: &Arc<Shared>,
+        now: Time,
+    ) {
+        match stack.open(&opening.key, now) {
+            Ok(flow) => {
+                let pipe = Arc::new(Pipe::new(flow, opening.header));
+                self.insert(flow, opening.key, pipe.clone(), None);
+                let _ = opening.reply.send(Ok(TunnelStream::new(shared.clone(), pipe)));
+                // Arms the word that something has come.
+                self.pump_in(flow, stack);
+            }
+            Err(StreamError::TooMany | StreamError::Blocked) => self.openings.push_back(opening),
+            Err(error) => {
+                let _ = opening.reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Another stream to this peer may be opened.
+    pub(super) fn openable<W: WgEngine>(
+        &mut self,
+        peer: &NodePublic,
+        stack: &mut Stack<W>,
+        shared: &Arc<Shared>,
+        now: Time,
+    ) {
+        for opening in std::mem::take(&mut self.openings) {
+            // Whoever gave up waiting wants no stream.
+            if opening.key == *peer && !opening.reply.is_closed() {
+                self.open(opening, stack, shared, now);
+            } else if opening.key != *peer {
+                self.openings.push_back(opening);
+            }
+        }
+    }
+
+    /// A peer opened a stream.
+    pub(super) fn incoming(&mut self, flow: FlowId, peer: NodePublic) {
+        self.insert(flow, peer, Arc::new(Pipe::new(flow, Vec::new())), Some(Vec::new()));
+    }
+
+    fn insert(&mut self, id: FlowId, peer: NodePublic, pipe: Arc<Pipe>, header: Option<Vec<u8>>) {
+        let flow = Flow { peer, pipe, sending: Vec::new(), sent: 0, out_over: false, in_over: false, header };
+        if self.flows.insert(id, flow).is_none() {
+            let count = self.by_peer.entry(peer).or_default();
+            *count += 1;
+            self.changed |= *count == 1;
+        }
+    }
+
+    fn remove(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.remove(&id) else { return };
+        if let Some(count) = self.by_peer.get_mut(&flow.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&flow.peer);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// The user has done something.
+    pub(super) fn touched<W: WgEngine>(&mut self, flow: FlowId, stack: &mut Stack<W>) {
+        self.pump_out(flow, stack);
+        self.pump_in(flow, stack);
+    }
+
+    /// The stack takes more.
+    pub(super) fn writable<W: WgEngine>(&mut self, flow: FlowId, stack: &mut Stack<W>) {
+        self.pump_out(flow, stack);
+    }
+
+    /// The stack has more: what the peer opened, if this completes its header.
+    pub(super) fn readable<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) -> Option<Arrived> {
+        let arrived = self.read_header(id, stack);
+        self.pump_in(id, stack);
+        arrived
+    }
+
+    pub(super) fn delivered(&self, flow: FlowId) {
+        if let Some(flow) = self.flows.get(&flow) {
+            flow.pipe.delivered();
+        }
+    }
+
+    fn read_header<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) -> Option<Arrived> {
+        let flow = self.flows.get_mut(&id)?;
+        let read = flow.header.as_mut()?;
+        let refused = loop {
+            match stack.read_chunk(id, HEADER_READ) {
+                Ok(chunk) if chunk.is_empty() => break CODE_CANCELLED,
+                Ok(chunk) => read.extend_from_slice(&chunk),
+                Err(StreamError::Blocked) => return None,
+                Err(_) => break CODE_CANCELLED,
+            }
+            match Header::decode(read) {
+                Ok(None) => {}
+                Ok(Some((header, len))) => {
+                    let rest = Bytes::copy_from_slice(&read[len..]);
+                    flow.header = None;
+                    if !rest.is_empty() {
+                        flow.pipe.deliver(rest);
+                    }
+                    return Some((flow.peer, header, flow.pipe.clone()));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, peer = ?flow.peer, "a stream was refused");
+                    break CODE_BAD_HEADER;
+                }
+            }
+        };
+        stack.reset(id, refused);
+        stack.stop(id, refused);
+        stack.release(id);
+        self.remove(id);
+        None
+    }
+
+    /// Moves what the user wrote into the stack, and does what else the user wants.
+    fn pump_out<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        loop {
+            if flow.sent == flow.sending.len() {
+                flow.sending.clear();
+                flow.sent = 0;
+            }
+            let wanted = flow.pipe.look(&mut flow.sending);
+            if let Some(code) = wanted.reset.filter(|_| !flow.out_over) {
+                stack.reset(id, code);
+                flow.give_up_sending();
+            }
+            if let Some(code) = wanted.stop.filter(|_| !flow.in_over) {
+                stack.stop(id, code);
+                flow.in_over = true;
+            }
+            if flow.out_over {
+                flow.sending.clear();
+                flow.sent = 0;
+            }
+            if flow.sending.is_empty() {
+                if wanted.finish && !flow.out_over {
+                    flow.out_over = true;
+                    if let Err(error) = stack.finish(id) {
+                        flow.pipe.fail_out(error);
+                    }
+                }
+                if wanted.dropped && flow.out_over {
+                    stack.release(id);
+                    self.remove(id);
+                }
+                return;
+            }
+            match stack.write(id, &flow.sending[flow.sent..]) {
+                Ok(taken) => flow.sent += taken,
+                Err(StreamError::Blocked) => return,
+                Err(error) => {
+                    flow.pipe.fail_out(error);
+                    flow.give_up_sending();
+                }
+            }
+        }
+    }
+
+    /// Moves what the stack has into the user's pipe, as far as there is room.
+    fn pump_in<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        while !flow.in_over && flow.header.is_none() {
+            let room = flow.pipe.room();
+            if room == 0 {
+                return;
+            }
+            match stack.read_chunk(id, room) {
+                Ok(chunk) if chunk.is_empty() => {
+                    flow.in_over = true;
+                    flow.pipe.end();
+                }
+                Ok(chunk) => flow.pipe.deliver(chunk),
+                Err(StreamError::Blocked) => return,
+                Err(error) => {
+                    flow.in_over = true;
+                    flow.pipe.fail_in(error);
+                }
+            }
+        }
+    }
+
+    /// A peer is gone: whoever waits to open a stream to it is told.
+    pub(super) fn peer_down(&mut self, peer: &NodePublic) {
+        for opening in std::mem::take(&mut self.openings) {
+            if opening.key == *peer {
+                let _ = opening.reply.send(Err(StreamError::NoPeer));
+            } else {
+                self.openings.push_back(opening);
+            }
+        }
+    }
+
+    /// The node has stopped.
+    pub(super) fn fail_all(&mut self) {
+        self.openings.clear();
+        for flow in std::mem::take(&mut self.flows).into_values() {
+            flow.pipe.fail_in(StreamError::Lost);
+            flow.pipe.fail_out(StreamError::Lost);
+        }
+    }
+}
+
+impl Flow {
+    fn give_up_sending(&mut self) {
+        self.out_over = true;
+        self.sending = Vec::new();
+        self.sent = 0;
+    }
+}
