@@ -5,3 +5,4 @@ pub mod nat;
 pub mod netem;
 pub mod oracle;
 pub mod trace;
+pub mod wg_model;
