@@ -1,8 +1,22 @@
 //! The simulated world, in two lanes over the same NATs, links, networks and oracle.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`nat`], [`netem`], [`topology`] | NATs after RFC 4787 and Linux, links, networks with names |
+//! | [`world`] | lane 1: pure, jumps from deadline to deadline; thousands of worlds a minute |
+//! | [`wg_model`] | WireGuard's messages and timers without its cipher |
+//! | [`step`], [`oracle`], [`checks`] | what may happen, what must come of it, what must always hold |
+//! | [`scenarios`] | worlds with a name |
+//! | [`trace`] | what happened: a hash always, text on demand |
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod nat;
 pub mod netem;
 pub mod oracle;
+pub mod scenarios;
+pub mod step;
+pub mod topology;
 pub mod trace;
 pub mod wg_model;
+pub mod world;

@@ -4,8 +4,8 @@ use proto_core::time::Duration;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// External ports: RFC 6056's range, which no service listens in.
-pub(super) const PORTS: Range<u16> = 1_024..65_535;
+/// External ports: beyond the well-known ones (RFC 4787, REQ-3).
+pub(super) const PORTS: Range<u16> = 1_024..65_000;
 
 /// Transport protocols that a NAT keeps tables for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -95,7 +95,7 @@ impl Session {
         }
         while self.next <= counter {
             // Whole words at once where the gap is long.
-            if self.next % 64 == 0 {
+            if self.next.is_multiple_of(64) {
                 self.seen[(self.next % WINDOW / 64) as usize] = 0;
                 if counter - self.next >= WINDOW {
                     self.next += 64;

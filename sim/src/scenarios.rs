@@ -1,0 +1,152 @@
+//! Scenarios that have a name, for tests and for `sim run --scenario`.
+
+use crate::nat::Hairpin;
+use crate::netem::LinkProfile;
+use crate::step::{Role, Scenario, Step};
+use crate::topology::{Meeting, Network};
+use proto_core::time::Duration;
+
+/// A scenario with a name.
+#[derive(Clone, Copy)]
+pub struct Named {
+    /// Its name.
+    pub name: &'static str,
+    /// It, for a seed.
+    pub make: fn(u64) -> Scenario,
+}
+
+use Network::{CgnatPortRestricted, FullCone, Linux, Open, PortRestricted, Symmetric};
+
+const ALL: &[Named] = &[
+    Named { name: "same-lan", make: |s| pair(s, PortRestricted, PortRestricted).meeting(Meeting::SameLan) },
+    Named {
+        name: "isolated-hairpin",
+        make: |s| pair(s, FullCone, FullCone).meeting(Meeting::Isolated(Hairpin::External)),
+    },
+    Named {
+        name: "isolated",
+        make: |s| pair(s, FullCone, FullCone).meeting(Meeting::Isolated(Hairpin::Off)),
+    },
+    Named {
+        name: "same-carrier-hairpin",
+        make: |s| pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::External)),
+    },
+    Named {
+        name: "same-carrier",
+        make: |s| pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::Off)),
+    },
+    Named { name: "carriers", make: |s| pair(s, CgnatPortRestricted, CgnatPortRestricted) },
+    Named { name: "linux-race", make: |s| pair(s, Linux, Linux).losing(100).until(60) },
+    Named {
+        name: "direct-blackhole",
+        make: |s| {
+            pair(s, PortRestricted, PortRestricted).until(60).apart(Role::Client, Role::Agent, (20, 40))
+        },
+    },
+    Named {
+        name: "one-way-blackhole",
+        make: |s| {
+            let part = |on| Step::Partition { from: Role::Client, to: Role::Agent, on };
+            pair(s, PortRestricted, PortRestricted).until(60).step(20, part(true)).step(40, part(false))
+        },
+    },
+    Named {
+        name: "nat-reboot",
+        make: |s| pair(s, PortRestricted, PortRestricted).until(60).step(20, Step::RebootNat(Role::Client)),
+    },
+    Named {
+        name: "server-away",
+        make: |s| {
+            let cut = |on| Step::Cut { who: Role::Server, up: on, down: on };
+            pair(s, PortRestricted, PortRestricted).until(90).step(20, cut(true)).step(60, cut(false))
+        },
+    },
+    Named {
+        name: "server-away-relayed",
+        make: |s| {
+            let cut = |on| Step::Cut { who: Role::Server, up: on, down: on };
+            pair(s, Symmetric, Symmetric).until(90).step(20, cut(true)).step(40, cut(false))
+        },
+    },
+    Named {
+        name: "agent-restart",
+        make: |s| pair(s, PortRestricted, PortRestricted).until(60).step(20, Step::Restart(Role::Agent)),
+    },
+    Named {
+        name: "agent-power-cut",
+        make: |s| {
+            pair(s, PortRestricted, PortRestricted)
+                .until(90)
+                .step(20, Step::PowerOff(Role::Agent))
+                .step(40, Step::PowerOn(Role::Agent))
+        },
+    },
+    Named {
+        name: "server-restart",
+        make: |s| pair(s, Symmetric, PortRestricted).until(60).step(20, Step::Restart(Role::Server)),
+    },
+    Named {
+        name: "roam",
+        make: |s| {
+            let roam = Step::Roam(Role::Client, PortRestricted, Duration::from_secs(2));
+            pair(s, FullCone, PortRestricted).until(60).step(20, roam)
+        },
+    },
+    Named {
+        name: "relay-lost",
+        make: |s| {
+            let cut = |on| Step::Cut { who: Role::Server, up: on, down: on };
+            let mut scenario =
+                pair(s, Symmetric, Symmetric).until(90).step(30, cut(true)).step(70, cut(false));
+            scenario.second_relay = true;
+            scenario
+        },
+    },
+    Named {
+        name: "bad-link",
+        make: |s| {
+            let mut scenario = pair(s, PortRestricted, PortRestricted).until(60);
+            scenario.links = scenario.links.map(|link| LinkProfile {
+                loss_ppm: 50_000,
+                duplicate_ppm: 50_000,
+                reorder_ppm: 100_000,
+                jitter: Duration::from_millis(20),
+                ..link
+            });
+            scenario
+        },
+    },
+    Named {
+        name: "transfer",
+        make: |s| {
+            let mut scenario = pair(s, Open, PortRestricted);
+            scenario.transfer = 4 << 20;
+            scenario.links = scenario.links.map(|link| LinkProfile { rate: Some(20_000_000), ..link });
+            scenario
+        },
+    },
+];
+
+fn pair(seed: u64, client: Network, agent: Network) -> Scenario {
+    Scenario::pair(seed, client, agent)
+}
+
+/// All of them.
+#[must_use]
+pub fn all() -> &'static [Named] {
+    ALL
+}
+
+/// The scenario of this name, or of two networks joined by `+`.
+///
+/// # Errors
+/// If there is no such scenario.
+pub fn find(name: &str, seed: u64) -> Result<Scenario, String> {
+    if let Some(named) = ALL.iter().find(|s| s.name == name) {
+        return Ok((named.make)(seed).named(name));
+    }
+    match name.split_once('+') {
+        Some((client, agent)) => Ok(Scenario::pair(seed, client.parse()?, agent.parse()?)),
+        None => Err(format!("there is no scenario \"{name}\"; `sim list` names them")),
+    }
+}

@@ -1,0 +1,212 @@
+//! A node's process in a world: the production stack around the WireGuard model, and the application on it.
+
+use super::echo::App;
+use crate::wg_model::WgModel;
+use io_adapters::stack::{Stack, StackConfig, StackEvent};
+use proto_core::coord::ControlTarget;
+use proto_core::id::{LinkId, NodeId};
+use proto_core::key::{NodePublic, NodeSecret};
+use proto_core::machine::{Input, Output};
+use proto_core::node::{NodeCommand, NodeConfig, NodeEvent};
+use proto_core::route::{Route, Via};
+use proto_core::seed::Seed;
+use proto_core::time::{Duration, Time};
+use proto_core::wire::control::NodeKind;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// The agent's name at the coordinator.
+pub const AGENT: &str = "agent";
+/// The node's one socket.
+pub const LINK: LinkId = LinkId(0);
+/// Its port.
+pub const PORT: u16 = 41_641;
+/// What the kernel keeps unread.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// The wall clock at the world's beginning, microseconds.
+const WALL: u64 = 1_700_000_000_000_000;
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Client or agent.
+    pub kind: NodeKind,
+    /// Who it proves to be.
+    pub bearer: String,
+    /// Whom it talks to.
+    pub agent: Option<NodeId>,
+    /// Between echoes.
+    pub echo: Duration,
+    /// Bytes to transfer.
+    pub transfer: u64,
+    /// The server's address.
+    pub server: IpAddr,
+}
+
+/// A node's process.
+pub struct Node {
+    /// The production data plane.
+    pub stack: Stack<WgModel>,
+    /// What runs on it.
+    pub app: App,
+    key: NodePublic,
+    origin: Time,
+    base: Time,
+    routes: BTreeMap<NodePublic, Route>,
+    /// Whether a route was ever direct.
+    pub ever_direct: bool,
+    /// When the tunnel was first spoken of, and when data first went direct, by the world's clock.
+    pub peer_up_at: Option<Time>,
+    /// When the route first became direct.
+    pub direct_at: Option<Time>,
+    /// Times that the primary changed between direct and relayed.
+    pub switches: u64,
+}
+
+impl Node {
+    /// A process that starts now, `process` being its number on this host.
+    #[must_use]
+    pub fn start(plan: &NodePlan, (seed, process): (&Seed, u64), address: IpAddr, now: Time) -> Self {
+        let secret = NodeSecret::generate(&seed.fork("identity"));
+        let key = secret.public();
+        let fork = seed.fork(&format!("process/{process}"));
+        // Each process has a time of its own, so that nobody compares two nodes' times unnoticed.
+        let base = Time::from_micros(fork.fork("clock").rng().range(1_000..900_000_000));
+        let config = NodeConfig {
+            node_key: secret.clone(),
+            kind: plan.kind,
+            control: Some(ControlTarget {
+                host: "server.sim".into(),
+                port: super::server::HTTP_PORT,
+                addresses: vec![plan.server],
+                tls: None,
+                path: "/api/v1/coordinate".into(),
+                bearer: Some(plan.bearer.clone()),
+            }),
+            build: "sim".into(),
+            direct: true,
+            pins: BTreeMap::new(),
+            relay_map: None,
+        };
+        let wall = WALL + now.as_micros() - base.as_micros();
+        let engine = WgModel::new(secret, wall, &fork);
+        let config = StackConfig { node: config, receive_buffer: RECEIVE_BUFFER };
+        let mut node = Self {
+            stack: Stack::new(config, engine, &fork.fork("stack"), base),
+            app: App::new(key, plan.agent.clone(), plan.echo, plan.transfer),
+            key,
+            origin: now,
+            base,
+            routes: BTreeMap::new(),
+            ever_direct: false,
+            peer_up_at: None,
+            direct_at: None,
+            switches: 0,
+        };
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
+        node.stack.handle(Input::LinkUp { link: LINK, address: any }, base);
+        node.command(NodeCommand::Interfaces(vec![address]), now);
+        node.command(NodeCommand::Start, now);
+        if let Some(agent) = &plan.agent {
+            node.command(NodeCommand::OpenTunnel(agent.clone()), now);
+        }
+        node
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub const fn key(&self) -> NodePublic {
+        self.key
+    }
+
+    /// The world's time by this process's clock.
+    #[must_use]
+    pub fn local(&self, world: Time) -> Time {
+        self.base + world.since(self.origin)
+    }
+
+    /// This process's time by the world's clock.
+    #[must_use]
+    pub fn world(&self, local: Time) -> Time {
+        self.origin + local.since(self.base)
+    }
+
+    /// Gives it a command.
+    pub fn command(&mut self, command: NodeCommand, now: Time) {
+        let local = self.local(now);
+        self.stack.handle(Input::Command(command), local);
+    }
+
+    /// The route to a peer.
+    #[must_use]
+    pub fn route(&self, peer: &NodePublic) -> Route {
+        self.routes.get(peer).copied().unwrap_or_default()
+    }
+
+    /// Whether packets to `peer` travel directly; none if they travel nowhere.
+    #[must_use]
+    pub fn is_direct(&self, peer: &NodePublic) -> Option<bool> {
+        self.route(peer).primary.map(|via| via.is_direct())
+    }
+
+    /// What it wants next, by the world's clock, and why.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Time, &'static str)> {
+        let stack = self.stack.deadline().map(|(at, why)| (self.world(at), why));
+        let app = self.app.deadline().map(|at| (self.world(at), "the application"));
+        proto_core::time::earliest(stack, app)
+    }
+
+    /// The deadline has come.
+    pub fn wake(&mut self, now: Time) {
+        let local = self.local(now);
+        if self.stack.deadline().is_some_and(|(at, _)| at <= local) {
+            self.stack.handle(Input::Deadline, local);
+        }
+    }
+
+    /// The next output, with what only this process cares for done.
+    pub fn poll(&mut self, now: Time) -> Option<Output<StackEvent>> {
+        let output = self.stack.poll()?;
+        if let Output::Event(event) = &output {
+            self.note(event, now);
+        }
+        Some(output)
+    }
+
+    fn note(&mut self, event: &StackEvent, now: Time) {
+        let local = self.local(now);
+        match event {
+            StackEvent::Node(NodeEvent::PeerUp { id, key, .. }) => {
+                self.peer_up_at.get_or_insert(now);
+                self.app.peer_up(id, *key, local);
+                self.command(NodeCommand::Engaged { peer: *key, engaged: true }, now);
+            }
+            StackEvent::Node(NodeEvent::PeerDown { key, .. }) => {
+                self.routes.remove(key);
+                self.app.peer_down(key);
+            }
+            StackEvent::Node(NodeEvent::Route { key, route }) => self.reroute(key, *route, now),
+            StackEvent::Node(_) => {}
+            event => self.app.event(event, &mut self.stack),
+        }
+    }
+
+    fn reroute(&mut self, key: &NodePublic, route: Route, now: Time) {
+        let direct = |route: Route| route.primary.is_some_and(|via: Via| via.is_direct());
+        let old = self.routes.insert(*key, route).unwrap_or_default();
+        if direct(route) {
+            self.ever_direct = true;
+            self.direct_at.get_or_insert(now);
+        }
+        if old.primary.is_some() && direct(old) != direct(route) {
+            self.switches += 1;
+        }
+    }
+
+    /// Has the application do what is due.
+    pub fn run_app(&mut self, now: Time) {
+        let local = self.local(now);
+        self.app.run(&mut self.stack, local);
+    }
+}

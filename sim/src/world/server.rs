@@ -1,0 +1,205 @@
+//! A server of a world: coordinator, relay and STUN, as the production server composes them, without sockets.
+
+use proto_core::coord::{
+    Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Verdict, Who,
+};
+use proto_core::id::{NodeId, StreamId};
+use proto_core::key::NodeSecret;
+use proto_core::machine::{Input, Machine, Output, StreamProtocol};
+use proto_core::relay::{RelayHub, RelayServerConfig};
+use proto_core::relay_map::RelayMap;
+use proto_core::seed::Seed;
+use proto_core::time::{Time, earliest};
+use std::collections::BTreeMap;
+
+/// The port of coordination and relay.
+pub const HTTP_PORT: u16 = 80;
+/// The port of STUN.
+pub const STUN_PORT: u16 = 3_478;
+
+/// A server's process.
+#[derive(Debug)]
+pub struct Server {
+    coordinator: Option<Coordinator>,
+    relay: RelayHub,
+    streams: BTreeMap<StreamId, Kind>,
+    next: u64,
+    /// What to write to a stream, and which to close.
+    pub out: Vec<(StreamId, Option<Vec<u8>>)>,
+    /// Tunnels that were asked about.
+    pub authorized: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Control,
+    Derp,
+}
+
+/// What a bearer token says.
+#[must_use]
+pub fn principal(bearer: Option<&str>) -> Option<Principal> {
+    let (kind, name) = bearer?.split_once(':')?;
+    match kind {
+        "agent" => Some(Principal::Agent { id: NodeId(name.into()) }),
+        "user" => Some(Principal::User { user: name.into() }),
+        _ => None,
+    }
+}
+
+impl Server {
+    /// A server; with a coordinator that hands out `map`, or only a relay.
+    #[must_use]
+    pub fn new(map: Option<RelayMap>, seed: &Seed, now: Time) -> Self {
+        let coordinator = map.map(|relay_map| {
+            let config =
+                CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
+            Coordinator::new(config, seed.fork("coordinator"), now)
+        });
+        let config = RelayServerConfig { secret: NodeSecret::generate(&seed.fork("relay")), ask: false };
+        Self {
+            coordinator,
+            relay: RelayHub::new(config, seed.fork("hub"), now),
+            streams: BTreeMap::new(),
+            next: 1,
+            out: Vec::new(),
+            authorized: 0,
+        }
+    }
+
+    /// Whether it serves this protocol.
+    #[must_use]
+    pub fn serves(&self, protocol: StreamProtocol) -> bool {
+        match protocol {
+            StreamProtocol::Control => self.coordinator.is_some(),
+            StreamProtocol::Derp => true,
+        }
+    }
+
+    /// The relay.
+    #[must_use]
+    pub const fn relay(&self) -> &RelayHub {
+        &self.relay
+    }
+
+    /// The name of the next stream.
+    pub fn name(&mut self) -> StreamId {
+        self.next += 1;
+        StreamId(self.next)
+    }
+
+    /// A connection was accepted.
+    pub fn accept(&mut self, stream: StreamId, protocol: StreamProtocol, bearer: Option<&str>, now: Time) {
+        match (protocol, &mut self.coordinator, principal(bearer)) {
+            (StreamProtocol::Derp, ..) => {
+                self.streams.insert(stream, Kind::Derp);
+                self.relay.handle(Input::StreamOpened { stream }, now);
+            }
+            (StreamProtocol::Control, Some(coordinator), Some(principal)) => {
+                self.streams.insert(stream, Kind::Control);
+                coordinator.handle(Input::Command(CoordinatorCommand::Admit { stream, principal }), now);
+            }
+            (StreamProtocol::Control, ..) => self.out.push((stream, None)),
+        }
+        self.drain(now);
+    }
+
+    /// Bytes, credit or the end of a stream.
+    pub fn stream(&mut self, input: StreamInput<'_>, now: Time) {
+        let stream = input.stream();
+        let kind = self.streams.get(&stream).copied();
+        if let StreamInput::Closed(..) = input {
+            self.streams.remove(&stream);
+        }
+        match (kind, &mut self.coordinator) {
+            (Some(Kind::Control), Some(coordinator)) => coordinator.handle(input.input(), now),
+            (Some(Kind::Derp), _) => self.relay.handle(input.input(), now),
+            _ => {}
+        }
+        self.drain(now);
+    }
+
+    /// The deadline has come.
+    pub fn wake(&mut self, now: Time) {
+        if let Some(coordinator) = &mut self.coordinator
+            && coordinator.deadline().is_some_and(|(at, _)| at <= now)
+        {
+            coordinator.handle(Input::Deadline, now);
+        }
+        if self.relay.deadline().is_some_and(|(at, _)| at <= now) {
+            self.relay.handle(Input::Deadline, now);
+        }
+        self.drain(now);
+    }
+
+    /// The next deadline.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Time, &'static str)> {
+        earliest(self.coordinator.as_ref().and_then(Machine::deadline), self.relay.deadline())
+    }
+
+    /// Ends a node's tunnels.
+    pub fn expel(&mut self, who: NodeId, now: Time) {
+        if let Some(coordinator) = &mut self.coordinator {
+            let command = CoordinatorCommand::Expel {
+                who: Who::Node(who),
+                code: "EXPELLED".into(),
+                message: "withdrawn by the scenario".into(),
+            };
+            coordinator.handle(Input::Command(command), now);
+        }
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Time) {
+        while let Some(coordinator) = &mut self.coordinator {
+            match coordinator.poll() {
+                Some(Output::Event(CoordinatorEvent::Authorize { request, .. })) => {
+                    self.authorized += 1;
+                    let verdict = CoordinatorCommand::Authorized { request, verdict: Verdict::Allowed };
+                    coordinator.handle(Input::Command(verdict), now);
+                }
+                Some(Output::Write { stream, bytes }) => self.out.push((stream, Some(bytes))),
+                Some(Output::Close { stream }) => self.out.push((stream, None)),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        while let Some(output) = self.relay.poll() {
+            match output {
+                Output::Write { stream, bytes } => self.out.push((stream, Some(bytes))),
+                Output::Close { stream } => self.out.push((stream, None)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What happens to a stream of a server.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamInput<'a> {
+    /// Bytes.
+    Bytes(StreamId, &'a [u8]),
+    /// Credit.
+    Credit(StreamId, usize),
+    /// The end.
+    Closed(StreamId, &'a str),
+}
+
+impl<'a> StreamInput<'a> {
+    const fn stream(&self) -> StreamId {
+        match self {
+            Self::Bytes(stream, _) | Self::Credit(stream, _) | Self::Closed(stream, _) => *stream,
+        }
+    }
+
+    /// As a machine takes it.
+    #[must_use]
+    pub const fn input<C>(self) -> Input<'a, C> {
+        match self {
+            Self::Bytes(stream, bytes) => Input::StreamBytes { stream, bytes },
+            Self::Credit(stream, credit) => Input::StreamWritable { stream, credit },
+            Self::Closed(stream, why) => Input::StreamClosed { stream, why },
+        }
+    }
+}

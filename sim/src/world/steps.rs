@@ -1,0 +1,114 @@
+//! The plan's steps, done to a world.
+
+use super::{Event, Process, World};
+use crate::step::{Role, Step};
+use crate::topology::{HostId, Network, Place};
+use proto_core::id::NodeId;
+use proto_core::node::NodeCommand;
+use proto_core::time::Duration;
+
+use super::node::AGENT;
+use crate::trace::Happening;
+
+impl World {
+    pub(super) fn step(&mut self, n: usize) {
+        let step = self.scenario.steps[n].1.clone();
+        self.trace.note(self.now, Happening::Step, [n as u64, 0, 0, 0], || format!("{step:?}"));
+        match step {
+            Step::Link(who, profile) => {
+                if let Some(port) = self.host(who).and_then(|id| self.net.edge(id)) {
+                    let (up, down) = self.net.links(port);
+                    up.set_profile(profile);
+                    down.set_profile(profile);
+                }
+            }
+            Step::Cut { who, up, down } => self.cut(who, up, down),
+            Step::Partition { from, to, on } => self.partition(from, to, on),
+            Step::RebootNat(who) => {
+                let nat = self.host(who).and_then(|id| self.net.nearest_nat(id));
+                if let Some(nat) = nat {
+                    self.bite("nat reboot", self.net.nat_of(nat).mappings() as u64);
+                    self.net.nat_mut(nat).reboot(None);
+                }
+            }
+            Step::Restart(who) => self.restart(who),
+            Step::PowerOff(who) => self.power_off(who),
+            Step::PowerOn(who) => self.power_on(who),
+            Step::Roam(who, network, dead) => self.roam(who, network, dead),
+            Step::CloseTunnel => self.command(Role::Client, NodeCommand::CloseTunnel(NodeId(AGENT.into()))),
+            Step::OpenTunnel => self.command(Role::Client, NodeCommand::OpenTunnel(NodeId(AGENT.into()))),
+            Step::Withdraw => {
+                let Some(id) = self.host(Role::Server) else { return };
+                if let Process::Server(server) = &mut self.hosts[id.0].process {
+                    server.expel(NodeId(AGENT.into()), self.now);
+                    self.drive(id);
+                }
+            }
+        }
+    }
+
+    fn host(&self, role: Role) -> Option<HostId> {
+        self.roles.get(&role).copied()
+    }
+
+    fn cut(&mut self, who: Role, cut_up: bool, cut_down: bool) {
+        let Some(port) = self.host(who).and_then(|id| self.net.edge(id)) else { return };
+        let (up, down) = self.net.links(port);
+        up.cut(cut_up);
+        down.cut(cut_down);
+    }
+
+    fn partition(&mut self, from: Role, to: Role, on: bool) {
+        let edge = |world: &Self, role| world.host(role).and_then(|id| world.net.edge(id));
+        let (Some(from), Some(to)) = (edge(self, from), edge(self, to)) else { return };
+        if !on {
+            let stopped = self.net.stopped(from, to).unwrap_or(0);
+            self.bite("partition", stopped);
+        }
+        self.net.partition(from, to, on);
+    }
+
+    fn restart(&mut self, who: Role) {
+        let Some(id) = self.host(who) else { return };
+        let number = self.hosts[id.0].number;
+        self.tcp.abandon(self.now, (id, number), false, &mut self.net);
+        self.bite("restart", 1);
+        self.boot(id);
+    }
+
+    fn power_off(&mut self, who: Role) {
+        let Some(id) = self.host(who) else { return };
+        let number = self.hosts[id.0].number;
+        self.hosts[id.0].process = Process::Off;
+        self.hosts[id.0].wake_at = None;
+        self.tcp.abandon(self.now, (id, number), true, &mut self.net);
+        self.cut(who, true, true);
+        self.bite("power", 1);
+    }
+
+    fn power_on(&mut self, who: Role) {
+        let Some(id) = self.host(who) else { return };
+        self.cut(who, false, false);
+        self.boot(id);
+    }
+
+    fn roam(&mut self, who: Role, network: Network, dead: Duration) {
+        let Some(id) = self.host(who) else { return };
+        self.net.unplug(id);
+        self.bite("roam", 1);
+        self.landing.insert(who, network);
+        let at = self.now + dead;
+        self.schedule(at, Event::Landed(who));
+    }
+
+    pub(super) fn land(&mut self, who: Role) {
+        let (Some(id), Some(network)) = (self.host(who), self.landing.remove(&who)) else { return };
+        self.places += 1;
+        let link = self.scenario.links[usize::from(who != Role::Client)];
+        self.net.site(id, Place(self.places), &network.layers(), (self.internet, link));
+        if let Some(address) = self.net.address(id) {
+            self.command(who, NodeCommand::Interfaces(vec![address]));
+            self.command(who, NodeCommand::NetworkChanged);
+        }
+    }
+}
