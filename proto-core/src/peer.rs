@@ -1,7 +1,7 @@
 //! One peer, seen from here: where it might be reached, what is being tried, and the path in use.
 
 use crate::id::{LinkId, RegionId};
-use crate::key::{DiscoSecret, NodePublic, SharedBox};
+use crate::key::{DiscoPublic, DiscoSecret, NodePublic, SharedBox};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::route::{Activity, Direction, Route, Via};
@@ -90,6 +90,8 @@ pub enum PeerEvent {
 pub struct Peer {
     config: PeerConfig,
     info: NodeInfo,
+    /// The public half of our disco key, since making it costs as much as a handshake.
+    disco: DiscoPublic,
     shared: SharedBox,
     clock: Monotone,
     /// When it was last handled.
@@ -136,6 +138,7 @@ impl Peer {
         let mut candidates = Candidates::default();
         candidates.replace(Source::Coordinator, &info.endpoints, now);
         Self {
+            disco: config.disco.public(),
             shared: config.disco.shared(&info.disco_key),
             config,
             info,
@@ -346,8 +349,11 @@ impl Machine for Peer {
             _ => {}
         }
         self.check_use(now);
-        self.check_path(now);
-        self.step_punch(now);
+        // The path's fate may begin an attempt, and an attempt's end may free the path to ask for another.
+        for _ in 0..2 {
+            self.check_path(now);
+            self.step_punch(now);
+        }
         self.publish();
         self.now = now;
     }
@@ -362,7 +368,8 @@ impl Machine for Peer {
         let punch = self.punch_deadline(now).map(|at| (at, "punch"));
         let rest = (self.path.is_some() && !self.engaged && now < self.active_until)
             .then_some((self.active_until, "path out of use"));
-        earliest(earliest(path, punch), rest)
+        let again = self.hurry_at(now).map(|at| (at, "path in doubt"));
+        earliest(earliest(path, punch), earliest(again, rest))
     }
 }
 

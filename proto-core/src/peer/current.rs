@@ -144,6 +144,12 @@ impl Peer {
         }
     }
 
+    /// When a path in lasting doubt, with no attempt under way, makes us begin one.
+    pub(super) fn hurry_at(&self, now: Time) -> Option<Time> {
+        let path = self.path.as_ref()?;
+        (path.doubted && path.live.persists(now)).then(|| self.punch.rested_at()).flatten()
+    }
+
     /// Tells the route if it has changed.
     pub(super) fn publish(&mut self) {
         let relay = self.relay().map(Via::Relay);

@@ -43,7 +43,7 @@ impl Peer {
     }
 
     fn seal(&mut self, message: &Message) -> Vec<u8> {
-        message.seal(self.config.disco.public(), &self.shared, &mut self.rng)
+        message.seal(self.disco, &self.shared, &mut self.rng)
     }
 
     /// A disco datagram came in on a socket of ours.

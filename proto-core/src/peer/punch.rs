@@ -100,7 +100,12 @@ impl Punch {
 
     /// Whether another attempt may begin without being asked for.
     pub(super) fn rested(&self, now: Time) -> bool {
-        !matches!(self.state, State::Trying { .. }) && now.since(self.began) >= limits::REST
+        self.rested_at().is_some_and(|at| at <= now)
+    }
+
+    /// From when on it may, if none runs.
+    pub(super) fn rested_at(&self) -> Option<Time> {
+        (!self.is_trying()).then(|| self.began + limits::REST)
     }
 
     /// Whether an attempt runs.

@@ -1,5 +1,6 @@
 //! Two peers against each other.
 
+mod laws;
 mod world;
 
 use self::world::{Before, REGION, World, most_in_a_second};
@@ -339,7 +340,7 @@ fn a_repeated_datagram_is_answered_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever happens, a peer never sends more than its budgets allow in any second: probes, heartbeats
     /// and answers over UDP, words through the relay.

@@ -341,6 +341,25 @@ mod tests {
     }
 
     #[test]
+    fn it_keeps_the_seven_laws() {
+        use crate::machine::laws::Subject;
+        for asked in [true, false] {
+            Subject::new(|seed| HandshakeSupervisor::new(asked, seed, Time::ZERO))
+                .commands(|rng| match rng.range(0..9) {
+                    0 | 1 => HandshakeCommand::Way(true),
+                    2 => HandshakeCommand::Way(false),
+                    3 => HandshakeCommand::Start,
+                    4 => HandshakeCommand::Established,
+                    5 => HandshakeCommand::Received,
+                    6 => HandshakeCommand::Restarted,
+                    _ => HandshakeCommand::Sent,
+                })
+                .size(2_000, |s| format!("{s:?}").len())
+                .check(60);
+        }
+    }
+
+    #[test]
     fn a_restarted_peer_is_shaken_hands_with_anew() {
         let mut s = supervisor(true);
         say(&mut s, 0, HandshakeCommand::Way(true));
