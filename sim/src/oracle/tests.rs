@@ -53,7 +53,7 @@ fn simulate(a: NatProfile, b: NatProfile, seed: u64) -> Outcome {
     for _ in 0..12 {
         let first = usize::from(order.permille(500));
         for tx in [first, 1 - first] {
-            now = now + Duration::from_millis(50 + order.range(0..100));
+            now += Duration::from_millis(50 + order.range(0..100));
             probe(&mut hosts, tx, now);
         }
     }
