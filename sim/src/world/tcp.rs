@@ -89,6 +89,7 @@ struct Conn {
     retry: Duration,
     local: u16,
     route: Option<Route>,
+    opened: bool,
     /// Towards the server, towards the client.
     flows: [Flow; 2],
 }
@@ -156,6 +157,7 @@ impl Tcp {
             retry: SYN_RETRY,
             local,
             route: None,
+            opened: false,
             flows: Default::default(),
         };
         self.conns.insert(id, conn);
@@ -212,6 +214,8 @@ impl Tcp {
                     let rounds = 1 + u32::from(conn.target.tls.is_some());
                     let accepted = now + (there + back) * rounds + there;
                     conn.route = Some(route);
+                    // Nothing overtakes the answer to the upgrade.
+                    conn.flows[index(Heading::ToClient)].last_arrival = accepted + back;
                     self.events.push((accepted, TcpEvent::Accept(id)));
                     self.events.push((accepted + back, TcpEvent::Connected(id)));
                 }
@@ -242,6 +246,7 @@ impl Tcp {
             return self.again(now, id);
         }
         conn.flows[0].credit = WINDOW;
+        conn.opened = true;
         self.counters.opened += 1;
         self.notices.push_back(Notice::Opened(conn.client));
         self.notices.push_back(Notice::Credit(conn.client, WINDOW));
@@ -291,6 +296,9 @@ impl Tcp {
     /// A piece arrives.
     pub fn arrive(&mut self, now: Time, (id, heading): Way, piece: Piece, net: &mut Topology) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        if heading == Heading::ToClient && !conn.opened {
+            return;
+        }
         let (from, to) = conn.ends(heading);
         let alive = to.filter(|to| self.by_end.contains_key(&(to.host, to.process, to.stream)));
         match (piece, alive) {
