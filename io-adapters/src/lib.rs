@@ -10,6 +10,8 @@
 //! | [`access_url`], [`private_file`] | what a person gave: the server's address, keys in files |
 //! | [`handle`] | a running node as programs use it |
 //! | [`relay_stream`], [`control`] | streams to relays and to the coordinator, and the coordinator's server |
+//! | [`relay_listener`], [`stun_listener`] | a relay's and a STUN server's end |
+//! | [`driver`] | the one event loop of a node |
 //! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`speedtest`] | the two ends of a speed test, over any stream |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
@@ -25,12 +27,14 @@ pub mod driver;
 pub mod entropy;
 pub mod handle;
 pub mod private_file;
+pub mod relay_listener;
 pub mod relay_stream;
 pub mod resolver;
 pub mod speedtest;
 pub mod stack;
 pub mod store;
 pub mod streams;
+pub mod stun_listener;
 pub mod transport;
 pub mod udp;
 pub mod wg;

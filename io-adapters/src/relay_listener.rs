@@ -1,0 +1,370 @@
+//! A relay's server over any connection: plain TCP, TLS, or what an HTTP server hands over after its upgrade.
+//!
+//! One task owns the [`RelayServer`], which decides who is who. Each connection has one task of its own that
+//! reads whole pieces of the stream and hands every packet straight to its destination's queue, without
+//! asking anybody, and that writes out what its own queue holds, as much at a time as there is. A slow reader
+//! fills its own queue and loses its oldest packets; it slows nobody else.
+
+use crate::clock::Origin;
+use proto_core::id::StreamId;
+use proto_core::key::NodePublic;
+use proto_core::limits::RELAY_WRITE_TIMEOUT;
+use proto_core::machine::{Input, Machine, Output};
+use proto_core::relay::{
+    ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue, ServerCommand, ServerCounters,
+    ServerEvent,
+};
+use proto_core::seed::Seed;
+use proto_core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+
+pub mod front;
+pub mod http;
+mod reader;
+
+use reader::Reader;
+
+/// What may wait for the server's task before connections are read more slowly.
+const INBOX: usize = 1_024;
+/// Bytes of one write: enough to be worth a system call, little enough that what is urgent gets ahead soon.
+const WRITE: usize = 128 * 1024;
+/// A connection that is quiet for this long keeps no buffers.
+const QUIET: Duration = Duration::from_secs(1);
+/// What a reader of [`RelayHandle::events`] may leave unread.
+const EVENTS: usize = 1_024;
+/// Reads of one connection before its writes and other connections get a turn.
+const READS: usize = 8;
+
+/// A running relay. Clones are the same one.
+#[derive(Clone)]
+pub struct RelayHandle(Arc<Inner>);
+
+struct Inner {
+    public: NodePublic,
+    clock: Origin,
+    table: RwLock<ForwardTable<Arc<Connection>>>,
+    forwarded: Mutex<ForwardCounters>,
+    streams: AtomicU64,
+    inbox: mpsc::Sender<Message>,
+    events: broadcast::Sender<ServerEvent>,
+}
+
+/// What all tasks know of one connection.
+struct Connection {
+    stream: StreamId,
+    queue: Mutex<SendQueue>,
+    /// Something waits in the queue, or the connection shall end.
+    wake: Notify,
+    /// Whose it is, once it has logged in.
+    key: Mutex<Option<NodePublic>>,
+    joined: Notify,
+    closing: AtomicBool,
+}
+
+/// What comes to the server's task.
+enum Message {
+    Opened(Arc<Connection>),
+    Received { stream: StreamId, bytes: Vec<u8> },
+    Closed { stream: StreamId, why: String },
+    Command(ServerCommand),
+    Query(Box<dyn FnOnce(&RelayServer) + Send>),
+    Stop,
+}
+
+/// The relay's server itself: a future to be spawned, and joined so that its panics are seen.
+pub struct RelayTask {
+    machine: RelayServer,
+    inner: Arc<Inner>,
+    inbox: mpsc::Receiver<Message>,
+    connections: BTreeMap<StreamId, Arc<Connection>>,
+}
+
+/// What passed through a relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RelayStatus {
+    /// Connections logged in.
+    pub connections: usize,
+    /// Of these, those that call this relay their home.
+    pub home: usize,
+    /// Logins and what the relay itself said.
+    pub server: ServerCounters,
+    /// Packets.
+    pub forwarded: ForwardCounters,
+}
+
+/// Makes a relay: the handle to use it, and the task to spawn.
+#[must_use]
+pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHandle, RelayTask) {
+    let machine = RelayServer::new(config, seed, clock.time());
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let inner = Arc::new(Inner {
+        public: machine.public(),
+        clock,
+        table: RwLock::default(),
+        forwarded: Mutex::default(),
+        streams: AtomicU64::new(0),
+        inbox: sender,
+        events: broadcast::Sender::new(EVENTS),
+    });
+    let task = RelayTask { machine, inner: inner.clone(), inbox, connections: BTreeMap::new() };
+    (RelayHandle(inner), task)
+}
+
+impl RelayHandle {
+    /// The relay's public key.
+    #[must_use]
+    pub fn public(&self) -> NodePublic {
+        self.0.public
+    }
+
+    /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered.
+    pub async fn serve<T: AsyncRead + AsyncWrite + Send>(&self, io: T) {
+        let connection = Arc::new(Connection {
+            stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            key: Mutex::default(),
+            joined: Notify::new(),
+            closing: AtomicBool::new(false),
+        });
+        if self.0.inbox.send(Message::Opened(connection.clone())).await.is_err() {
+            return;
+        }
+        let (read, write) = tokio::io::split(io);
+        let mut reader = Reader::new(read, connection.clone());
+        let why = tokio::select! {
+            biased;
+            why = write_all(write, &connection) => why,
+            why = self.read(&mut reader) => why,
+        };
+        lock(&connection.queue).abandon();
+        self.absorb(&mut reader, &connection);
+        let _ = self.0.inbox.send(Message::Closed { stream: connection.stream, why }).await;
+    }
+
+    /// Reads one connection to its end, and says why it ended.
+    async fn read<T: AsyncRead + Send>(&self, reader: &mut Reader<T>) -> String {
+        let connection = reader.connection().clone();
+        for reads in 1.. {
+            let work = match reader.read(&self.0).await {
+                Ok(Some(work)) => work,
+                Ok(None) => return "the client closed the connection".into(),
+                Err(error) => return error.to_string(),
+            };
+            for command in work.commands {
+                if self.0.inbox.send(Message::Command(command)).await.is_err() {
+                    return stopped();
+                }
+            }
+            if !work.frames.is_empty() {
+                let message = Message::Received { stream: connection.stream, bytes: work.frames };
+                if self.0.inbox.send(message).await.is_err() {
+                    return stopped();
+                }
+            }
+            if work.login {
+                // Nothing that follows means anything before we know whose it is.
+                connection.joined.notified().await;
+                if let Some(key) = *lock(&connection.key) {
+                    reader.joined(key, self.0.clock.time());
+                }
+            }
+            self.absorb(reader, &connection);
+            if reads % READS == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        stopped()
+    }
+
+    fn absorb<T>(&self, reader: &mut Reader<T>, connection: &Connection) {
+        let mut forwarded = lock(&self.0.forwarded);
+        if let Some(counters) = reader.counters() {
+            forwarded.absorb(counters);
+        }
+        forwarded.absorb(&mut lock(&connection.queue).counters);
+    }
+
+    /// Gives the server an order. It is lost if the relay has stopped.
+    pub async fn command(&self, command: ServerCommand) {
+        let _ = self.0.inbox.send(Message::Command(command)).await;
+    }
+
+    /// What happens from now on: logins asked for (if the configuration says to ask) and made, departures.
+    /// Whoever reads too slowly misses the oldest.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<ServerEvent> {
+        self.0.events.subscribe()
+    }
+
+    /// What passed; none if the relay has stopped.
+    pub async fn status(&self) -> Option<RelayStatus> {
+        let (reply, answer) = oneshot::channel();
+        let query = Box::new(move |machine: &RelayServer| {
+            let _ = reply.send((machine.connections(), *machine.counters()));
+        });
+        self.0.inbox.send(Message::Query(query)).await.ok()?;
+        let ((connections, home), server) = answer.await.ok()?;
+        Some(RelayStatus { connections, home, server, forwarded: *lock(&self.0.forwarded) })
+    }
+
+    /// Stops the relay: all connections are closed.
+    pub async fn stop(&self) {
+        let _ = self.0.inbox.send(Message::Stop).await;
+    }
+}
+
+fn stopped() -> String {
+    "the relay has stopped".into()
+}
+
+/// Writes what the queue holds until the connection shall end or takes nothing any more.
+async fn write_all<T: AsyncRead + AsyncWrite>(mut io: WriteHalf<T>, connection: &Connection) -> String {
+    let mut out = Vec::new();
+    loop {
+        lock(&connection.queue).take(WRITE, &mut out);
+        if out.is_empty() {
+            if connection.closing.load(Ordering::Acquire) {
+                let _ = timeout(RELAY_WRITE_TIMEOUT, io.shutdown()).await;
+                return "closed by the relay".into();
+            }
+            if let Err(why) = stall(io.flush()).await {
+                return why;
+            }
+            if timeout(QUIET, connection.wake.notified()).await.is_err() {
+                out = Vec::new();
+                lock(&connection.queue).relax();
+                connection.wake.notified().await;
+            }
+            continue;
+        }
+        let mut at = 0;
+        while at < out.len() {
+            match stall(io.write(&out[at..])).await {
+                Ok(0) => return "the connection takes nothing".into(),
+                Ok(n) => at += n,
+                Err(why) => return why,
+            }
+        }
+        out.clear();
+    }
+}
+
+/// A write must get somewhere in time, or the client is gone.
+async fn stall<R>(write: impl Future<Output = io::Result<R>>) -> Result<R, String> {
+    match timeout(RELAY_WRITE_TIMEOUT, write).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("the client took nothing for {} s", RELAY_WRITE_TIMEOUT.as_secs())),
+    }
+}
+
+impl Connection {
+    fn push_control(&self, frames: &[u8]) {
+        if lock(&self.queue).push_control(frames) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+impl RelayTask {
+    /// Runs until [`RelayHandle::stop`].
+    pub async fn run(mut self) {
+        loop {
+            self.drain();
+            let deadline = self.machine.deadline().map(|(at, _)| self.inner.clock.instant(at));
+            tokio::select! {
+                biased;
+                message = self.inbox.recv() => {
+                    if !message.is_some_and(|message| self.take(message)) {
+                        break;
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                    self.machine.handle(Input::Deadline, self.inner.clock.time());
+                }
+            }
+        }
+        for connection in self.connections.values() {
+            connection.close();
+        }
+    }
+
+    fn take(&mut self, message: Message) -> bool {
+        let now = self.inner.clock.time();
+        match message {
+            Message::Opened(connection) => {
+                let stream = connection.stream;
+                self.connections.insert(stream, connection);
+                self.machine.handle(Input::StreamOpened { stream }, now);
+            }
+            Message::Received { stream, bytes } => {
+                self.machine.handle(Input::StreamBytes { stream, bytes: &bytes }, now);
+            }
+            Message::Closed { stream, why } => {
+                self.connections.remove(&stream);
+                self.machine.handle(Input::StreamClosed { stream, why: &why }, now);
+                tracing::debug!(%why, ?stream, "a relay connection ended");
+            }
+            Message::Command(command) => self.machine.handle(Input::Command(command), now),
+            Message::Query(query) => query(&self.machine),
+            Message::Stop => return false,
+        }
+        true
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Write { stream, bytes } => {
+                    if let Some(connection) = self.connections.get(&stream) {
+                        connection.push_control(&bytes);
+                    }
+                }
+                Output::Close { stream } => {
+                    if let Some(connection) = self.connections.get(&stream) {
+                        connection.close();
+                    }
+                }
+                Output::Event(event) => self.event(event),
+                // A relay's server opens nothing and sends no datagrams.
+                Output::Open { .. } | Output::Transmit(_) | Output::Resolve { .. } => {}
+            }
+        }
+    }
+
+    fn event(&mut self, event: ServerEvent) {
+        match &event {
+            ServerEvent::Table(change) => {
+                let active = change.active.and_then(|stream| self.connections.get(&stream).cloned());
+                let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+                table.apply(*change, active);
+            }
+            ServerEvent::Joined { stream, key } => {
+                if let Some(connection) = self.connections.get(stream) {
+                    *lock(&connection.key) = Some(*key);
+                    connection.joined.notify_one();
+                }
+            }
+            ServerEvent::Ask { .. } | ServerEvent::Left { .. } => {}
+        }
+        let _ = self.inner.events.send(event);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
