@@ -3,7 +3,7 @@
 //! calls it directly.
 //!
 //! How to drive it: give it what happened ([`Stack::handle`], [`Stack::datagram`]), say
-//! [`Stack::end_of_batch`], then drain [`Stack::poll`] and [`Stack::poll_batch`] until both have nothing left,
+//! [`Stack::end_of_batch`], then drain [`Stack::poll`], then [`Stack::poll_batch`], then [`Stack::poll`] again,
 //! and wait for the network, a command or [`Stack::deadline`]. Stream calls ([`Stack::write`] and the like)
 //! may come at any time; drain after them too.
 //!
@@ -12,20 +12,32 @@
 //! [`Output::Write`], whole SendPacket frames, as long as the stream has credit
 //! ([`Input::StreamWritable`]). Everything that is not data goes through the node machine.
 
-use crate::streams::StreamError;
-use bytes::Bytes;
-use core::net::SocketAddr;
-use proto_core::id::LinkId;
+use crate::streams::{Mux, MuxEvent, QuicConfig};
+use bytes::BytesMut;
+use proto_core::id::StreamId;
 use proto_core::key::NodePublic;
 use proto_core::machine::{Input, Machine, Output};
 use proto_core::node::{Node, NodeCommand, NodeConfig, NodeEvent};
+use proto_core::route::{Route, Via};
 use proto_core::seed::Seed;
-use proto_core::time::Time;
+use proto_core::time::{Duration, Time, earliest};
 use proto_core::wg::WgEngine;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 
 mod batch;
+mod calls;
+mod inner;
+mod receive;
+mod relay;
+mod send;
+mod tunnel;
 
 pub use batch::{BATCH_BYTES, BATCH_SEGMENTS, SendBatch};
+
+use relay::{Regions, RelayStream};
+use tunnel::Tunnel;
 
 /// What a stack is made of.
 #[derive(Clone, Debug)]
@@ -59,7 +71,7 @@ pub enum StackEvent {
     Readable(FlowId),
     /// A write that would have blocked may take something now. Comes once for each such write.
     Writable(FlowId),
-    /// An open that would have blocked ([`StreamError::TooMany`]) may work now.
+    /// An open that would have blocked ([`crate::streams::StreamError::TooMany`]) may work now.
     Openable(NodePublic),
     /// Everything written to a finished stream has arrived.
     Delivered(FlowId),
@@ -71,48 +83,280 @@ pub enum StackEvent {
 pub struct Stack<W> {
     node: Node,
     engine: W,
+    us: NodePublic,
+    quic: Arc<QuicConfig>,
+    seed: Seed,
+    /// The moment of `Time::ZERO` for quinn-proto, whose time cannot be made otherwise.
+    base: Instant,
+    now: Time,
+    tunnels: BTreeMap<NodePublic, Tunnel>,
+    slots: BTreeMap<u32, NodePublic>,
+    next_slot: u32,
+    timers: Timers,
+    /// Peers whose QUIC has something to settle.
+    dirty: Vec<NodePublic>,
+    /// Peers that may have something to send.
+    sendable: BTreeSet<NodePublic>,
+    /// Peers with activity to report.
+    active: Vec<NodePublic>,
+    /// The peer whose turn it was last.
+    turn: Option<NodePublic>,
+    relays: BTreeMap<StreamId, RelayStream>,
+    regions: Regions,
+    out: VecDeque<Output<StackEvent>>,
+    /// Batches that are to be sent before any other: copies along a second way.
+    copies: VecDeque<SendBatch>,
+    scratch: Scratch,
+    counters: Counters,
+}
+
+/// When each peer's QUIC is due.
+type Timers = BTreeSet<(Time, NodePublic)>;
+
+/// Buffers that are used again and again.
+#[derive(Default)]
+struct Scratch {
+    /// Where received packets are opened: cut into pieces that QUIC keeps.
+    slab: BytesMut,
+    /// QUIC packets, one after another.
+    plain: Vec<u8>,
+    /// One inner packet.
+    inner: Vec<u8>,
+    /// One sealed packet.
+    sealed: Vec<u8>,
+}
+
+/// What was dropped, for whoever looks for a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams that the WireGuard engine refused: not for us, not authentic, replays.
+    pub refused: u64,
+    /// Inner packets that were not from the sealing peer to this node's streams.
+    pub foreign: u64,
+    /// Packets that could not be sealed or had no way to go.
+    pub unsent: u64,
 }
 
 impl<W: WgEngine> Stack<W> {
-    /// A stack that waits for [`NodeCommand::Start`].
+    /// A stack that waits for [`NodeCommand::Start`]. `engine` has the node's key and no peers.
     #[must_use]
     pub fn new(config: StackConfig, engine: W, seed: &Seed, now: Time) -> Self {
-        Self { node: Node::new(config.node, seed.fork("node"), now), engine }
+        let secret = Seed::new(config.node.node_key.to_bytes()).fork("warren streams");
+        let us = config.node.node_key.public();
+        let node = Node::new(config.node, seed.fork("node"), now);
+        Self {
+            quic: Arc::new(QuicConfig::new(node.boot_id(), config.receive_buffer, &secret)),
+            node,
+            engine,
+            us,
+            seed: seed.fork("streams"),
+            base: Instant::now(),
+            now,
+            tunnels: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            timers: Timers::new(),
+            dirty: Vec::new(),
+            sendable: BTreeSet::new(),
+            active: Vec::new(),
+            turn: None,
+            relays: BTreeMap::new(),
+            regions: Regions::new(),
+            out: VecDeque::new(),
+            copies: VecDeque::new(),
+            scratch: Scratch::default(),
+            counters: Counters::default(),
+        }
     }
 
     /// What happened to a stream, a name, a link, or what the owner wants. Datagrams go to
     /// [`Stack::datagram`]; [`Input::Activity`] is the stack's own business and ignored here.
     pub fn handle(&mut self, input: Input<'_, NodeCommand>, now: Time) {
-        self.node.handle(input, now);
+        let now = self.clock(now);
+        match input {
+            Input::Activity(_) => {}
+            Input::StreamBytes { stream, bytes } if self.relays.contains_key(&stream) => {
+                self.relay_bytes(stream, bytes, now);
+            }
+            Input::StreamWritable { stream, credit } => {
+                if let Some(relay) = self.relays.get_mut(&stream) {
+                    relay.set_credit(credit);
+                    self.wake_region(stream);
+                }
+                self.tell(input, now);
+            }
+            Input::StreamClosed { stream, .. } => {
+                if let Some(region) = self.relays.remove(&stream).and_then(|relay| relay.region) {
+                    self.regions.remove(&region);
+                }
+                self.tell(input, now);
+            }
+            Input::Deadline => self.expire(now),
+            other => self.tell(other, now),
+        }
     }
 
-    /// A datagram from a UDP socket. The buffer may be scribbled on.
-    pub fn datagram(&mut self, link: LinkId, from: SocketAddr, bytes: &mut [u8], now: Time) {
-        self.node.handle(Input::Datagram { link, from, bytes }, now);
+    /// A word to the node machine, and what it says to that.
+    fn tell(&mut self, input: Input<'_, NodeCommand>, now: Time) {
+        self.node.handle(input, now);
+        self.drain_node(now);
+    }
+
+    fn drain_node(&mut self, now: Time) {
+        while let Some(output) = self.node.poll() {
+            let output = match output {
+                Output::Event(event) => {
+                    self.on_node_event(&event, now);
+                    Output::Event(StackEvent::Node(event))
+                }
+                Output::Open { stream, target } => {
+                    if target.protocol == proto_core::machine::StreamProtocol::Derp {
+                        self.relays.insert(stream, RelayStream::new());
+                    }
+                    Output::Open { stream, target }
+                }
+                Output::Close { stream } => {
+                    if let Some(region) = self.relays.remove(&stream).and_then(|relay| relay.region) {
+                        self.regions.remove(&region);
+                    }
+                    Output::Close { stream }
+                }
+                Output::Write { stream, bytes } => Output::Write { stream, bytes },
+                Output::Transmit(transmit) => Output::Transmit(transmit),
+                Output::Resolve { name } => Output::Resolve { name },
+            };
+            self.out.push_back(output);
+        }
+    }
+
+    /// Does with `event` what is done when the node machine says it: for benches without a coordinator.
+    #[doc(hidden)]
+    pub fn inject(&mut self, event: &NodeEvent, now: Time) {
+        let now = self.clock(now);
+        self.on_node_event(event, now);
+    }
+
+    fn on_node_event(&mut self, event: &NodeEvent, now: Time) {
+        match event {
+            NodeEvent::PeerUp { key, boot_id, .. } => self.peer_up(*key, *boot_id, now),
+            NodeEvent::PeerDown { key, .. } => self.peer_down(key),
+            NodeEvent::Route { key, route } => self.on_route(key, *route, now),
+            NodeEvent::Wg { key, command } => self.on_wg(key, *command, now),
+            NodeEvent::RelayUp { region, stream } => {
+                if let Some(relay) = self.relays.get_mut(stream) {
+                    relay.region = Some(*region);
+                    self.regions.insert(*region, *stream);
+                    self.wake_region(*stream);
+                }
+            }
+            NodeEvent::RelayDown { region, .. } => {
+                if let Some(relay) = self.regions.remove(region).and_then(|s| self.relays.get_mut(&s)) {
+                    relay.region = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn peer_up(&mut self, key: NodePublic, boot_id: u64, now: Time) {
+        self.engine.add_peer(key);
+        if let Some(tunnel) = self.tunnels.get_mut(&key) {
+            tunnel.mux.restarted(boot_id);
+            self.mark(&key);
+            return;
+        }
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let (ours, theirs) = (self.us.inner_address(), key.inner_address());
+        let seed = self.seed.fork_bytes(&key.0);
+        let tunnel = Tunnel {
+            mux: Mux::new(&self.quic, &seed, theirs, self.us < key, self.instant(now)),
+            slot,
+            route: Route::default(),
+            session: false,
+            holding: false,
+            dirty: false,
+            timer: None,
+            header_out: inner::template(ours, theirs),
+            header_in: inner::template(theirs, ours),
+            activity: Vec::new(),
+        };
+        self.tunnels.insert(key, tunnel);
+        self.slots.insert(slot, key);
+    }
+
+    fn peer_down(&mut self, key: &NodePublic) {
+        self.engine.remove_peer(key);
+        let Some(mut tunnel) = self.tunnels.remove(key) else { return };
+        self.slots.remove(&tunnel.slot);
+        self.sendable.remove(key);
+        if let Some(at) = tunnel.timer {
+            self.timers.remove(&(at, *key));
+        }
+        tunnel.mux.lose_all();
+        collect(&mut self.out, *key, &mut tunnel);
+    }
+
+    fn on_route(&mut self, key: &NodePublic, route: Route, now: Time) {
+        let instant = self.instant(now);
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let moved = tunnel.route.primary.is_some() && route.primary != tunnel.route.primary;
+        tunnel.route = route;
+        if moved && route.primary.is_some() {
+            tunnel.mux.path_changed(instant);
+        }
+        self.mark(key);
+    }
+
+    /// The relay's stream takes something again: whoever travels by it may send.
+    fn wake_region(&mut self, stream: StreamId) {
+        let Some(region) = self.relays.get(&stream).and_then(|relay| relay.region) else { return };
+        let via = Some(Via::Relay(region));
+        self.sendable.extend(self.tunnels.iter().filter(|(_, t)| t.route.primary == via).map(|(k, _)| *k));
+    }
+
+    /// Fires what is due.
+    fn expire(&mut self, now: Time) {
+        self.tell(Input::Deadline, now);
+        self.run_engine_timers(now);
+        while let Some(&(at, key)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            let instant = self.instant(now);
+            let Some(tunnel) = self.tunnels.get_mut(&key) else { continue };
+            tunnel.timer = None;
+            tunnel.mux.expire(instant);
+            self.mark(&key);
+        }
+        self.settle(now);
     }
 
     /// Nothing more has been received for now: reports activity to the core, lets QUIC answer.
     pub fn end_of_batch(&mut self, now: Time) {
-        let _ = (&self.engine, now);
+        let now = self.clock(now);
+        self.report(now);
+        self.settle(now);
     }
 
     /// The next output that is not bulk data: drain it to `None` after every call that gives something.
     pub fn poll(&mut self) -> Option<Output<StackEvent>> {
-        None
-    }
-
-    /// The next batch of sealed packets for one address, put into `batch`; false if there is none now.
-    /// Whoever cannot send at once (the socket's buffer is full) stops calling: what is not polled waits
-    /// inside, and its writers with it.
-    pub fn poll_batch(&mut self, batch: &mut SendBatch, now: Time) -> bool {
-        let _ = now;
-        batch.clear();
-        false
+        if let Some(output) = self.out.pop_front() {
+            return Some(output);
+        }
+        let now = self.now;
+        self.settle(now);
+        self.fill_relays(now);
+        self.report(now);
+        self.out.pop_front()
     }
 
     /// When to call [`Stack::handle`] with [`Input::Deadline`], and why.
     pub fn deadline(&self) -> Option<(Time, &'static str)> {
-        self.node.deadline()
+        let streams = self.timers.first().map(|&(at, _)| (at, "streams"));
+        let engine = self.engine.next_tick().map(|at| (at, "wireguard"));
+        earliest(earliest(self.node.deadline(), engine), streams)
     }
 
     /// The node machine, to ask it for its status.
@@ -120,104 +364,98 @@ impl<W: WgEngine> Stack<W> {
         &self.node
     }
 
+    /// What was dropped so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
     /// The sockets changed: what the smallest of them keeps unread, in bytes (`SO_RCVBUF` as obtained).
     /// Connections made from now on tell their peers.
     pub fn set_receive_buffer(&mut self, bytes: usize) {
-        let _ = bytes;
+        Arc::make_mut(&mut self.quic).set_receive_buffer(bytes);
+        for tunnel in self.tunnels.values_mut() {
+            tunnel.mux.set_config(&self.quic);
+        }
     }
 
-    /// Opens a stream to `peer`. Nothing is sent until something is written; the first bytes travel in the
-    /// first datagram, even if the connection is new.
-    ///
-    /// # Errors
-    /// [`StreamError::NoPeer`] if the node has no tunnel to it, [`StreamError::TooMany`] if too many streams
-    /// are open: [`StackEvent::Openable`] tells when another may be opened.
-    pub fn open(&mut self, peer: &NodePublic, now: Time) -> Result<FlowId, StreamError> {
-        let _ = (peer, now);
-        Err(StreamError::NoPeer)
+    fn clock(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        self.now
     }
 
-    /// Writes to a stream: how many bytes were taken, at least one unless `bytes` is empty.
-    ///
-    /// # Errors
-    /// [`StreamError::Blocked`] if it takes nothing now ([`StackEvent::Writable`] tells when it does),
-    /// [`StreamError::Stopped`] if the peer wants no more, [`StreamError::Lost`] if the connection is over,
-    /// [`StreamError::Closed`] after `finish` or `reset`.
-    pub fn write(&mut self, flow: FlowId, bytes: &[u8]) -> Result<usize, StreamError> {
-        let _ = (flow, bytes);
-        Err(StreamError::Closed)
+    fn instant(&self, now: Time) -> Instant {
+        self.base + Duration::from_micros(now.as_micros())
     }
 
-    /// Reads from a stream: how many bytes were put into `buffer`; 0 at its end (if `buffer` is not empty).
-    ///
-    /// # Errors
-    /// [`StreamError::Blocked`] if there is nothing now ([`StackEvent::Readable`] tells when there is),
-    /// [`StreamError::Reset`] if the peer reset it, [`StreamError::Lost`] if the connection is over,
-    /// [`StreamError::Closed`] after `stop`.
-    pub fn read(&mut self, flow: FlowId, buffer: &mut [u8]) -> Result<usize, StreamError> {
-        let _ = (flow, buffer);
-        Err(StreamError::Closed)
+    /// A peer's QUIC has something to settle.
+    fn mark(&mut self, key: &NodePublic) {
+        if let Some(tunnel) = self.tunnels.get_mut(key)
+            && !std::mem::replace(&mut tunnel.dirty, true)
+        {
+            self.dirty.push(*key);
+        }
     }
 
-    /// The next bytes of a stream without copying them, at most `max`; empty at its end.
-    ///
-    /// # Errors
-    /// As [`Stack::read`].
-    pub fn read_chunk(&mut self, flow: FlowId, max: usize) -> Result<Bytes, StreamError> {
-        let _ = (flow, max);
-        Err(StreamError::Closed)
-    }
-
-    /// Ends our half of a stream: the peer reads what was written, then the end.
-    ///
-    /// # Errors
-    /// [`StreamError::Closed`], [`StreamError::Stopped`] or [`StreamError::Lost`].
-    pub fn finish(&mut self, flow: FlowId) -> Result<(), StreamError> {
-        let _ = flow;
-        Err(StreamError::Closed)
-    }
-
-    /// Abandons our half of a stream: the peer reads [`StreamError::Reset`] with this code.
-    pub fn reset(&mut self, flow: FlowId, code: u32) {
-        let _ = (flow, code);
-    }
-
-    /// Reads no more of a stream: the peer's writes fail with [`StreamError::Stopped`] and this code.
-    pub fn stop(&mut self, flow: FlowId, code: u32) {
-        let _ = (flow, code);
-    }
-
-    /// Nobody holds the stream any more: halves still open are reset and stopped with code 0 (a half that
-    /// was finished goes on delivering), and the name is forgotten.
-    pub fn release(&mut self, flow: FlowId) {
-        let _ = flow;
-    }
-
-    /// Streams of higher priority send first; 0 is what a stream begins with.
-    pub fn set_priority(&mut self, flow: FlowId, priority: i32) {
-        let _ = (flow, priority);
-    }
-
-    /// The peer at the other end of a stream.
-    pub fn peer_of(&self, flow: FlowId) -> Option<NodePublic> {
-        let _ = flow;
-        None
-    }
-
-    /// Sends a datagram inside the tunnel, unreliable but congestion controlled; the oldest waiting are
-    /// dropped when too many wait.
-    ///
-    /// # Errors
-    /// [`StreamError::NoPeer`], [`StreamError::TooLong`] or, before the connection stands,
-    /// [`StreamError::Blocked`].
-    pub fn send_datagram(&mut self, peer: &NodePublic, bytes: Bytes, now: Time) -> Result<(), StreamError> {
-        let _ = (peer, bytes, now);
-        Err(StreamError::NoPeer)
-    }
-
-    /// The next datagram of this peer; [`StackEvent::Datagrams`] tells when there is one again.
-    pub fn receive_datagram(&mut self, peer: &NodePublic) -> Option<Bytes> {
-        let _ = peer;
-        None
+    /// Settles the QUIC of every peer that was touched: its events come out, its timer is noted.
+    fn settle(&mut self, now: Time) {
+        let instant = self.instant(now);
+        while let Some(key) = self.dirty.pop() {
+            let Some(tunnel) = self.tunnels.get_mut(&key) else { continue };
+            tunnel.dirty = false;
+            tunnel.mux.settle(instant);
+            collect(&mut self.out, key, tunnel);
+            note_timer(&mut self.timers, self.base, key, tunnel);
+            self.sendable.insert(key);
+        }
     }
 }
+
+/// Passes on what happened to a peer's streams.
+fn collect(out: &mut VecDeque<Output<StackEvent>>, key: NodePublic, tunnel: &mut Tunnel) {
+    let slot = tunnel.slot;
+    while let Some(event) = tunnel.mux.event() {
+        out.push_back(Output::Event(match event {
+            MuxEvent::Incoming(n) => StackEvent::Incoming { peer: key, flow: FlowId::new(slot, n) },
+            MuxEvent::Readable(n) => StackEvent::Readable(FlowId::new(slot, n)),
+            MuxEvent::Writable(n) => StackEvent::Writable(FlowId::new(slot, n)),
+            MuxEvent::Delivered(n) => StackEvent::Delivered(FlowId::new(slot, n)),
+            MuxEvent::Openable => StackEvent::Openable(key),
+            MuxEvent::Datagrams => StackEvent::Datagrams(key),
+        }));
+    }
+}
+
+/// Keeps the list of timers true to the peer's QUIC.
+fn note_timer(timers: &mut Timers, base: Instant, key: NodePublic, tunnel: &mut Tunnel) {
+    // Rounded up: a timer that is asked a fraction of a microsecond too early says nothing.
+    let rounded = |at: Instant| at.saturating_duration_since(base) + Duration::from_nanos(999);
+    let due = tunnel.mux.timeout().map(|at| Time::ZERO + rounded(at));
+    if due == tunnel.timer {
+        return;
+    }
+    if let Some(at) = tunnel.timer {
+        timers.remove(&(at, key));
+    }
+    tunnel.timer = due;
+    timers.extend(due.map(|at| (at, key)));
+}
+
+impl FlowId {
+    /// Bits of the name that count one peer's streams.
+    const LOCAL_BITS: u32 = 40;
+
+    const fn new(slot: u32, local: u64) -> Self {
+        Self(((slot as u64) << Self::LOCAL_BITS) | local)
+    }
+
+    const fn slot(self) -> u32 {
+        (self.0 >> Self::LOCAL_BITS) as u32
+    }
+
+    const fn local(self) -> u64 {
+        self.0 & ((1 << Self::LOCAL_BITS) - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,15 @@
 //! Streams and datagrams inside the tunnel: QUIC without cryptography of its own, since every packet of it is
 //! sealed by WireGuard.
 
+mod config;
+mod controller;
+mod flow;
+mod noop_crypto;
+mod quic;
+
+pub(crate) use config::{PAYLOAD_MAX, QuicConfig};
+pub(crate) use quic::{INNER_PORT, Mux, MuxEvent};
+
 /// Why a stream did not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StreamError {

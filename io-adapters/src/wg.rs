@@ -31,11 +31,7 @@ const LIMITER_PERIOD: Duration = Duration::from_secs(1);
 const HANDSHAKES_PER_SECOND: u64 = 2 * 1_000;
 /// Packets of one peer that wait for a session: QUIC's first flight and more.
 const WAITING_MAX: usize = 64;
-/// An initiation in flight is not repeated sooner than this, however often the core asks: two round trips
-/// through a far relay.
-const INITIATION_PAUSE: Duration = Duration::from_millis(900);
 /// The message types (whitepaper, 5.4), as the first byte of a datagram.
-const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
 const COOKIE: u8 = 3;
 const DATA: u8 = 4;
@@ -60,8 +56,10 @@ struct Peer {
     tunn: Tunn,
     /// Whether a session stands that packets can be sealed with.
     session: bool,
+    /// Whether one has stood before, so that the peer is there to answer. The first handshake is the core's to
+    /// begin: too early a one would be lost on a peer that does not know us yet.
+    acquainted: bool,
     waiting: VecDeque<Vec<u8>>,
-    initiated: Option<Time>,
     next_tick: Time,
 }
 
@@ -130,25 +128,25 @@ impl BoringTun {
 
 impl Peer {
     /// An initiation into `out`: its length, none if one is under way and `force` is not given.
-    fn initiate(&mut self, force: bool, out: &mut [u8], now: Time) -> Option<usize> {
+    fn initiate(&mut self, force: bool, out: &mut [u8]) -> Option<usize> {
         match self.tunn.format_handshake_initiation(out, force) {
-            TunnResult::WriteToNetwork(packet) => {
-                self.initiated = Some(now);
-                Some(packet.len())
-            }
+            TunnResult::WriteToNetwork(packet) => Some(packet.len()),
             _ => None,
         }
     }
 
-    fn hold(&mut self, inner: &[u8], out: &mut [u8], now: Time) -> Sealed {
-        if inner.is_empty() {
-            return Sealed::Dropped;
-        }
-        if self.waiting.len() >= WAITING_MAX {
+    fn hold(&mut self, inner: &[u8], out: &mut [u8]) -> Sealed {
+        if inner.is_empty() || self.waiting.len() >= WAITING_MAX {
             return Sealed::Dropped;
         }
         self.waiting.push_back(inner.to_vec());
-        self.initiate(false, out, now).map_or(Sealed::Waiting, Sealed::Initiation)
+        let initiation = if self.acquainted { self.initiate(false, out) } else { None };
+        initiation.map_or(Sealed::Waiting, Sealed::Initiation)
+    }
+
+    fn has_session(&mut self) {
+        self.session = true;
+        self.acquainted = true;
     }
 
     fn timers(&mut self, out: &mut [u8]) -> Option<usize> {
@@ -190,8 +188,8 @@ impl WgEngine for BoringTun {
             key,
             tunn,
             session: false,
+            acquainted: false,
             waiting: VecDeque::new(),
-            initiated: None,
             next_tick: Time::ZERO,
         };
         self.peers[slot as usize] = Some(peer);
@@ -206,10 +204,10 @@ impl WgEngine for BoringTun {
         }
     }
 
-    fn seal(&mut self, key: &NodePublic, inner: &[u8], out: &mut [u8], now: Time) -> Sealed {
+    fn seal(&mut self, key: &NodePublic, inner: &[u8], out: &mut [u8], _now: Time) -> Sealed {
         let Some(peer) = self.peer_mut(key) else { return Sealed::Dropped };
         if !peer.session {
-            return peer.hold(inner, out, now);
+            return peer.hold(inner, out);
         }
         match peer.tunn.encapsulate(inner, out) {
             TunnResult::WriteToNetwork(packet) => Sealed::Data(packet.len()),
@@ -231,16 +229,15 @@ impl WgEngine for BoringTun {
             return Opened::Refused("for no session of ours");
         };
         let kind = datagram[0];
-        let data = kind == DATA;
         match peer.tunn.decapsulate(source, datagram, out) {
             TunnResult::WriteToTunnelV6(inner, _) => {
-                peer.session = true;
+                peer.has_session();
                 Opened::Data(peer.key, inner.len())
             }
             TunnResult::WriteToTunnelV4(..) => Opened::Refused("inner packet is not IPv6"),
             TunnResult::Done if kind == COOKIE => Opened::Refused("a cookie, kept"),
             TunnResult::Done => {
-                peer.session |= data;
+                peer.has_session();
                 Opened::Keepalive(peer.key)
             }
             TunnResult::WriteToNetwork(answer) => {
@@ -248,8 +245,7 @@ impl WgEngine for BoringTun {
                 match (kind, answer[0]) {
                     (_, COOKIE) => Opened::Cookie(length),
                     (RESPONSE, _) => {
-                        peer.session = true;
-                        peer.initiated = None;
+                        peer.has_session();
                         Opened::Established(peer.key, Some(length))
                     }
                     _ => Opened::Reply(peer.key, length),
@@ -268,10 +264,9 @@ impl WgEngine for BoringTun {
         }
     }
 
-    fn initiate(&mut self, key: &NodePublic, out: &mut [u8], now: Time) -> Option<usize> {
-        let peer = self.peer_mut(key)?;
-        let force = peer.initiated.is_none_or(|at| now.since(at) >= INITIATION_PAUSE);
-        peer.initiate(force, out, now)
+    fn initiate(&mut self, key: &NodePublic, out: &mut [u8], _now: Time) -> Option<usize> {
+        // The core has its own pauses: when it asks, it wants one.
+        self.peer_mut(key)?.initiate(true, out)
     }
 
     fn reset(&mut self, key: &NodePublic) {
@@ -281,7 +276,7 @@ impl WgEngine for BoringTun {
         // an old initiation cannot be replayed.
         peer.tunn.set_static_private(secret, public, Some(limiter));
         peer.session = false;
-        peer.initiated = None;
+        peer.acquainted = false;
     }
 
     fn tick(&mut self, out: &mut [u8], now: Time) -> Option<(NodePublic, usize)> {
@@ -301,9 +296,6 @@ impl WgEngine for BoringTun {
             }
             peer.next_tick = now + TICK;
             if let Some(length) = peer.timers(out) {
-                if out[0] == INITIATION {
-                    peer.initiated = Some(now);
-                }
                 return Some((peer.key, length));
             }
         }

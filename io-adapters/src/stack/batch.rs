@@ -63,6 +63,20 @@ impl SendBatch {
         self.len == 0
     }
 
+    /// Room for `len` more bytes, which [`SendBatch::commit`] makes part of the batch.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        if self.buffer.len() < end {
+            self.buffer.resize(end.max(BATCH_BYTES), 0);
+        }
+        &mut self.buffer[self.len..end]
+    }
+
+    /// Makes the next `len` bytes of the room part of the batch.
+    pub(crate) fn commit(&mut self, len: usize) {
+        self.len += len;
+    }
+
     /// Empties it.
     pub fn clear(&mut self) {
         self.len = 0;

@@ -1,0 +1,339 @@
+//! Packets on their way out: from the streams, through the engine, straight into a batch or a relay's queue.
+
+use super::batch::{BATCH_BYTES, BATCH_SEGMENTS, SendBatch};
+use super::{Stack, inner, note_timer};
+use core::net::SocketAddr;
+use proto_core::id::{LinkId, RegionId};
+use proto_core::key::NodePublic;
+use proto_core::machine::{Input, Output, Transmit};
+use proto_core::node::{NodeCommand, WgCommand, WgNotice};
+use proto_core::route::{Direction, Via};
+use proto_core::time::Time;
+use proto_core::wg::{INITIATION_LEN, OVERHEAD, Sealed, WgEngine};
+
+/// Bytes that a sealed packet has beside its QUIC packet.
+const AROUND: usize = inner::HEADER_LEN + OVERHEAD;
+/// The most packets of one batch: what one GSO send takes of full ones.
+const FULL_BATCH: usize = BATCH_BYTES / (crate::streams::PAYLOAD_MAX as usize + AROUND);
+/// Copies that wait to be sent along a second way.
+const COPIES_MAX: usize = 64;
+
+impl<W: WgEngine> Stack<W> {
+    /// The next batch of sealed packets for one address, put into `batch`; false if there is none now.
+    /// Whoever cannot send at once (the socket's buffer is full) stops calling: what is not polled waits
+    /// inside, and its writers with it. Drain [`Stack::poll`] first, and again after the last batch.
+    pub fn poll_batch(&mut self, batch: &mut SendBatch, now: Time) -> bool {
+        let now = self.clock(now);
+        if let Some(copy) = self.copies.pop_front() {
+            *batch = copy;
+            return true;
+        }
+        self.settle(now);
+        while let Some(key) = self.next_turn() {
+            let Some(tunnel) = self.tunnels.get(&key) else {
+                self.sendable.remove(&key);
+                continue;
+            };
+            match (tunnel.session, tunnel.route.primary) {
+                (true, Some(Via::Direct { link, addr })) => {
+                    batch.clear();
+                    (batch.link, batch.to) = (link, addr);
+                    if self.fill_direct(&key, batch, now) {
+                        return true;
+                    }
+                }
+                (true, Some(Via::Relay(_))) => self.fill_relay(&key, now),
+                (true, None) => {}
+                (false, _) => self.hold(&key, now),
+            }
+            self.sendable.remove(&key);
+        }
+        batch.clear();
+        false
+    }
+
+    /// The next peer that may have something to send, each in turn.
+    fn next_turn(&mut self) -> Option<NodePublic> {
+        let after = self.turn.and_then(|last| {
+            self.sendable.range((core::ops::Bound::Excluded(last), core::ops::Bound::Unbounded)).next()
+        });
+        self.turn = after.or_else(|| self.sendable.first()).copied();
+        self.turn
+    }
+
+    /// Seals what the peer's streams have to send into `batch`: whether there was anything.
+    fn fill_direct(&mut self, key: &NodePublic, batch: &mut SendBatch, now: Time) -> bool {
+        let via = Via::Direct { link: batch.link, addr: batch.to };
+        let max = FULL_BATCH.min(BATCH_SEGMENTS);
+        let Some(segment) = self.plain_packets(key, max, now) else { return false };
+        batch.segment = segment + AROUND;
+        let plain = std::mem::take(&mut self.scratch.plain);
+        let mut count = 0;
+        for quic in plain.chunks(segment) {
+            self.wrap(key, quic);
+            let room = batch.room((quic.len() + AROUND).max(INITIATION_LEN));
+            match self.engine.seal(key, &self.scratch.inner, room, now) {
+                Sealed::Data(len) => {
+                    batch.commit(len);
+                    count += 1;
+                }
+                Sealed::Initiation(len) => {
+                    let bytes = room[..len].to_vec();
+                    self.send_along_route(key, &bytes);
+                    self.lost_session(key, now);
+                }
+                Sealed::Waiting => self.lost_session(key, now),
+                Sealed::Dropped => self.counters.unsent += 1,
+            }
+        }
+        self.scratch.plain = plain;
+        if count > 0 {
+            self.sent(key, via, count, batch.len);
+            self.copy_batch(key, via, batch);
+        }
+        // Nothing sealed but something polled: try the next peer, this one waits for its session.
+        count > 0
+    }
+
+    /// QUIC packets of this peer into `scratch.plain`: the length of each.
+    fn plain_packets(&mut self, key: &NodePublic, max: usize, now: Time) -> Option<usize> {
+        let instant = self.instant(now);
+        let tunnel = self.tunnels.get_mut(key)?;
+        let segment = tunnel.mux.transmit(max, &mut self.scratch.plain, instant);
+        if segment.is_some() {
+            // QUIC may have something to tell, and its timers have changed.
+            self.mark(key);
+        } else {
+            // Pacing may have set a timer even so.
+            note_timer(&mut self.timers, self.base, *key, tunnel);
+        }
+        segment
+    }
+
+    /// The inner packet of one QUIC packet, into `scratch.inner`.
+    fn wrap(&mut self, key: &NodePublic, quic: &[u8]) {
+        let Some(tunnel) = self.tunnels.get(key) else { return };
+        let inner = &mut self.scratch.inner;
+        inner.clear();
+        inner.extend_from_slice(&tunnel.header_out);
+        inner.extend_from_slice(quic);
+        inner::set_len(inner, quic.len());
+    }
+
+    fn sent(&mut self, key: &NodePublic, via: Via, packets: u32, bytes: usize) {
+        if let Some(tunnel) = self.tunnels.get_mut(key) {
+            let first = tunnel.count(via, Direction::Sent, packets, bytes);
+            self.active.extend(first.then_some(*key));
+        }
+    }
+
+    /// A copy of a batch along the peer's second way.
+    fn copy_batch(&mut self, key: &NodePublic, via: Via, batch: &SendBatch) {
+        let duplicate = self.tunnels.get(key).and_then(|t| t.route.duplicate).filter(|d| *d != via);
+        match duplicate {
+            Some(Via::Direct { link, addr }) if self.copies.len() < COPIES_MAX => {
+                self.copies.push_back(SendBatch { link, to: addr, ..batch.clone() });
+            }
+            Some(Via::Relay(region)) => {
+                if let Some(relay) = self.regions.get(&region).and_then(|s| self.relays.get_mut(s)) {
+                    for packet in batch.segments() {
+                        relay.push(key, packet);
+                    }
+                }
+            }
+            _ => return,
+        }
+        if let Some(way) = duplicate {
+            let packets = u32::try_from(batch.segments().count()).unwrap_or(u32::MAX);
+            self.sent(key, way, packets, batch.len);
+        }
+    }
+
+    // --- Without a session --------------------------------------------------------------------------------
+
+    /// Lets one packet wait inside the engine, so that the core learns that a session is wanted.
+    fn hold(&mut self, key: &NodePublic, now: Time) {
+        if self.tunnels.get(key).is_none_or(|tunnel| tunnel.holding) {
+            return;
+        }
+        let Some(segment) = self.plain_packets(key, 1, now) else { return };
+        let plain = std::mem::take(&mut self.scratch.plain);
+        for quic in plain.chunks(segment) {
+            self.wrap(key, quic);
+            let mut sealed = std::mem::take(&mut self.scratch.sealed);
+            sealed.resize((quic.len() + AROUND).max(INITIATION_LEN), 0);
+            match self.engine.seal(key, &self.scratch.inner, &mut sealed, now) {
+                // The engine had a session all along.
+                Sealed::Data(len) => {
+                    self.send_along_route(key, &sealed[..len]);
+                    if let Some(tunnel) = self.tunnels.get_mut(key) {
+                        tunnel.session = true;
+                    }
+                }
+                Sealed::Initiation(len) => {
+                    self.send_along_route(key, &sealed[..len]);
+                    self.lost_session(key, now);
+                }
+                Sealed::Waiting => self.lost_session(key, now),
+                Sealed::Dropped => self.counters.unsent += 1,
+            }
+            self.scratch.sealed = sealed;
+        }
+        self.scratch.plain = plain;
+    }
+
+    /// A packet waits inside the engine for a session.
+    fn lost_session(&mut self, key: &NodePublic, now: Time) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.session = false;
+        if !std::mem::replace(&mut tunnel.holding, true) {
+            let notice = NodeCommand::Wg { peer: *key, notice: WgNotice::Waiting };
+            self.tell(Input::Command(notice), now);
+        }
+    }
+
+    /// Sends what waited for a session.
+    pub(super) fn flush(&mut self, key: &NodePublic, now: Time) {
+        let mut sealed = std::mem::take(&mut self.scratch.sealed);
+        sealed.resize(crate::transport::DATAGRAM_ROOM, 0);
+        while let Some(len) = self.engine.flush(key, &mut sealed, now) {
+            self.send_along_route(key, &sealed[..len]);
+        }
+        self.scratch.sealed = sealed;
+    }
+
+    pub(super) fn on_wg(&mut self, key: &NodePublic, command: WgCommand, now: Time) {
+        match command {
+            WgCommand::Initiate => {
+                let mut out = [0; INITIATION_LEN];
+                if let Some(len) = self.engine.initiate(key, &mut out, now) {
+                    self.send_along_route(key, &out[..len]);
+                }
+            }
+            WgCommand::Reset => {
+                self.engine.reset(key);
+                if let Some(tunnel) = self.tunnels.get_mut(key) {
+                    tunnel.session = false;
+                    tunnel.holding = false;
+                }
+                self.mark(key);
+            }
+        }
+    }
+
+    /// The engine's timers: retransmissions, keepalives, renewals.
+    pub(super) fn run_engine_timers(&mut self, now: Time) {
+        let mut sealed = std::mem::take(&mut self.scratch.sealed);
+        sealed.resize(crate::transport::DATAGRAM_ROOM, 0);
+        while let Some((key, len)) = self.engine.tick(&mut sealed, now) {
+            self.send_along_route(&key, &sealed[..len]);
+        }
+        self.scratch.sealed = sealed;
+    }
+
+    // --- Single packets -----------------------------------------------------------------------------------
+
+    /// Sends one sealed packet along the peer's route.
+    fn send_along_route(&mut self, key: &NodePublic, bytes: &[u8]) {
+        let Some(route) = self.tunnels.get(key).map(|tunnel| tunnel.route) else { return };
+        if route.primary.is_none() {
+            self.counters.unsent += 1;
+        }
+        for via in route.primary.into_iter().chain(route.duplicate) {
+            self.send_one(key, via, bytes);
+        }
+    }
+
+    /// Sends one sealed packet one way. Data counts as activity, handshakes do not.
+    pub(super) fn send_one(&mut self, key: &NodePublic, via: Via, bytes: &[u8]) {
+        const DATA: u8 = 4;
+        match via {
+            Via::Direct { link, addr } => self.transmit(link, addr, bytes.to_vec()),
+            Via::Relay(region) => {
+                if let Some(relay) = self.regions.get(&region).and_then(|s| self.relays.get_mut(s)) {
+                    relay.push(key, bytes);
+                }
+            }
+        }
+        if bytes.first() == Some(&DATA) {
+            self.sent(key, via, 1, bytes.len());
+        }
+    }
+
+    pub(super) fn transmit(&mut self, link: LinkId, to: SocketAddr, bytes: Vec<u8>) {
+        self.out.push_back(Output::Transmit(Transmit { link, to, bytes, ttl: None }));
+    }
+
+    // --- Relays -------------------------------------------------------------------------------------------
+
+    /// Seals what the streams of relayed peers have to send into the relays' queues, as far as these take it.
+    pub(super) fn fill_relays(&mut self, now: Time) {
+        let relayed: Vec<_> = self.sendable.iter().filter(|key| !self.is_direct(key)).copied().collect();
+        for key in relayed {
+            match self.tunnels.get(&key) {
+                Some(tunnel) if !tunnel.session => self.hold(&key, now),
+                Some(_) => self.fill_relay(&key, now),
+                None => {}
+            }
+            self.sendable.remove(&key);
+        }
+        for (&stream, relay) in &mut self.relays {
+            if relay.region.is_some()
+                && let Some(bytes) = relay.take()
+            {
+                self.out.push_back(Output::Write { stream, bytes });
+            }
+        }
+    }
+
+    fn is_direct(&self, key: &NodePublic) -> bool {
+        self.tunnels.get(key).is_some_and(|t| t.session && t.route.primary.is_some_and(|via| via.is_direct()))
+    }
+
+    /// Seals what one relayed peer has to send. The relay's stream says when there is room again.
+    fn fill_relay(&mut self, key: &NodePublic, now: Time) {
+        let Some(Via::Relay(region)) = self.tunnels.get(key).and_then(|t| t.route.primary) else { return };
+        let Some(&stream) = self.regions.get(&region) else { return };
+        while let Some(room) = self.relays.get(&stream).map(|r| r.room().min(super::relay::CHUNK)) {
+            let max = room / (crate::streams::PAYLOAD_MAX as usize + AROUND);
+            if max == 0 {
+                break;
+            }
+            let Some(segment) = self.plain_packets(key, max, now) else { break };
+            let plain = std::mem::take(&mut self.scratch.plain);
+            for quic in plain.chunks(segment) {
+                self.seal_for_relay(key, region, quic, now);
+            }
+            self.scratch.plain = plain;
+        }
+    }
+
+    fn seal_for_relay(&mut self, key: &NodePublic, region: RegionId, quic: &[u8], now: Time) {
+        self.wrap(key, quic);
+        let Some(relay) = self.regions.get(&region).and_then(|s| self.relays.get_mut(s)) else { return };
+        let room = (quic.len() + AROUND).max(INITIATION_LEN);
+        let (engine, inner) = (&mut self.engine, &self.scratch.inner);
+        let mut sealed = Sealed::Dropped;
+        let len = relay.push_with(key, room, |out| {
+            sealed = engine.seal(key, inner, out, now);
+            match sealed {
+                Sealed::Data(len) | Sealed::Initiation(len) => len,
+                Sealed::Waiting | Sealed::Dropped => 0,
+            }
+        });
+        match sealed {
+            Sealed::Data(_) => {
+                let copy = self.tunnels.get(key).and_then(|t| t.route.duplicate);
+                if let Some(Via::Direct { link, addr }) = copy {
+                    let bytes = self.regions.get(&region).and_then(|s| self.relays.get(s));
+                    let bytes = bytes.map(|relay| relay.last(len).to_vec()).unwrap_or_default();
+                    self.transmit(link, addr, bytes);
+                    self.sent(key, Via::Direct { link, addr }, 1, len);
+                }
+                self.sent(key, Via::Relay(region), 1, len);
+            }
+            Sealed::Initiation(_) | Sealed::Waiting => self.lost_session(key, now),
+            Sealed::Dropped => self.counters.unsent += 1,
+        }
+    }
+}
