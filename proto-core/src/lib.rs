@@ -15,6 +15,7 @@
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
 //! | [`stream`] | what streams inside a tunnel begin with, and how their pieces are put in order |
 //! | [`wg`] | the tunnel's engine as a port; who shakes hands, when |
+//! | [`explain`] | from evidence to a verdict: why a pair is direct or not |
 //! | [`peer`] | one peer: its candidates, punching, the path in use |
 //! | [`relay`] | relays, both ends: links, the server's membership, the forwarding table and queues |
 //! | [`coord`] | coordination, both ends: the session and the coordinator |
@@ -24,6 +25,7 @@
 
 mod backoff;
 pub mod coord;
+pub mod explain;
 pub mod id;
 pub mod key;
 pub mod limits;

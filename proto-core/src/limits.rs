@@ -337,7 +337,7 @@ pub const PATH_LOST: Duration = Duration::from_secs(3);
 /// How long a silent path is kept when there is no relay to turn to.
 pub const PATH_FORLORN: Duration = Duration::from_secs(30);
 
-/// After this long without a packet an unused path may be gone: three heartbeats.
+/// After this long without an answer an unused path may be gone: three heartbeats.
 pub const PATH_STALE: Duration = Duration::from_secs(3);
 
 /// After this long without a packet a NAT may have forgotten an unused path. RFC 4787 asks for two minutes,

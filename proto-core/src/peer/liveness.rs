@@ -243,13 +243,13 @@ impl Liveness {
 
     fn doubt_at(&self) -> Option<Time> {
         if !self.active {
-            return Some(self.shaken.unwrap_or(self.heard + limits::PATH_STALE));
+            return Some(self.shaken.unwrap_or(self.answered + limits::PATH_STALE));
         }
         let silent = self.asked_since_heard.map(|at| at + self.patience());
         let one_way = self.asked_since_answer.map(|at| at + self.lost_after() / 2);
         let full = self.full.map(|full| full.since);
         // Used again after a rest: nothing is known until the first answer.
-        let stale = (self.asked.since(self.heard) >= limits::PATH_STALE).then_some(self.asked);
+        let stale = (self.asked.since(self.answered) >= limits::PATH_STALE).then_some(self.asked);
         [silent, one_way, full, stale, self.shaken].into_iter().flatten().min()
     }
 
