@@ -31,6 +31,8 @@ pub(super) struct Streams<N: Network> {
     resolving: JoinSet<(String, Vec<IpAddr>)>,
     open: BTreeMap<StreamId, Stream<N::Tcp>>,
     closing: Vec<Stream<N::Tcp>>,
+    /// A task was spawned that nobody waits for yet.
+    spawned: bool,
     buffer: Box<[u8]>,
 }
 
@@ -60,6 +62,7 @@ impl<N: Network> Streams<N> {
             resolving: JoinSet::new(),
             open: BTreeMap::new(),
             closing: Vec::new(),
+            spawned: false,
             buffer: vec![0; READ].into_boxed_slice(),
         }
     }
@@ -68,10 +71,12 @@ impl<N: Network> Streams<N> {
         let (network, trust) = (self.network.clone(), self.trust.clone());
         let task = self.dialing.spawn(async move { (stream, open(&network, &target, &trust).await) });
         self.open.insert(stream, Stream::Dialing(task));
+        self.spawned = true;
     }
 
     pub(super) fn resolve(&mut self, name: String) {
         let network = self.network.clone();
+        self.spawned = true;
         self.resolving.spawn(async move {
             let addresses = match network.resolve(&name).await {
                 Ok(addresses) => addresses,
@@ -181,7 +186,8 @@ impl<N: Network> Streams<N> {
         mut inputs: impl FnMut(Input<'_, NodeCommand>),
     ) -> bool {
         let mut over = Vec::new();
-        let mut busy = false;
+        // A set of tasks wakes only who has looked at it since.
+        let mut busy = std::mem::take(&mut self.spawned);
         for (&stream, state) in &mut self.open {
             let result = match state {
                 Stream::Derp(derp) => {
