@@ -14,3 +14,6 @@ pub use coordinator::{
 };
 pub use policy::{Principal, code};
 pub use session::{ControlTarget, Session, SessionCommand, SessionConfig, SessionEvent};
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ mod hub;
 mod link;
 mod pool;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use crate::wire::derp::GoneReason;
 pub use forward::{

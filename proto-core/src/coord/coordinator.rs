@@ -18,9 +18,6 @@ use crate::wire::control::{Hello, NodeInfo, NodeKind, ToNode, ToServer, VERSION,
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[cfg(test)]
-mod tests;
-
 /// What a coordinator is made of.
 #[derive(Clone)]
 pub struct CoordinatorConfig {

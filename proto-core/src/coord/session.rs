@@ -16,9 +16,6 @@ use core::net::IpAddr;
 use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[cfg(test)]
-mod tests;
-
 /// Where the coordinator is and how we prove who we are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ControlTarget {

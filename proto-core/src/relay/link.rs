@@ -19,9 +19,6 @@ use core::net::IpAddr;
 use core::ops::Range;
 use std::collections::{BTreeMap, VecDeque};
 
-#[cfg(test)]
-mod tests;
-
 /// What a relay link is made of.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {

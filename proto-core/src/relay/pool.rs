@@ -12,9 +12,6 @@ use crate::time::{Monotone, Time, earliest};
 use core::ops::Range;
 use std::collections::BTreeMap;
 
-#[cfg(test)]
-mod tests;
-
 /// Stream names of one link: far more than it can have open at once.
 const STREAMS_A_LINK: u64 = 1 << 12;
 

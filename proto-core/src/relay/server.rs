@@ -14,9 +14,6 @@ use crate::time::{Duration, Monotone, Time};
 use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, ServerInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
-#[cfg(test)]
-mod tests;
-
 /// What a relay server is made of.
 #[derive(Clone, Debug)]
 pub struct RelayServerConfig {
