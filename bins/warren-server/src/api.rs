@@ -8,6 +8,8 @@ mod problem;
 mod system;
 mod workspaces;
 
+pub(crate) use system::BUILD;
+
 use crate::app::Shared;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

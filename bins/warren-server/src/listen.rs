@@ -1,7 +1,9 @@
 //! The listeners: plain HTTP and HTTPS, one task a connection.
 
+mod stun;
 mod tls;
 
+pub(crate) use stun::{Stun, bind_stun, serve_stun};
 pub(crate) use tls::Certificate;
 
 use crate::api::Remote;
@@ -146,7 +148,7 @@ where
 }
 
 /// Waits until the server is to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone, and the server with it.
     let _ = stop.wait_for(|stop| *stop).await;
 }
