@@ -2,11 +2,9 @@
 
 use crate::fault::{Fault, io_words};
 use crate::server::Server;
+use io_adapters::private_file;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The page where the owner is made, with the token where a browser keeps it to itself.
@@ -53,15 +51,7 @@ pub fn write_ready_file(server: &Server, path: &Path) -> Result<(), Fault> {
         "setup_token": server.setup_token(),
         "setup_url": server.setup_token().map(|token| setup_link(server, token)),
     });
-    let fresh = path.with_extension("new");
-    let written = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&fresh)
-        .and_then(|mut file| writeln!(file, "{document:#}"))
-        .and_then(|()| std::fs::rename(&fresh, path));
+    let written = private_file::write(path, format!("{document:#}\n").as_bytes());
     written.map_err(|error| {
         Fault::new(
             "READY_FILE_UNWRITABLE",

@@ -1,22 +1,34 @@
 //! The coordinator, the relay, and who is there.
 
+mod gate;
+
 use crate::clock::Clock;
 use crate::store::Store;
-use core::net::SocketAddr;
-use hyper::upgrade::Upgraded;
-use proto_core::coord::Principal;
+use gate::Gate;
+use hyper::upgrade::{Parts, Upgraded};
+use hyper_util::rt::TokioIo;
+use io_adapters::clock::Origin;
+use io_adapters::control::ControlStream;
+use io_adapters::control::hub::{self, CoordinatorHandle};
+use io_adapters::relay_listener::{self, RelayHandle};
+use io_adapters::relay_stream::tls::ServerTls;
+use io_adapters::relay_stream::upgrade::Prefixed;
+use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, Principal, Who, code};
 use proto_core::id::{NodeId, RegionId};
 use proto_core::key::{NodePublic, NodeSecret};
+use proto_core::relay::{RelayServerConfig, ServerCommand};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// What a hub is made of.
 pub(crate) struct HubConfig {
     /// Who may do what, and where it is noted who came and left.
     pub(crate) store: Arc<dyn Store>,
+    /// What time it is.
     pub(crate) clock: Clock,
     /// The relay's secret key; none if it is off.
     pub(crate) relay_key: Option<[u8; 32]>,
@@ -32,62 +44,114 @@ pub(crate) struct HubConfig {
     pub(crate) seed: Seed,
 }
 
-/// A node that is connected.
+/// An agent that is connected.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Presence {
     /// Its node key.
     pub(crate) node_key: NodePublic,
     /// Its program and version.
     pub(crate) build: String,
-    /// The region of its home relay.
+    /// The region of its home relay, once it has one.
     pub(crate) home: Option<RegionId>,
 }
 
 /// The coordinator and the relay of this server.
 pub(crate) struct Hub {
-    relay: Option<NodePublic>,
-    present: Mutex<BTreeMap<NodeId, Presence>>,
+    gate: Arc<Gate>,
+    coordinator: CoordinatorHandle,
+    relay: Option<RelayHandle>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Hub {
+    /// Starts both, in tasks of their own.
     pub(crate) fn start(config: HubConfig) -> Self {
-        let relay = config.relay_key.map(|key| NodeSecret::from_bytes(key).public());
-        Self { relay, present: Mutex::default() }
+        let gate = Arc::new(Gate::new(config.store, config.clock));
+        let origin = Origin::now();
+        let coordination = CoordinatorConfig {
+            direct: config.direct,
+            relay_map: config.relay_map,
+            build: config.build,
+            resume_key: config.resume_key,
+        };
+        let seed = config.seed.fork("coordinator");
+        let (coordinator, task) = hub::coordinator(coordination, Arc::clone(&gate), seed, origin);
+        let mut tasks = vec![tokio::spawn(task.run())];
+        let relay = config.relay_key.map(|key| {
+            // Whoever knows the address may use the relay, as with Tailscale's: it carries nothing readable.
+            let relay = RelayServerConfig { secret: NodeSecret::from_bytes(key), ask: false };
+            let (handle, task) = relay_listener::relay(relay, config.seed.fork("relay"), origin);
+            tasks.push(tokio::spawn(task.run()));
+            handle
+        });
+        Self { gate, coordinator, relay, tasks: Mutex::new(tasks) }
     }
 
-    /// What is known of a node, if it is connected.
+    /// What is known of an agent, if it is connected.
     pub(crate) fn presence(&self, id: &NodeId) -> Option<Presence> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.gate.presence(id)
     }
 
+    /// The agents that are connected.
     pub(crate) fn present_agents(&self) -> Vec<NodeId> {
-        Vec::new()
+        self.gate.present()
     }
 
-    /// The relay's key; none if it is off.
-    pub(crate) fn relay_public(&self) -> Option<NodePublic> {
-        self.relay
+    /// The relay; none if it is off.
+    pub(crate) const fn relay(&self) -> Option<&RelayHandle> {
+        self.relay.as_ref()
     }
 
-    pub(crate) fn expel_agent(&self, id: NodeId, why: &str) {
-        let _ = (id, why);
+    /// Ends an agent's session and tunnels: it was removed.
+    pub(crate) async fn expel_agent(&self, id: NodeId, why: &str) {
+        let (code, message) = (code::EXPELLED.to_owned(), why.to_owned());
+        self.coordinator.command(CoordinatorCommand::Expel { who: Who::Node(id), code, message }).await;
     }
 
-    pub(crate) fn set_relay_map(&self, map: RelayMap) {
-        let _ = map;
+    /// Tells every node of the relays to use from now on.
+    pub(crate) async fn set_relay_map(&self, map: RelayMap) {
+        self.coordinator.command(CoordinatorCommand::SetRelayMap(map)).await;
     }
 
-    pub(crate) fn drain(&self, retry_after: Duration) {
-        let _ = retry_after;
+    /// Asks every node to come back after about this long; nobody new is let in.
+    pub(crate) async fn drain(&self, retry_after: Duration) {
+        self.coordinator.command(CoordinatorCommand::Drain { retry_after }).await;
+        if let Some(relay) = &self.relay {
+            relay.command(ServerCommand::Drain(retry_after)).await;
+        }
     }
 
-    pub(crate) async fn stop(&self) {}
-
-    pub(crate) async fn serve_relay(&self, upgraded: Upgraded, from: Option<SocketAddr>) {
-        let _ = (upgraded, from);
+    /// Ends both, once what was noted is written.
+    pub(crate) async fn stop(&self) {
+        self.coordinator.stop().await;
+        if let Some(relay) = &self.relay {
+            relay.stop().await;
+        }
+        let tasks = core::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!("the coordinator or the relay failed: {error}");
+            }
+        }
     }
 
+    /// Serves a node's coordination connection to its end.
     pub(crate) async fn serve_control(&self, upgraded: Upgraded, principal: Principal) {
-        let _ = (upgraded, principal);
+        // What came with the request itself is kept by hyper and read first.
+        let stream = ControlStream::accepted(TokioIo::new(upgraded), Vec::new()).await;
+        self.coordinator.serve(stream, principal).await;
+    }
+}
+
+/// Serves a relay connection to its end. The HTTP layer is taken off, so that packets pass straight from the
+/// socket.
+pub(crate) async fn serve_relay(relay: RelayHandle, upgraded: Upgraded) {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => return relay.serve(Prefixed::new(read_buf, io.into_inner())).await,
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<ServerTls<TcpStream>>>() {
+        Ok(Parts { io, read_buf, .. }) => relay.serve(Prefixed::new(read_buf, io.into_inner())).await,
+        Err(upgraded) => relay.serve(TokioIo::new(upgraded)).await,
     }
 }

@@ -56,8 +56,8 @@ pub async fn run(settings: Settings) -> Result<(), Fault> {
     loop {
         tokio::select! {
             biased;
-            () = either(&mut terminate, &mut interrupt) => break,
             _ = hang_up.recv() => server.reload().await,
+            () = either(&mut terminate, &mut interrupt) => break,
         }
     }
     tracing::info!("draining");

@@ -3,7 +3,7 @@
 mod stun;
 mod tls;
 
-pub(crate) use stun::{Stun, bind_stun, serve_stun};
+pub(crate) use stun::Stun;
 pub(crate) use tls::Certificate;
 
 use crate::api::Remote;
@@ -65,7 +65,6 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let acceptor = certificate.map(|certificate| certificate.acceptor());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -87,10 +86,10 @@ pub(crate) async fn serve(
             tracing::warn!(%from, "{CONNECTIONS_MAX} connections are open: a new one was turned away");
             continue;
         };
-        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let (certificate, router, stop) = (certificate.clone(), router.clone(), stop.clone());
         connections.spawn(async move {
             let _place = place;
-            connection(tcp, from, acceptor, (router, stop)).await;
+            connection(tcp, from, certificate, (router, stop)).await;
         });
     }
     drop(listener);
@@ -102,14 +101,14 @@ pub(crate) async fn serve(
 async fn connection(
     tcp: TcpStream,
     from: SocketAddr,
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    certificate: Option<Certificate>,
     (router, stop): (Router, watch::Receiver<bool>),
 ) {
     // Coordination messages and relayed packets are small and must not wait for company.
     let _ = tcp.set_nodelay(true);
-    match acceptor {
+    match certificate {
         None => speak(tcp, from, router, stop).await,
-        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(tcp)).await {
+        Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await {
             Ok(Ok(tls)) => speak(tls, from, router, stop).await,
             Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
             Err(_) => tracing::debug!(%from, "no TLS handshake in time"),

@@ -9,6 +9,7 @@ pub(crate) use embedded::embedded;
 
 use crate::fault::{Fault, io_words};
 use crate::settings::Settings;
+use io_adapters::private_file;
 use proto_core::limits::RELAY_MAP_MAX;
 use proto_core::relay_map::RelayMap;
 use sha2::{Digest, Sha256};
@@ -89,7 +90,7 @@ impl Sources {
             )
         })?;
         let merged = merge(onto, &text, url)?;
-        if let Err(error) = replace(&self.copy, &text) {
+        if let Err(error) = private_file::write(&self.copy, &text) {
             tracing::warn!(file = %self.copy.display(), "can't keep a copy of the relay map: {}", io_words(&error));
         }
         Ok(merged)
@@ -109,7 +110,13 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>, Fault> {
 /// `onto` and the map of `text`, which came from `name`.
 fn merge(onto: &RelayMap, text: &[u8], name: &str) -> Result<RelayMap, Fault> {
     let extra = RelayMap::parse(text);
-    extra.and_then(|extra| onto.merge(&extra)).map_err(|error| {
+    let merged = extra.and_then(|extra| {
+        onto.merge(&extra).map_err(|mut error| {
+            error.line = RelayMap::line_in(text, &error.field);
+            error
+        })
+    });
+    merged.map_err(|error| {
         Fault::new(
             "RELAY_MAP_INVALID",
             format!("the relay map {name}: {error}"),
@@ -117,11 +124,4 @@ fn merge(onto: &RelayMap, text: &[u8], name: &str) -> Result<RelayMap, Fault> {
              and region numbers, codes and node names must be unique",
         )
     })
-}
-
-/// Puts `text` in the place of a file at once, so that a crash leaves the old one or the new one.
-fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, text)?;
-    std::fs::rename(&fresh, path)
 }

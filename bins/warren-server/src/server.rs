@@ -142,7 +142,7 @@ impl Server {
             self.tasks.spawn(listen::serve(listener, self.certificate.clone(), router, stopping.clone()));
         }
         if let Some(socket) = stun {
-            self.tasks.spawn(until(stopping.clone(), listen::serve_stun(socket)));
+            self.tasks.spawn(until(stopping.clone(), socket.serve()));
         }
         let app = Arc::clone(&self.app);
         self.tasks.spawn(until(stopping.clone(), housekeeping(app)));
@@ -196,7 +196,7 @@ impl Server {
     /// Drains and stops: nodes are told and come back later, requests under way end, the database is closed.
     pub async fn stop(mut self) {
         self.draining.send_replace(true);
-        self.app.hub.drain(RETRY_AFTER);
+        self.app.hub.drain(RETRY_AFTER).await;
         tokio::time::sleep(DRAIN_PAUSE).await;
         note_present(&self.app).await;
         self.stop.send_replace(true);
@@ -232,7 +232,7 @@ impl Maps {
                 });
                 if changed {
                     tracing::info!(regions = loaded.map.regions.len(), "the relay map has changed");
-                    app.hub.set_relay_map(loaded.map);
+                    app.hub.set_relay_map(loaded.map).await;
                 }
             }
             Err(fault) => tracing::error!(code = fault.code, "the old relay map stays: {}", fault.message),
@@ -264,7 +264,7 @@ impl Sockets {
             ));
         }
         if let Some(address) = settings.stun_address.0 {
-            sockets.stun = Some(listen::bind_stun(address).await?);
+            sockets.stun = Some(listen::Stun::bind(address).await?);
         }
         Ok(sockets)
     }

@@ -28,6 +28,13 @@ impl RelayMap {
         })?;
         Ok(map)
     }
+
+    /// The line on which a field of a document stands, or of what it should be in; none if the document is no
+    /// JSON. For mistakes that show only beside another map.
+    #[must_use]
+    pub fn line_in(text: &[u8], field: &FieldPath) -> Option<usize> {
+        json::read(text).ok().map(|root| line_of(&root, field))
+    }
 }
 
 /// The line of a field, or of what it should be in.

@@ -22,6 +22,14 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(super) async fn coordinate(
     State(app): State<Shared>,
     remote: Option<Extension<Remote>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    open(app, remote, request).await.map_err(ApiError::to_node)
+}
+
+async fn open(
+    app: Shared,
+    remote: Option<Extension<Remote>>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let row = bearer::authenticate(&app, request.headers()).await?;

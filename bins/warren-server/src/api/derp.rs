@@ -3,16 +3,15 @@
 use super::Remote;
 use super::problem::ApiError;
 use crate::app::Shared;
+use crate::hub;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, HeaderMap, HeaderValue, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-
-/// The version of DERP that the answer names (`derp-and-disco`, section 1.4).
-const DERP_VERSION: &str = "2";
+use io_adapters::relay_listener::http::{derp_fields, no_content_fields};
 
 /// Turns an HTTP connection into a DERP one. Any method will do, and any form of target: clients differ.
 pub(super) async fn derp(
@@ -20,35 +19,45 @@ pub(super) async fn derp(
     remote: Option<Extension<Remote>>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let Some(public) = app.hub.relay_public() else {
+    let Some(relay) = app.hub.relay().cloned() else {
         let kind = (StatusCode::NOT_FOUND, "RELAY_OFF", "there is no relay here");
         return Err(ApiError::new(kind, "the embedded relay is off", "use a relay of the map /api/v1/derp-map"));
     };
     if *app.draining.borrow() {
         return Err(ApiError::draining());
     }
-    let asked = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
-    if !asked.is_some_and(|asked| asked.eq_ignore_ascii_case("derp")) {
-        let text = "DERP requires connection upgrade\n";
-        return Ok((StatusCode::UPGRADE_REQUIRED, [(UPGRADE, "DERP"), (CONNECTION, "Upgrade")], text).into_response());
+    if !asks_for_derp(request.headers()) {
+        let headers = [(UPGRADE, "DERP"), (CONNECTION, "Upgrade")];
+        return Ok((StatusCode::UPGRADE_REQUIRED, headers, "DERP is spoken here\n").into_response());
     }
+    let fields = derp_fields(&relay.public());
     let upgrade = hyper::upgrade::on(&mut request);
     let from = remote.map(|Extension(Remote(from))| from);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => app.hub.serve_relay(upgraded, from).await,
+            Ok(upgraded) => hub::serve_relay(relay, upgraded).await,
             Err(error) => tracing::debug!(?from, "the upgrade to DERP failed: {error}"),
         }
     });
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("DERP"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert("Derp-Version", HeaderValue::from_static(DERP_VERSION));
-    if let Ok(value) = HeaderValue::from_str(&public.to_hex()) {
-        headers.insert("Derp-Public-Key", value);
+    Ok(with_fields(StatusCode::SWITCHING_PROTOCOLS, fields))
+}
+
+/// Old clients ask for a WebSocket without naming what they want in it, and mean DERP without one.
+fn asks_for_derp(headers: &HeaderMap) -> bool {
+    let asked = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    asked.eq_ignore_ascii_case("derp")
+        || (asked.eq_ignore_ascii_case("websocket") && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL))
+}
+
+fn with_fields(status: StatusCode, fields: impl IntoIterator<Item = (&'static str, String)>) -> Response {
+    let mut response = status.into_response();
+    for (name, value) in fields {
+        // Their makers take care of what is in them.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
     }
-    Ok(response)
+    response
 }
 
 /// What clients time: an empty answer. It is there even when the relay is off.
@@ -61,16 +70,6 @@ pub(super) async fn probe(method: Method) -> Response {
 
 /// The captive portal check: whoever answers anything else is a portal. A challenge proves that it was us.
 pub(super) async fn generate_204(headers: HeaderMap) -> Response {
-    const NEVER: &str = "no-cache, no-store, must-revalidate, no-transform, max-age=0";
-    let mut response = (StatusCode::NO_CONTENT, [(CACHE_CONTROL, NEVER)]).into_response();
     let challenge = headers.get("X-Tailscale-Challenge").and_then(|value| value.to_str().ok());
-    let plain = |c: &str| {
-        (1..=64).contains(&c.len()) && c.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-    };
-    if let Some(challenge) = challenge.filter(|c| plain(c))
-        && let Ok(value) = HeaderValue::from_str(&format!("response {challenge}"))
-    {
-        response.headers_mut().insert("X-Tailscale-Response", value);
-    }
-    response
+    with_fields(StatusCode::NO_CONTENT, no_content_fields(challenge))
 }

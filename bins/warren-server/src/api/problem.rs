@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use proto_core::wire::api::Problem;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Why a request was not done.
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 pub(crate) struct ApiError {
     problem: Problem,
     retry_after_s: Option<i64>,
+    to_node: bool,
 }
 
 impl ApiError {
@@ -32,7 +34,7 @@ impl ApiError {
             hint: hint.into(),
             nearest: Vec::new(),
         };
-        Self { problem, retry_after_s: None }
+        Self { problem, retry_after_s: None, to_node: false }
     }
 
     /// A field of the request will not do.
@@ -60,6 +62,13 @@ impl ApiError {
         self
     }
 
+    /// Makes the answer a coordination message as well (`refused`), since it goes to a node: `type` is a
+    /// reference in RFC 9457, so one document can be both.
+    pub(crate) const fn to_node(mut self) -> Self {
+        self.to_node = true;
+        self
+    }
+
     /// Adds how many seconds to wait.
     pub(crate) fn after(mut self, seconds: i64) -> Self {
         self.retry_after_s = Some(seconds);
@@ -76,7 +85,12 @@ impl From<StoreError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.problem)).into_response();
+        let mut response = if self.to_node {
+            (status, Json(Refusal { r#type: "refused", message: &self.problem.detail, problem: &self.problem }))
+                .into_response()
+        } else {
+            (status, Json(self.problem)).into_response()
+        };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
@@ -87,6 +101,15 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// A problem that reads as [`proto_core::wire::control::ToNode::Refused`] too.
+#[derive(Serialize)]
+struct Refusal<'a> {
+    r#type: &'static str,
+    message: &'a str,
+    #[serde(flatten)]
+    problem: &'a Problem,
 }
 
 /// A JSON document in a request's body, whose faults are problems too.

@@ -101,7 +101,7 @@ async fn remove(app: &App, person: &Person, owner: &str, name: &str) -> Result<S
         Err(error) => return Err(error.into()),
     }
     for agent in row.agents {
-        app.hub.expel_agent(NodeId(agent.id), &format!("the workspace \"{}\" was deleted", row.name));
+        app.hub.expel_agent(NodeId(agent.id), &format!("the workspace \"{}\" was deleted", row.name)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

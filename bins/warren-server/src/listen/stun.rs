@@ -1,37 +1,35 @@
 //! The STUN server's socket.
 
 use super::busy;
-use crate::fault::Fault;
+use crate::fault::{Fault, io_words};
 use core::net::SocketAddr;
-use tokio::net::UdpSocket;
+use io_adapters::stun_listener::{self, StunCounters};
+use io_adapters::transport::{Network, TokioNetwork, UdpLink};
+
+type Socket = <TokioNetwork as Network>::Udp;
 
 /// A bound STUN socket.
-#[derive(Debug)]
-pub(crate) struct Stun {
-    socket: UdpSocket,
-    address: SocketAddr,
-}
+pub(crate) struct Stun(Socket);
 
 impl Stun {
-    /// Where it listens, with the real port.
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
-        self.address
+    /// Binds it.
+    ///
+    /// # Errors
+    /// If the port is taken, or the address is not this machine's.
+    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, Fault> {
+        let bound = TokioNetwork.bind_udp(address).await;
+        bound.map(Self).map_err(|error| busy(&error, "UDP", address, "stun-address"))
     }
-}
 
-pub(crate) async fn bind_stun(address: SocketAddr) -> Result<Stun, Fault> {
-    let failed = |error: std::io::Error| busy(&error, "UDP", address, "stun-address");
-    let socket = UdpSocket::bind(address).await.map_err(failed)?;
-    let address = socket.local_addr().map_err(failed)?;
-    Ok(Stun { socket, address })
-}
+    /// Where it listens, with the real port.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
 
-pub(crate) async fn serve_stun(stun: Stun) {
-    let mut buffer = [0; 2048];
-    loop {
-        let Ok((length, from)) = stun.socket.recv_from(&mut buffer).await else { continue };
-        if let Some(answer) = proto_core::wire::stun::answer(&buffer[..length], from) {
-            let _ = stun.socket.send_to(&answer, from).await;
+    /// Answers for as long as the socket lives.
+    pub(crate) async fn serve(self) {
+        if let Err(error) = stun_listener::serve(&self.0, &StunCounters::default()).await {
+            tracing::error!("the STUN server has stopped: {}", io_words(&error));
         }
     }
 }

@@ -6,9 +6,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt;
-use std::sync::Arc;
+use io_adapters::relay_stream::tls;
+use proto_core::machine::TlsCheck;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -50,18 +49,12 @@ async fn ask(url: &str, max: usize) -> Result<Answer, String> {
     let tcp = TcpStream::connect((origin.host.as_str(), origin.port))
         .await
         .map_err(|error| crate::fault::io_words(&error))?;
-    if origin.tls { exchange(secure(tcp, &origin.host).await?, &uri, max).await } else { exchange(tcp, &uri, max).await }
-}
-
-async fn secure(tcp: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    connector.connect(name, tcp).await.map_err(|error| format!("TLS: {}", crate::fault::io_words(&error)))
+    if !origin.tls {
+        return exchange(tcp, &uri, max).await;
+    }
+    let check = TlsCheck::Roots { name: origin.host.clone() };
+    let tls = tls::connect(tcp, &origin.host, &check).await.map_err(|error| error.to_string())?;
+    exchange(tls, &uri, max).await
 }
 
 async fn exchange<S>(stream: S, uri: &Uri, max: usize) -> Result<Answer, String>

@@ -1,0 +1,96 @@
+//! The coordinator's view of the product: who may talk to whom, and who came and left.
+
+use super::Presence;
+use crate::clock::Clock;
+use crate::store::Store;
+use io_adapters::store::{Admission, Denied};
+use proto_core::coord::{CoordinatorEvent, Principal, Verdict, code};
+use proto_core::id::NodeId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The code of a refusal because the database did not answer: ask again later.
+const CODE_UNAVAILABLE: &str = "UNAVAILABLE";
+
+/// The ports of the coordinator, filled by the server's store.
+pub(crate) struct Gate {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    /// Agents alone: only they have a row to note it in. At most as many as there are.
+    present: Mutex<BTreeMap<NodeId, Presence>>,
+}
+
+impl Gate {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { store, clock, present: Mutex::default() }
+    }
+
+    pub(super) fn presence(&self, id: &NodeId) -> Option<Presence> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(super) fn present(&self) -> Vec<NodeId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Presence>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn seen(&self, id: NodeId, build: Option<String>) {
+        if let Err(error) = self.store.agents_seen(&[(id.0, build)], self.clock.now()).await {
+            tracing::error!("can't note that an agent came or left: {error}");
+        }
+    }
+}
+
+impl Admission for Gate {
+    async fn admit(&self, _: &str) -> Result<Principal, Denied> {
+        // Tokens are checked before the upgrade (`api::coordinate`), where a refusal can say more.
+        Err(Denied::unauthorized())
+    }
+
+    async fn authorize(&self, principal: &Principal, _: &NodeId, to: &NodeId) -> Verdict {
+        let refused = |code: &str, message: String| Verdict::Refused { code: code.to_owned(), message };
+        let user = match principal {
+            Principal::Server { .. } => return Verdict::Allowed,
+            Principal::Agent { .. } => {
+                return refused(code::FORBIDDEN, "an agent asks for no tunnels".to_owned());
+            }
+            Principal::User { user } => user,
+        };
+        match self.store.agent_owner(&to.0).await {
+            Ok(Some(owner)) if owner == *user => Verdict::Allowed,
+            // One sentence for both, so that nobody can find out what others have.
+            Ok(_) => refused(code::FORBIDDEN, format!("there is no agent {to}, or you may not reach it")),
+            Err(error) => {
+                tracing::error!("can't look up an agent's owner: {error}");
+                refused(CODE_UNAVAILABLE, "the server's database does not answer: try again".to_owned())
+            }
+        }
+    }
+}
+
+impl io_adapters::store::Store for Gate {
+    async fn record(&self, event: CoordinatorEvent) {
+        match event {
+            CoordinatorEvent::Online { id, principal: Principal::Agent { .. }, node_key, build } => {
+                let presence = Presence { node_key, build: build.clone(), home: None };
+                self.lock().insert(id.clone(), presence);
+                self.seen(id, Some(build)).await;
+            }
+            CoordinatorEvent::Changed { node } => {
+                if let Some(presence) = self.lock().get_mut(&node.id) {
+                    presence.home = (node.home.0 != 0).then_some(node.home);
+                }
+            }
+            CoordinatorEvent::Offline { id, .. } => {
+                let was = self.lock().remove(&id);
+                if was.is_some() {
+                    self.seen(id, None).await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
