@@ -142,3 +142,13 @@ pub async fn send(at: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
     let json = serde_json::from_str(&text).unwrap_or_default();
     Answer { status: parts.status, headers: parts.headers, text, json }
 }
+
+/// The head alone of an answer that has no end: an upgrade.
+pub async fn head(at: SocketAddr, request: Request<Full<Bytes>>) -> hyper::http::response::Parts {
+    let tcp = TcpStream::connect(at).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.unwrap();
+    let connection = tokio::spawn(connection.with_upgrades());
+    let parts = sender.send_request(request).await.unwrap().into_parts().0;
+    connection.abort();
+    parts
+}
