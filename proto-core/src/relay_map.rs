@@ -36,7 +36,7 @@ pub const PIN_PREFIX: &str = "sha256-raw:";
 pub const REGION_ID_MAX: u64 = (1 << 53) - 1;
 
 /// A relay map.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RelayMap {
     /// Hints for the choice of a home.
     #[serde(rename = "HomeParams", default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ pub struct RelayMap {
 }
 
 /// Hints for the choice of a home region.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HomeParams {
     /// Factors by which a region's measured latency is multiplied before the comparison; see
     /// [`RelayMap::score_permille`].
@@ -60,11 +60,11 @@ pub struct HomeParams {
         deserialize_with = "scores",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub region_score: BTreeMap<RegionId, f64>,
+    pub region_score: BTreeMap<RegionId, Millionths>,
 }
 
 /// Relays in one place. They know of each other; whoever is at one of them is reached through any.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RelayRegion {
     /// Its number, the key in [`RelayMap::regions`].
     #[serde(rename = "RegionID", default)]
@@ -77,10 +77,10 @@ pub struct RelayRegion {
     pub name: String,
     /// Degrees north, for a map on a screen.
     #[serde(rename = "Latitude", default, skip_serializing_if = "Option::is_none")]
-    pub latitude: Option<f64>,
+    pub latitude: Option<Millionths>,
     /// Degrees east.
     #[serde(rename = "Longitude", default, skip_serializing_if = "Option::is_none")]
-    pub longitude: Option<f64>,
+    pub longitude: Option<Millionths>,
     /// Not to be anybody's home (deprecated in favour of `no_measure_no_home`).
     #[serde(rename = "Avoid", default, skip_serializing_if = "is_default")]
     pub avoid: bool,
@@ -134,6 +134,37 @@ pub struct RelayNode {
     /// Warren's own: it is spoken to without TLS.
     #[serde(rename = "ForceHTTP", default, skip_serializing_if = "is_default")]
     pub force_http: bool,
+}
+
+/// A number of the document that need not be whole, in millionths: two readers of one text agree on it to the
+/// last digit, which they need not on a binary fraction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Millionths(pub i64);
+
+impl Millionths {
+    /// The nearest to `number`, within a million on either side of zero.
+    #[must_use]
+    pub fn nearest(number: f64) -> Self {
+        Self((number.clamp(-1e6, 1e6) * 1e6).round() as i64)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+impl Serialize for Millionths {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64(self.to_f64())
+    }
+}
+
+impl<'de> Deserialize<'de> for Millionths {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        f64::deserialize(d).map(Self::nearest)
+    }
 }
 
 /// Where a node's address of one family comes from.
@@ -194,7 +225,7 @@ impl RelayMap {
         let factor = self.home_params.as_ref().and_then(|home| home.region_score.get(&id));
         match factor {
             // The bounds are far beyond any sense and keep the product with a latency inside 64 bits.
-            Some(factor) if *factor > 0.0 => (factor * 1_000.0).round().clamp(1.0, 1_000_000.0) as u32,
+            Some(Millionths(factor)) if *factor > 0 => (factor / 1_000).clamp(1, 1_000_000) as u32,
             _ => 1_000,
         }
     }
@@ -440,6 +471,6 @@ fn regions<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<RegionId, RelayRe
     Ok(regions)
 }
 
-fn scores<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<RegionId, f64>, D::Error> {
+fn scores<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<RegionId, Millionths>, D::Error> {
     by_region(d)
 }

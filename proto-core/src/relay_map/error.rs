@@ -157,3 +157,14 @@ impl fmt::Display for RelayMapError {
 }
 
 impl core::error::Error for RelayMapError {}
+
+/// The beginning of a text from the document, fit for a terminal: a name or a value may be long, and may hold
+/// what a terminal would obey.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}

@@ -1,9 +1,10 @@
 //! From a text that a person wrote to a map.
 
+use super::error::quoted;
 use super::json::{self, Node, Value};
 use super::{
-    FieldPath, HomeParams, Problem, REGION_ID_MAX, RelayMap, RelayMapError, RelayNode, RelayRegion, Segment,
-    validate,
+    FieldPath, HomeParams, Millionths, Problem, REGION_ID_MAX, RelayMap, RelayMapError, RelayNode,
+    RelayRegion, Segment, validate,
 };
 use crate::id::RegionId;
 use crate::limits;
@@ -118,18 +119,18 @@ impl<'n, 'a> Place<'n, 'a> {
             Err(_) if text.contains(['.', 'e', 'E']) => {
                 place.fail(Problem::Type { expected: "a whole number", found: "a fraction" })
             }
-            _ => place.fail(Problem::Range { min, max, found: text.into() }),
+            _ => place.fail(Problem::Range { min, max, found: quoted(text) }),
         }
     }
 
-    fn number(&self, name: &str) -> Result<Option<f64>, RelayMapError> {
+    fn number(&self, name: &str) -> Result<Option<Millionths>, RelayMapError> {
         self.field(name)?.map(|place| place.own_number()).transpose()
     }
 
-    fn own_number(&self) -> Result<f64, RelayMapError> {
+    fn own_number(&self) -> Result<Millionths, RelayMapError> {
         match self.node.value {
             Value::Number(text) => match text.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(number),
+                Ok(number) if number.is_finite() => Ok(Millionths::nearest(number)),
                 _ => self.wrong("a number that fits"),
             },
             _ => self.wrong("a number"),
@@ -149,7 +150,7 @@ impl<'n, 'a> Place<'n, 'a> {
         let mut seen: BTreeMap<u64, usize> = BTreeMap::new();
         let mut all = Vec::new();
         for (key, node) in place.object()? {
-            let below = Self { path: place.path.key(key), node };
+            let below = Self { path: place.path.key(&quoted(key)), node };
             let id = match key.parse() {
                 Ok(id) if (1..=REGION_ID_MAX).contains(&id) => id,
                 _ => return below.fail(Problem::RegionKey),

@@ -77,7 +77,7 @@ fn a_map_like_tailscales_is_read_and_comes_back() {
 #[test]
 fn a_map_travels_in_a_coordination_message() {
     let mut map = RelayMap::parse(DEFAULT_LIKE.as_bytes()).unwrap();
-    map.home_params = Some(HomeParams { region_score: [(RegionId(4), 0.5)].into() });
+    map.home_params = Some(HomeParams { region_score: [(RegionId(4), Millionths::nearest(0.5))].into() });
     let message = ToNode::RelayMap { map };
     assert_eq!(ToNode::parse(&message.encode()), Ok(message));
 }
@@ -128,6 +128,8 @@ fn mistakes_are_told_with_field_and_line() {
         with("\"901\"", "\"900\""),
         with("\"901\"", "\"0901x\""),
         with("\"901\"", "\"0\""),
+        with("\"901\"", "\"9\\u001b[2J\\n\""),
+        with(node, "\"HostName\": \"a\", \"IPv4\": \"\\u001b[2J\""),
         with(
             "[\n        { \"Name\": \"901a\", \"RegionID\": 901, \"HostName\": \"192.0.2.1\" }\n      ]",
             "[]",
@@ -145,7 +147,7 @@ fn mistakes_are_told_with_field_and_line() {
     ];
     // The last ones are documents rather than words.
     let said: Vec<String> =
-        said.iter().enumerate().map(|(i, text)| if i < 25 { text.clone() } else { refused(text) }).collect();
+        said.iter().enumerate().map(|(i, text)| if i < 27 { text.clone() } else { refused(text) }).collect();
     insta::assert_snapshot!(said.join("\n").replace(&long, "(256 x)"), @r#"
     line 8: Regions.900.Nodes[0].HostName: is missing or empty
     line 11: Regions.900.Nodes[0].HostName: "relay.example/derp" is not a host name or an IP address
@@ -168,6 +170,8 @@ fn mistakes_are_told_with_field_and_line() {
     line 16: Regions.900: "900" is already taken by the region before it (line 3)
     line 16: Regions.0901x: is not a region's number, which is from 1 to 9007199254740991
     line 16: Regions.0: is not a region's number, which is from 1 to 9007199254740991
+    line 16: Regions.9\u{1b}[2J\n: is not a region's number, which is from 1 to 9007199254740991
+    line 20: Regions.901.Nodes[0].IPv4: must be an IPv4 address, "none" or empty, not "\u{1b}[2J"
     line 19: Regions.901.Nodes: has no node: a region needs at least one relay or STUN server
     line 1: Regions: has no region: a relay map needs at least one
     line 2: Regions: must be an object, not a list
@@ -293,8 +297,8 @@ fn addresses_come_from_the_map_or_from_dns() {
 
 #[test]
 fn scores_are_factors_and_nonsense_is_ignored() {
-    let scores =
-        [(1, 0.5), (2, 0.0), (3, -1.0), (4, 1e300), (5, 1e-9)].map(|(id, score)| (RegionId(id), score));
+    let scores = [(1, 0.5), (2, 0.0), (3, -1.0), (4, 1e300), (5, 1e-6)]
+        .map(|(id, score)| (RegionId(id), Millionths::nearest(score)));
     let map =
         RelayMap { home_params: Some(HomeParams { region_score: scores.into() }), ..RelayMap::default() };
     let permille: Vec<u32> = (1..=6).map(|id| map.score_permille(RegionId(id))).collect();

@@ -1,5 +1,6 @@
 //! What a relay map must hold beyond its types.
 
+use super::error::quoted;
 use super::{FieldPath, PIN_PREFIX, Problem, REGION_ID_MAX, RelayMap, RelayMapError, RelayNode, RelayRegion};
 use crate::key::unhex;
 use crate::limits;
@@ -107,7 +108,7 @@ fn check_node(key: u64, node: &RelayNode, path: &FieldPath) -> Result<(), Compla
     }
     if !node.stun_test_ip.is_empty() && node.stun_test_ip.parse::<IpAddr>().is_err() {
         let problem =
-            Problem::Address { expected: "an IP address or empty", found: node.stun_test_ip.clone() };
+            Problem::Address { expected: "an IP address or empty", found: quoted(&node.stun_test_ip) };
         return Err((path.key("STUNTestIP"), problem));
     }
     Ok(())
@@ -131,7 +132,7 @@ fn address<T: core::str::FromStr>(
     if found.is_empty() || found == "none" || found.parse::<T>().is_ok() {
         return Ok(());
     }
-    Err((path.clone(), Problem::Address { expected, found: found.into() }))
+    Err((path.clone(), Problem::Address { expected, found: quoted(found) }))
 }
 
 /// Letters, digits, dots, hyphens and underscores, or an address. It goes into an HTTP header, so nothing

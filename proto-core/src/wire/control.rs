@@ -253,3 +253,6 @@ fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, ControlError> 
     }
     serde_json::from_slice(bytes).map_err(|e| ControlError::Json(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests;
