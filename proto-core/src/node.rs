@@ -348,12 +348,13 @@ impl Node {
             self.book.everyone(&crate::peer::PeerCommand::Endpoints(endpoints.clone()), now);
             self.out.event(NodeEvent::Endpoints(endpoints.clone()));
         }
-        // Before a map is known there is no home, and nobody could reach us.
-        if self.map.is_none() || self.session.is_none() {
+        // Even without a home: whoever hears of us early can let us in early.
+        if self.session.is_none() {
             return;
         }
         let info = NodeInfo {
-            id: self.id.clone().unwrap_or(NodeId(String::new())),
+            // The coordinator knows who speaks.
+            id: NodeId(String::new()),
             node_key: self.key,
             disco_key: self.disco.public(),
             boot_id: self.boot_id,

@@ -18,5 +18,6 @@ pub mod scenarios;
 pub mod step;
 pub mod topology;
 pub mod trace;
+pub mod turmoil;
 pub mod wg_model;
 pub mod world;

@@ -5,6 +5,7 @@ use sim::oracle::Outcome;
 use sim::scenarios;
 use sim::step::Scenario;
 use sim::topology::Network;
+use sim::turmoil::scenarios as labs;
 use sim::world::{Verdict, World};
 use std::io::Write;
 use std::process::ExitCode;
@@ -38,7 +39,9 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         secs: u64,
     },
-    /// Names the scenarios.
+    /// Runs a scenario of lane 2: the production drivers on turmoil's network.
+    Lab(Lab),
+    /// Names the scenarios of both lanes.
     List,
 }
 
@@ -55,14 +58,32 @@ struct One {
     hash: bool,
 }
 
+#[derive(clap::Args)]
+struct Lab {
+    /// Everything random comes from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A scenario of the list; all if none is given.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// Print only the trace's hash.
+    #[arg(long)]
+    hash: bool,
+    /// Print what happened last.
+    #[arg(long)]
+    trace: bool,
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(one) => run(&one, false),
         Command::Replay(one) => run(&one, true),
         Command::Matrix { seeds, first, loss, secs } => matrix(seeds, first, loss, secs),
+        Command::Lab(lab) => run_lab(&lab),
         Command::List => {
-            let names: Vec<String> = scenarios::all().iter().map(|s| s.name.to_string()).collect();
-            say(&names.join("\n"));
+            let worlds = scenarios::all().iter().map(|s| s.name.to_string());
+            let labs = labs::ALL.iter().map(|s| format!("lab {}", s.name));
+            say(&worlds.chain(labs).collect::<Vec<_>>().join("\n"));
             ExitCode::SUCCESS
         }
     }
@@ -92,6 +113,22 @@ fn run(one: &One, text: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_lab(lab: &Lab) -> ExitCode {
+    let mut failed = false;
+    for scenario in labs::ALL.iter().filter(|s| lab.scenario.as_deref().is_none_or(|name| name == s.name)) {
+        let result = labs::run(scenario, lab.seed, lab.trace);
+        failed |= result.is_err();
+        match result {
+            Ok(verdict) if lab.hash => say(&format!("{:016x}", verdict.hash.0)),
+            Ok(verdict) => {
+                say(&format!("{}\nok   {}\n  {verdict}", verdict.tail, scenario.name).trim_start())
+            }
+            Err(why) => complain(&format!("FAIL {}: {why}", scenario.name)),
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// How a cell came out.

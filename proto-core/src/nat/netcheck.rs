@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 
 mod homes;
 mod run;
+#[cfg(test)]
+mod tests;
 
 /// What a netcheck is told.
 #[derive(Clone, PartialEq, Debug)]
@@ -158,6 +160,7 @@ impl Netcheck {
             map.regions.values().filter_map(stun_region).take(limits::STUN_REGIONS_MAX).collect();
         self.homes.set_map(map, now);
         self.report.latencies.retain(|region, _| map.regions.contains_key(region));
+        self.tell(now);
         if self.regions == regions {
             return;
         }
@@ -218,10 +221,8 @@ impl Netcheck {
             let Some(due) = run.due(self.report.mapping != Mapping::Unknown, now) else { break };
             self.ask(due, now);
         }
-        let latencies = best(&self.report.latencies);
-        self.homes.tick(&latencies, now);
-        let warm = self.homes.warm(&latencies, now);
-        if (self.homes.current(), warm) != (self.report.home, self.report.warm) {
+        self.homes.tick(&best(&self.report.latencies), now);
+        if self.homes.current() != self.report.home {
             self.tell(now);
         }
     }

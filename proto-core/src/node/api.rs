@@ -244,6 +244,8 @@ pub struct PeerStatus {
     pub route: Route,
     /// Since when the primary is what it is.
     pub route_since: Time,
+    /// The direct path's round trip, if there is a direct path.
+    pub latency: Option<Duration>,
     /// The way the latest authenticated packet came, and when.
     pub received: Option<(Via, Time)>,
     /// When the latest handshake was complete.

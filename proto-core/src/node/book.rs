@@ -89,6 +89,7 @@ impl Entry {
             endpoints: self.info.endpoints.clone(),
             route: self.route,
             route_since: self.route_since,
+            latency: self.machine.latency(),
             received: self.received,
             handshake: self.handshake,
             engaged: self.engaged,

@@ -9,6 +9,7 @@ use crate::machine::{Machine, Output};
 use crate::nat::{NetcheckCommand, Report};
 use crate::peer::{PeerCommand, PeerEvent};
 use crate::relay::{GoneReason, PoolCommand, PoolEvent};
+use crate::route::Route;
 use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeEvent};
 use crate::wire::control::Welcome;
@@ -185,15 +186,7 @@ impl Node {
                 Some(PeerEvent::Relay { region, bytes }) => {
                     self.tell_pool(PoolCommand::Send { region, to: key, bytes }, now);
                 }
-                Some(PeerEvent::Route(route)) => {
-                    let Some(entry) = self.book.get_mut(&key) else { return };
-                    let had = entry.route.primary.is_some();
-                    let route = entry.set_route(route, now);
-                    self.out.event(NodeEvent::Route { key, route });
-                    if had != route.primary.is_some() {
-                        self.book.handshake(&key, HandshakeCommand::Way(route.primary.is_some()), now);
-                    }
-                }
+                Some(PeerEvent::Route(route)) => self.route_changed(key, route, now),
                 Some(PeerEvent::Story(story)) => {
                     if let Some(entry) = self.book.get_mut(&key) {
                         entry.tell(story.clone(), now);
@@ -202,6 +195,17 @@ impl Node {
                 }
                 None => {}
             },
+        }
+    }
+
+    /// Hands a peer's new route on to the hot path and to whoever shakes hands along it.
+    pub(super) fn route_changed(&mut self, key: NodePublic, route: Route, now: Time) {
+        let Some(entry) = self.book.get_mut(&key) else { return };
+        let had = entry.route.primary.is_some();
+        let route = entry.set_route(route, now);
+        self.out.event(NodeEvent::Route { key, route });
+        if had != route.primary.is_some() {
+            self.book.handshake(&key, HandshakeCommand::Way(route.primary.is_some()), now);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::machine::{Input, Machine};
 use crate::nat::NetcheckCommand;
 use crate::peer::{Peer, PeerCommand, PeerConfig};
 use crate::relay::PoolCommand;
+use crate::route::Route;
 use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeSupervisor};
 use crate::wire::control::NodeInfo;
@@ -179,14 +180,12 @@ impl Node {
             return;
         }
         self.direct = direct;
-        if !direct {
-            self.endpoints.clear();
-        }
         for key in self.book.keys() {
             let Some(entry) = self.book.get(&key) else { continue };
             let (info, engaged) = (entry.info.clone(), entry.engaged);
             let machine = self.new_path(&info, now);
             self.book.replace(&key, machine);
+            self.route_changed(key, Route::default(), now);
             if engaged {
                 self.book.command(&key, PeerCommand::Engaged(true), now);
             }

@@ -1,0 +1,437 @@
+//! A lab: hosts, gateways and servers put onto turmoil's network, and a scenario run on them.
+
+use super::gateway::{self, GatewayPlan};
+use super::program::{self, Diary, Echo};
+use super::socket::{Attachment, LabNetwork};
+use super::wire::{Counters, Wire};
+use crate::nat::NatProfile;
+use crate::netem::LinkProfile;
+use crate::topology::{Meeting, Network, v4};
+use crate::world::node::AGENT;
+use proto_core::id::RegionId;
+use proto_core::relay_map::{RelayMap, RelayNode, RelayRegion};
+use proto_core::seed::Seed;
+use proto_core::time::{Duration, Time};
+use proto_core::wire::control::NodeKind;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+/// The server's address.
+pub const SERVER: IpAddr = v4(198, 51, 100, 1);
+/// The second relay's.
+pub const RELAY: IpAddr = v4(198, 51, 100, 2);
+/// The latency of every turmoil link: a LAN's and half of the internet's alike, since turmoil has one for all.
+const LATENCY: Duration = Duration::from_millis(4);
+
+/// Something that a scenario does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    /// Cuts two hosts of the internet off from one another, or mends it.
+    Partition(Spot, Spot, bool),
+    /// The same one way.
+    OneWay(Spot, Spot, bool),
+    /// The host's process dies and begins anew.
+    Bounce(Spot),
+    /// The host dies.
+    Crash(Spot),
+    /// TCP through a gateway stands still, or goes on.
+    Pause(Spot, bool),
+}
+
+/// A host of a lab.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Spot {
+    /// The server.
+    Server,
+    /// The second relay.
+    Relay,
+    /// The agent's own host.
+    Agent,
+    /// Where the client meets the internet: its outermost gateway, or itself.
+    ClientEdge,
+    /// Where the agent does.
+    AgentEdge,
+}
+
+/// A lab and what happens in it.
+#[derive(Clone, Debug)]
+pub struct LabPlan {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// The client's and the agent's networks.
+    pub networks: [Network; 2],
+    /// How they meet.
+    pub meeting: Meeting,
+    /// How the gateways' links behave, besides turmoil's fixed latency.
+    pub link: LinkProfile,
+    /// Whether there is a second relay.
+    pub second_relay: bool,
+    /// Bytes of a frame and the pause between two.
+    pub frames: (usize, Duration),
+    /// How long it lasts.
+    pub until: Time,
+    /// What happens when, in order.
+    pub acts: Vec<(Time, Act)>,
+}
+
+impl LabPlan {
+    /// Two nodes on these networks for 20 s.
+    #[must_use]
+    pub fn pair(seed: u64, client: Network, agent: Network) -> Self {
+        Self {
+            seed,
+            networks: [client, agent],
+            meeting: Meeting::Internet,
+            link: LinkProfile::clean(Duration::ZERO),
+            second_relay: false,
+            frames: (64, Duration::from_millis(200)),
+            until: Time::from_secs(20),
+            acts: Vec::new(),
+        }
+    }
+
+    /// With another end.
+    #[must_use]
+    pub fn until(mut self, secs: u64) -> Self {
+        self.until = Time::from_secs(secs);
+        self
+    }
+
+    /// With something that happens at `secs`.
+    #[must_use]
+    pub fn act(mut self, secs: u64, act: Act) -> Self {
+        self.acts.push((Time::from_secs(secs), act));
+        self
+    }
+
+    /// With another meeting.
+    #[must_use]
+    pub fn meeting(mut self, meeting: Meeting) -> Self {
+        self.meeting = meeting;
+        self
+    }
+}
+
+/// What came of a lab.
+#[derive(Debug)]
+pub struct LabVerdict {
+    /// The echoes that came back.
+    pub echoes: Vec<Echo>,
+    /// Whether the agent's packets went directly, looked at now and then.
+    pub agent: Vec<(Time, bool)>,
+    /// What was counted.
+    pub counters: Counters,
+    /// The trace's hash and length.
+    pub hash: (u64, u64),
+    /// What must never happen and did.
+    pub violations: Vec<String>,
+    /// The trace's last lines, if it was kept.
+    pub tail: String,
+}
+
+impl LabVerdict {
+    /// The echoes sent between two moments, in seconds.
+    #[must_use]
+    pub fn between(&self, from: u64, to: u64) -> Vec<Echo> {
+        let within = |e: &&Echo| e.sent >= Time::from_secs(from) && e.sent < Time::from_secs(to);
+        self.echoes.iter().filter(within).copied().collect()
+    }
+
+    /// Whether all packets of both nodes went so between two moments, in seconds, and there were some.
+    #[must_use]
+    pub fn all(&self, direct: bool, from: u64, to: u64) -> bool {
+        let within = |at: Time| at >= Time::from_secs(from) && at < Time::from_secs(to);
+        let client: Vec<bool> = self.between(from, to).iter().map(|e| e.direct).collect();
+        let agent: Vec<bool> = self.agent.iter().filter(|(at, _)| within(*at)).map(|(_, d)| *d).collect();
+        [client, agent].iter().all(|seen| !seen.is_empty() && seen.iter().all(|d| *d == direct))
+    }
+
+    /// The longest time without an answer between two moments, in seconds.
+    #[must_use]
+    pub fn gap(&self, from: u64, to: u64) -> Duration {
+        let mut last = Time::from_secs(from);
+        let mut gap = Duration::ZERO;
+        for echo in self.between(from, to) {
+            gap = gap.max(echo.back.since(last));
+            last = last.max(echo.back);
+        }
+        gap.max(Time::from_secs(to).since(last))
+    }
+}
+
+impl fmt::Display for LabVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direct = self.echoes.iter().filter(|e| e.direct).count();
+        let first = self.echoes.first().map(|e| e.back);
+        writeln!(f, "{} echoes, {direct} direct, the first at {first:?}", self.echoes.len())?;
+        let mut last = (Time::ZERO, None);
+        for echo in &self.echoes {
+            if echo.back.since(last.0) > Duration::from_secs(1) || last.1 != Some(echo.direct) {
+                let how = if echo.direct { "direct" } else { "relayed" };
+                writeln!(f, "    {} after {:?}: {how}", echo.back, echo.back.since(last.0))?;
+            }
+            last = (echo.back, Some(echo.direct));
+        }
+        writeln!(f, "  {:?}", self.counters)?;
+        write!(f, "  trace hash {:016x} over {} happenings", self.hash.0, self.hash.1)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Side {
+    mesh: IpAddr,
+    address: IpAddr,
+    attachment: Attachment,
+    edge: IpAddr,
+}
+
+/// Runs a lab to its end.
+///
+/// # Errors
+/// What went wrong in one of its hosts.
+pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
+    let wire = Wire::new(text);
+    let seed = Seed::from_u64(plan.seed);
+    let mut builder = turmoil::Builder::new();
+    builder
+        .rng_seed(plan.seed)
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+        .tick_duration(Duration::from_millis(1))
+        .min_message_latency(LATENCY)
+        .max_message_latency(LATENCY)
+        .simulation_duration(plan.until.since(Time::ZERO) + Duration::from_secs(30))
+        .udp_capacity(4_096)
+        .tcp_capacity(4_096)
+        .ephemeral_ports(49_152..=60_999);
+    let mut sim = builder.build();
+    wire.name("server.sim", SERVER);
+    wire.name("relay.sim", RELAY);
+    servers(&mut sim, plan, &wire, &seed);
+    let sides = sides(&mut sim, plan, &wire, &seed);
+    let diary = Diary::default();
+    nodes(&mut sim, plan, (&wire, &seed, &diary), &sides);
+    let mut acts = plan.acts.iter().peekable();
+    loop {
+        let at = Time::from_micros(u64::try_from(sim.elapsed().as_micros()).unwrap_or(u64::MAX));
+        while let Some((_, act)) = acts.next_if(|(when, _)| *when <= at) {
+            perform(&mut sim, *act, &wire, &sides);
+        }
+        match sim.step() {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(e) => return Err(format!("{e}\n{}", wire.tail(40))),
+        }
+    }
+    // Hosts that still run are dropped inside the world, where their sockets live.
+    for host in [SERVER, sides[1].mesh] {
+        sim.crash(host);
+    }
+    Ok(LabVerdict {
+        echoes: diary.echoes(),
+        agent: diary.agent(),
+        counters: wire.counters(),
+        hash: wire.hash(),
+        violations: wire.violations(),
+        tail: wire.tail(400),
+    })
+}
+
+fn servers(sim: &mut turmoil::Sim<'_>, plan: &LabPlan, wire: &Wire, seed: &Seed) {
+    let mut regions = vec![(999, "server.sim", SERVER)];
+    if plan.second_relay {
+        regions.push((2, "relay.sim", RELAY));
+    }
+    let map = relay_map(&regions);
+    for (_, name, address) in regions {
+        let network = LabNetwork::new(wire.clone(), Attachment::Internet, address);
+        let map = (address == SERVER).then(|| map.clone());
+        let seed = seed.fork(name);
+        let starts = Arc::new(AtomicU64::new(0));
+        sim.host(address, move || {
+            let process = starts.fetch_add(1, Ordering::Relaxed);
+            program::server(network.clone(), map.clone(), seed.fork(&format!("process/{process}")))
+        });
+    }
+}
+
+fn nodes(
+    sim: &mut turmoil::Sim<'_>,
+    plan: &LabPlan,
+    (wire, seed, diary): (&Wire, &Seed, &Diary),
+    [client, agent]: &[Side; 2],
+) {
+    let network = |side: &Side| LabNetwork::new(wire.clone(), side.attachment, side.address);
+    let (net, agent_seed, agent_wire) = (network(agent), seed.fork(AGENT), wire.clone());
+    let agent_diary = diary.clone();
+    let starts = Arc::new(AtomicU64::new(0));
+    sim.host(agent.mesh, move || {
+        let (net, seed, wire) = (net.clone(), agent_seed.clone(), agent_wire.clone());
+        let diary = agent_diary.clone();
+        let process = starts.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let node = program::node(net, NodeKind::Agent, (&seed, process), &wire).await?;
+            program::agent(node, diary).await
+        }
+    });
+    let (net, seed, wire, diary) = (network(client), seed.fork("client"), wire.clone(), diary.clone());
+    let (frames, until) = (plan.frames, plan.until);
+    sim.client(client.mesh, async move {
+        let node = program::node(net, NodeKind::Client, (&seed, 0), &wire).await?;
+        program::client(node.clone(), diary, frames, until).await?;
+        node.shutdown().await;
+        Ok(())
+    });
+}
+
+/// Puts the gateways onto the network, and says where client and agent are.
+fn sides(sim: &mut turmoil::Sim<'_>, plan: &LabPlan, wire: &Wire, seed: &Seed) -> [Side; 2] {
+    let layers = plan.networks.map(Network::layers);
+    match plan.meeting {
+        Meeting::Internet => {
+            let mut place = |n: u8| site(sim, (n, &layers[usize::from(n) - 1]), plan.link, (wire, seed));
+            [place(1), place(2)]
+        }
+        Meeting::SameLan | Meeting::Isolated(_) => {
+            let client = site(sim, (1, &layers[0]), plan.link, (wire, seed));
+            let agent = Side { mesh: v4(10, 9, 1, 3), address: v4(192, 168, 1, 3), ..client };
+            [client, agent]
+        }
+        Meeting::SameCarrier(hairpin) => {
+            let profile = NatProfile { hairpin, ..NatProfile::port_restricted() };
+            let carrier = v4(203, 0, 113, 100);
+            let gateway = GatewayPlan {
+                profile,
+                mesh: carrier,
+                outside: carrier,
+                lan: [100, 64, 0],
+                parent: None,
+                link: plan.link,
+            };
+            add_gateway(sim, gateway, (wire, seed));
+            let mut place = |n: u8| {
+                let home = layers[usize::from(n) - 1].first().copied().unwrap_or(NatProfile::full_cone());
+                let above = (v4(100, 64, 0, 1 + n), Some(carrier), LinkProfile::clean(Duration::ZERO));
+                let mut side = home_of(sim, (n, home), above, (wire, seed));
+                side.edge = carrier;
+                side
+            };
+            [place(1), place(2)]
+        }
+    }
+}
+
+fn site(
+    sim: &mut turmoil::Sim<'_>,
+    (n, layers): (u8, &[NatProfile]),
+    link: LinkProfile,
+    (wire, seed): (&Wire, &Seed),
+) -> Side {
+    let public = v4(203, 0, 113, n);
+    let Some((home, carriers)) = layers.split_first() else {
+        return Side { mesh: public, address: public, attachment: Attachment::Internet, edge: public };
+    };
+    let mut above = (public, None, link);
+    for carrier in carriers.iter().rev() {
+        let mesh = above.1.map_or(public, |_| v4(10, 7, n, 1));
+        let gateway = GatewayPlan {
+            profile: *carrier,
+            mesh,
+            outside: above.0,
+            lan: [100, 64, n],
+            parent: above.1,
+            link: above.2,
+        };
+        add_gateway(sim, gateway, (wire, seed));
+        above = (v4(100, 64, n, 2), Some(mesh), LinkProfile::clean(Duration::ZERO));
+    }
+    let mut side = home_of(sim, (n, *home), above, (wire, seed));
+    side.edge = public;
+    side
+}
+
+fn home_of(
+    sim: &mut turmoil::Sim<'_>,
+    (n, profile): (u8, NatProfile),
+    (outside, parent, link): (IpAddr, Option<IpAddr>, LinkProfile),
+    (wire, seed): (&Wire, &Seed),
+) -> Side {
+    let mesh = if parent.is_some() { v4(10, 8, n, 1) } else { outside };
+    let gateway = GatewayPlan { profile, mesh, outside, lan: [192, 168, n], parent, link };
+    add_gateway(sim, gateway, (wire, seed));
+    let attachment = Attachment::Behind(mesh);
+    Side { mesh: v4(10, 9, n, 2), address: v4(192, 168, n, 2), attachment, edge: mesh }
+}
+
+fn add_gateway(sim: &mut turmoil::Sim<'_>, plan: GatewayPlan, (wire, seed): (&Wire, &Seed)) {
+    let (wire, seed) = (wire.clone(), seed.fork(&format!("gateway/{}", plan.mesh)));
+    let starts = Arc::new(AtomicU64::new(0));
+    sim.host(plan.mesh, move || {
+        let start = starts.fetch_add(1, Ordering::Relaxed);
+        gateway::run(plan.clone(), wire.clone(), seed.fork(&format!("start/{start}")))
+    });
+}
+
+fn perform(sim: &mut turmoil::Sim<'_>, act: Act, wire: &Wire, sides: &[Side; 2]) {
+    let mesh = |spot| match spot {
+        Spot::Server => SERVER,
+        Spot::Relay => RELAY,
+        Spot::Agent => sides[1].mesh,
+        Spot::ClientEdge => sides[0].edge,
+        Spot::AgentEdge => sides[1].edge,
+    };
+    wire.said("scenario", 100, || format!("{act:?}"));
+    match act {
+        Act::Partition(a, b, on) => {
+            let (a, b) = (mesh(a), mesh(b));
+            wire.partition(a, b, on);
+            wire.partition(b, a, on);
+            if on {
+                sim.partition(a, b);
+            } else {
+                sim.repair(a, b);
+            }
+        }
+        Act::OneWay(a, b, on) => {
+            let (a, b) = (mesh(a), mesh(b));
+            wire.partition(a, b, on);
+            if on {
+                sim.partition_oneway(a, b);
+            } else {
+                sim.repair_oneway(a, b);
+            }
+        }
+        Act::Bounce(spot) => sim.bounce(mesh(spot)),
+        Act::Crash(spot) => sim.crash(mesh(spot)),
+        Act::Pause(spot, on) => wire.pause(mesh(spot), on),
+    }
+}
+
+fn relay_map(regions: &[(u64, &str, IpAddr)]) -> RelayMap {
+    let regions = regions.iter().map(|(id, host, address)| {
+        let id = RegionId(*id);
+        let node = RelayNode {
+            name: format!("{}a", id.0),
+            region: id,
+            host: (*host).into(),
+            ipv4_text: address.to_string(),
+            ipv6_text: "none".into(),
+            stun_port_number: i32::from(program::STUN_PORT),
+            derp_port_number: program::HTTP_PORT,
+            force_http: true,
+            ..RelayNode::default()
+        };
+        let code = host.split('.').next().unwrap_or_default();
+        let region = RelayRegion {
+            id,
+            code: code.into(),
+            name: code.into(),
+            nodes: vec![node],
+            ..RelayRegion::default()
+        };
+        (id, region)
+    });
+    RelayMap { regions: regions.collect(), omit_default_regions: true, home_params: None }
+}

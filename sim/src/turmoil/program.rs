@@ -1,0 +1,256 @@
+//! What runs on the hosts of a lab: the production server, and nodes with the production driver around the
+//! WireGuard model, one of which talks while the other answers.
+
+use super::socket::LabNetwork;
+use super::wire::{Wire, now};
+use crate::wg_model::WgModel;
+use crate::world::echo::MARK;
+use io_adapters::clock::Origin;
+use io_adapters::control::hub;
+use io_adapters::driver::{self, Settings};
+use io_adapters::handle::{NodeHandle, PeerHandle, TunnelStream};
+use io_adapters::relay_listener;
+use io_adapters::relay_listener::front::{Control, Front};
+use io_adapters::relay_stream::tls::Trust;
+use io_adapters::store::MemStore;
+use io_adapters::stun_listener::{self, StunCounters};
+use io_adapters::transport::Network;
+use proto_core::coord::{ControlTarget, CoordinatorConfig, Principal};
+use proto_core::id::NodeId;
+use proto_core::key::NodeSecret;
+use proto_core::node::NodeConfig;
+use proto_core::relay::RelayServerConfig;
+use proto_core::relay_map::RelayMap;
+use proto_core::seed::Seed;
+use proto_core::stream::Header;
+use proto_core::time::{Duration, Time};
+use proto_core::wire::control::NodeKind;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// The agent's name.
+pub const AGENT: &str = "agent";
+/// The port of coordination and relay.
+pub const HTTP_PORT: u16 = 80;
+/// The port of STUN.
+pub const STUN_PORT: u16 = 3_478;
+/// The coordinator's path.
+const CONTROL_PATH: &str = "/api/v1/coordinate";
+/// How often the agent's path is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long the client waits for an echo before it writes the next.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the nodes saw, in order. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Diary(Arc<Mutex<Pages>>);
+
+#[derive(Default)]
+struct Pages {
+    echoes: Vec<Echo>,
+    agent: Vec<(Time, bool)>,
+}
+
+/// One echo that came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo {
+    /// When it was sent.
+    pub sent: Time,
+    /// When it came back.
+    pub back: Time,
+    /// Whether the client's packets went directly then.
+    pub direct: bool,
+}
+
+impl Diary {
+    /// The client's echoes.
+    #[must_use]
+    pub fn echoes(&self) -> Vec<Echo> {
+        self.lock().echoes.clone()
+    }
+
+    /// Whether the agent's packets to the client went directly, looked at now and then.
+    #[must_use]
+    pub fn agent(&self) -> Vec<(Time, bool)> {
+        self.lock().agent.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the server: coordinator, relay and STUN, as their production adapters are.
+///
+/// # Errors
+/// If a port cannot be bound.
+pub async fn server(network: LabNetwork, map: Option<RelayMap>, seed: Seed) -> turmoil::Result {
+    let clock = Origin::now();
+    let secret = NodeSecret::generate(&seed.fork("relay"));
+    let config = RelayServerConfig { secret, ask: false };
+    let (relay, relay_task) = relay_listener::relay(config, seed.fork("hub"), clock);
+    let store = Arc::new(MemStore::new());
+    let agent = NodeId(AGENT.into());
+    store.add_token("agent-token", Principal::Agent { id: agent.clone() });
+    store.add_token("user-token", Principal::User { user: "anna".into() });
+    store.allow("anna", &agent);
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    tasks.spawn(relay_task.run());
+    let mut control = None;
+    if let Some(relay_map) = map {
+        let config = CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
+        let (coordinator, task) = hub::coordinator(config, store.clone(), seed.fork("coordinator"), clock);
+        tasks.spawn(task.run());
+        control = Some(Control { path: CONTROL_PATH.into(), coordinator, store });
+    }
+    let front = Arc::new(Front { relay: Some(relay), control });
+    let listener = network.listen_tcp((Ipv4Addr::UNSPECIFIED, HTTP_PORT).into()).await?;
+    tasks.spawn(async move { front.listen(listener, None).await });
+    let stun = network.bind_udp((Ipv4Addr::UNSPECIFIED, STUN_PORT).into()).await?;
+    tasks.spawn(async move {
+        let _ = stun_listener::serve(&stun, &StunCounters::default()).await;
+    });
+    match tasks.join_next().await {
+        Some(Err(e)) => Err(e.into()),
+        _ => Err("a part of the server ended".into()),
+    }
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// If its socket cannot be bound.
+pub async fn node(
+    network: LabNetwork,
+    kind: NodeKind,
+    (seed, process): (&Seed, u64),
+    wire: &Wire,
+) -> turmoil::Result<NodeHandle> {
+    wire.count(|c| c.nodes += 1);
+    let secret = NodeSecret::generate(&seed.fork("identity"));
+    let fork = seed.fork(&format!("process/{process}"));
+    let token = if kind == NodeKind::Agent { "agent-token" } else { "user-token" };
+    let config = NodeConfig {
+        node_key: secret.clone(),
+        kind,
+        control: Some(ControlTarget {
+            host: "server.sim".into(),
+            port: HTTP_PORT,
+            addresses: Vec::new(),
+            tls: None,
+            path: CONTROL_PATH.into(),
+            bearer: Some(token.into()),
+        }),
+        build: "sim".into(),
+        direct: true,
+        pins: BTreeMap::new(),
+        relay_map: None,
+    };
+    let bind: Vec<SocketAddr> = vec![(Ipv4Addr::UNSPECIFIED, 0).into()];
+    let settings = Settings { node: config, seed: fork.fork("driver"), bind, trust: Trust::only(Vec::new()) };
+    let engine = WgModel::new(secret, 1_700_000_000_000_000 + now().as_micros(), &fork);
+    Ok(driver::start(settings, network, engine, Origin::now()).await?)
+}
+
+/// Runs the agent: every stream comes back.
+///
+/// # Errors
+/// If it cannot start or one of its tasks panicked.
+pub async fn agent(node: NodeHandle, diary: Diary) -> turmoil::Result {
+    let mut serving: JoinSet<()> = JoinSet::new();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            biased;
+            Some(done) = serving.join_next() => done?,
+            _ = look.tick() => {
+                let peers = node.status().await?.peers;
+                if let Some(via) = peers.first().and_then(|peer| peer.route.primary) {
+                    diary.lock().agent.push((now(), via.is_direct()));
+                }
+            }
+            incoming = node.accept() => {
+                let Some(incoming) = incoming else { return Err("the agent's node stopped".into()) };
+                let stream = incoming.stream;
+                let peer = incoming.peer;
+                serving.spawn(async move {
+                    let _held = peer;
+                    echo(stream).await;
+                });
+            }
+        }
+    }
+}
+
+async fn echo(mut stream: TunnelStream) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(len) = stream.read(&mut buffer).await {
+        if len == 0 || stream.write_all(&buffer[..len]).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// Runs the client until `until`: opens the tunnel and sends a frame of `size` bytes every `pause`, each of
+/// which must come back whole.
+///
+/// # Errors
+/// If a frame comes back changed.
+pub async fn client(
+    node: NodeHandle,
+    diary: Diary,
+    (size, pause): (usize, Duration),
+    until: Time,
+) -> turmoil::Result {
+    let peer = loop {
+        match timeout(Duration::from_secs(10), node.open_tunnel(NodeId(AGENT.into()))).await {
+            Ok(Ok(peer)) => break peer,
+            // The agent or the server is not there yet.
+            Ok(Err(_)) | Err(_) if now() < until => sleep(Duration::from_millis(500)).await,
+            _ => return Ok(()),
+        }
+    };
+    let mut number = 0;
+    let mut stream = None;
+    while now() < until {
+        number += 1;
+        let sent = now();
+        match timeout(PATIENCE, exchange(&peer, &mut stream, number, size)).await {
+            Ok(Some(true)) => {
+                let direct = peer.path().is_direct();
+                diary.lock().echoes.push(Echo { sent, back: now(), direct });
+            }
+            Ok(Some(false)) => return Err("a frame came back changed".into()),
+            // Lost with its connection, or too late: what may still come back belongs to the old stream.
+            Ok(None) | Err(_) => stream = None,
+        }
+        let next = sent + pause;
+        sleep(next.since(now()).max(Duration::from_millis(1))).await;
+    }
+    Ok(())
+}
+
+/// One frame there and back; none if the stream was lost.
+async fn exchange(
+    peer: &PeerHandle,
+    stream: &mut Option<TunnelStream>,
+    number: u64,
+    size: usize,
+) -> Option<bool> {
+    if stream.is_none() {
+        *stream = Some(peer.open(&Header::Ping).await.ok()?);
+    }
+    let io = stream.as_mut()?;
+    let mut frame = MARK.to_vec();
+    frame.extend_from_slice(&number.to_be_bytes());
+    frame.resize(size.max(frame.len()), 0xa5);
+    io.write_all(&frame).await.ok()?;
+    io.flush().await.ok()?;
+    let mut back = vec![0; frame.len()];
+    io.read_exact(&mut back).await.ok()?;
+    Some(back == frame)
+}
