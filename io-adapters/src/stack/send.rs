@@ -153,7 +153,9 @@ impl<W: WgEngine> Stack<W> {
 
     /// Lets one packet wait inside the engine, so that the core learns that a session is wanted.
     fn hold(&mut self, key: &NodePublic, now: Time) {
-        if self.tunnels.get(key).is_none_or(|tunnel| tunnel.holding) {
+        // Without a way the initiation would be sent into nowhere, and then stand in the way of the one that
+        // the core asks for as soon as there is a way.
+        if self.tunnels.get(key).is_none_or(|tunnel| tunnel.holding || tunnel.route.primary.is_none()) {
             return;
         }
         let Some(segment) = self.plain_packets(key, 1, now) else { return };
