@@ -239,7 +239,7 @@ impl<W: WgEngine> Stack<W> {
     fn on_node_event(&mut self, event: &NodeEvent, now: Time) {
         match event {
             NodeEvent::PeerUp { key, boot_id, .. } => self.peer_up(*key, *boot_id, now),
-            NodeEvent::PeerDown { key, .. } => self.peer_down(key),
+            NodeEvent::PeerDown { key, .. } => self.peer_down(key, now),
             NodeEvent::Route { key, route } => self.on_route(key, *route, now),
             NodeEvent::Wg { key, command } => self.on_wg(key, *command, now),
             NodeEvent::RelayUp { region, stream } => {
@@ -260,8 +260,9 @@ impl<W: WgEngine> Stack<W> {
 
     fn peer_up(&mut self, key: NodePublic, boot_id: u64, now: Time) {
         self.engine.add_peer(key);
+        let instant = self.instant(now);
         if let Some(tunnel) = self.tunnels.get_mut(&key) {
-            tunnel.mux.restarted(boot_id);
+            tunnel.mux.restarted(boot_id, instant);
             self.mark(&key);
             return;
         }
@@ -270,7 +271,7 @@ impl<W: WgEngine> Stack<W> {
         let (ours, theirs) = (self.us.inner_address(), key.inner_address());
         let seed = self.seed.fork_bytes(&key.0);
         let tunnel = Tunnel {
-            mux: Mux::new(&self.quic, &seed, theirs, self.us < key, self.instant(now)),
+            mux: Mux::new(&self.quic, &seed, (ours, theirs), self.us < key),
             slot,
             route: Route::default(),
             session: false,
@@ -285,7 +286,7 @@ impl<W: WgEngine> Stack<W> {
         self.slots.insert(slot, key);
     }
 
-    fn peer_down(&mut self, key: &NodePublic) {
+    fn peer_down(&mut self, key: &NodePublic, now: Time) {
         self.engine.remove_peer(key);
         let Some(mut tunnel) = self.tunnels.remove(key) else { return };
         self.slots.remove(&tunnel.slot);
@@ -293,7 +294,7 @@ impl<W: WgEngine> Stack<W> {
         if let Some(at) = tunnel.timer {
             self.timers.remove(&(at, *key));
         }
-        tunnel.mux.lose_all();
+        tunnel.mux.lose_all(self.instant(now));
         collect(&mut self.out, *key, &mut tunnel);
     }
 

@@ -121,7 +121,7 @@ fn exchange(net: Net, seed: u64, sizes: [usize; 2], limit: Duration) -> [Vec<u8>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_is_read_whatever_the_network_does(

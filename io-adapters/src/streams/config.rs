@@ -1,11 +1,14 @@
 //! How QUIC is set up inside a tunnel: windows, limits, identifiers, and nothing random that is not seeded.
 
 use super::controller::{Factory, Steering};
-use super::noop_crypto::{ASSUMED_DATAGRAM, Hello, NoTokens, Noop, ResetKey, VERSION};
+use super::noop_crypto::{
+    ASSUMED_DATAGRAM, Hello, Noop, OwnToken, PlainTokens, ResetKey, VERSION, address_token,
+};
+use core::net::Ipv6Addr;
 use proto_core::seed::{Rng, Seed};
 use quinn_proto::{
     ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, InvalidCid, MtuDiscoveryConfig,
-    ServerConfig, TransportConfig, VarInt,
+    ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,12 +70,18 @@ impl QuicConfig {
         config
     }
 
-    pub(super) fn client(&self, steering: &Arc<Steering>, first_cids: &Arc<Mutex<Rng>>) -> ClientConfig {
+    /// For a connection from `us`, our address inside the tunnel.
+    pub(super) fn client(
+        &self,
+        us: Ipv6Addr,
+        steering: &Arc<Steering>,
+        first_cids: &Arc<Mutex<Rng>>,
+    ) -> ClientConfig {
         let mut config = ClientConfig::new(Arc::new(Noop { hello: self.hello }));
         let cids = first_cids.clone();
         config
             .transport_config(Arc::new(transport(steering)))
-            .token_store(Arc::new(quinn_proto::NoneTokenStore))
+            .token_store(Arc::new(OwnToken(address_token(us))))
             .version(VERSION)
             .initial_dst_cid_provider(Arc::new(move || {
                 let mut rng = cids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,9 +91,13 @@ impl QuicConfig {
     }
 
     pub(super) fn server(&self, steering: &Arc<Steering>) -> ServerConfig {
-        let mut config = ServerConfig::new(Arc::new(Noop { hello: self.hello }), Arc::new(NoTokens));
+        let mut config = ServerConfig::new(Arc::new(Noop { hello: self.hello }), Arc::new(PlainTokens));
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.log(Arc::new(PlainTokens)).sent(0);
         config
             .transport_config(Arc::new(transport(steering)))
+            .validation_token_config(tokens)
+            .time_source(Arc::new(PlainTokens))
             .migration(false)
             .max_incoming(1)
             .incoming_buffer_size(1 << 16)

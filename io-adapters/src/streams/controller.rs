@@ -1,10 +1,11 @@
-//! The congestion controller of a tunnel's connection: quinn's CUBIC, kept from overrunning the receiving socket.
+//! The congestion controller of a tunnel's connection: quinn's CUBIC, kept from overrunning the receiving
+//! socket, and able to let a few packets go when nothing moves any more.
 
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, CubicConfig};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Bytes that may be in flight before anything is known of the path: 32 packets of 1,200 bytes, as the reference
@@ -23,13 +24,22 @@ const CAP_MIN: u64 = 32 * 1_200;
 pub(super) struct Steering {
     /// Bytes that the peer's sockets keep unread.
     buffer: AtomicU64,
+    /// Whether to let packets go whatever is in flight.
+    open: AtomicBool,
+    /// Whether anything was acknowledged since it was last asked.
+    acked: AtomicBool,
     window: AtomicU64,
 }
 
 impl Steering {
     /// For a connection whose peer has not said anything yet.
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { buffer: AtomicU64::new(DEFAULT_BUFFER), window: AtomicU64::new(INITIAL_WINDOW) })
+        Arc::new(Self {
+            buffer: AtomicU64::new(DEFAULT_BUFFER),
+            open: AtomicBool::new(false),
+            acked: AtomicBool::new(false),
+            window: AtomicU64::new(INITIAL_WINDOW),
+        })
     }
 
     /// The peer said what its sockets keep unread, in bytes; 0 if it does not know.
@@ -37,6 +47,16 @@ impl Steering {
         if bytes > 0 {
             self.buffer.store(u64::from(bytes), Relaxed);
         }
+    }
+
+    /// Lifts the window, and quinn's pacing with it, for as long as it is true.
+    pub(super) fn set_open(&self, open: bool) {
+        self.open.store(open, Relaxed);
+    }
+
+    /// Whether anything was acknowledged since the last call.
+    pub(super) fn take_acked(&self) -> bool {
+        self.acked.swap(false, Relaxed)
     }
 
     /// Bytes that may be in flight, as last computed.
@@ -89,6 +109,7 @@ impl Controller for Capped {
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.rtt = rtt.min();
+        self.steering.acked.store(true, Relaxed);
         // What the cap holds back says nothing about the path, so the window must not grow on it.
         let limited = app_limited || self.inner.window() > self.cap();
         self.inner.on_ack(now, sent, bytes, limited, rtt);
@@ -109,6 +130,10 @@ impl Controller for Capped {
     }
 
     fn window(&self) -> u64 {
+        if self.steering.open.load(Relaxed) {
+            // What does not fit in 32 bits is not paced either.
+            return 2 * u64::from(u32::MAX);
+        }
         self.inner.window().min(self.cap())
     }
 
@@ -145,5 +170,15 @@ mod tests {
         controller.rtt = Duration::from_millis(50);
         assert_eq!(controller.cap(), 50 * 106_496);
         assert_eq!(capped(1).cap(), CAP_MIN);
+    }
+
+    #[test]
+    fn an_open_window_lets_everything_go() {
+        let controller = capped(0);
+        let usual = controller.window();
+        controller.steering.set_open(true);
+        assert!(controller.window() > u64::from(u32::MAX));
+        controller.steering.set_open(false);
+        assert_eq!(controller.window(), usual);
     }
 }

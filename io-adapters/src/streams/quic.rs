@@ -17,8 +17,10 @@
 //! # Outages
 //!
 //! There is no idle timeout, and quinn-proto's probe timer backs off without end: after an outage of a minute it
-//! sleeps for most of another. So a connection that waits for acknowledgements and has heard nothing for
-//! [`SILENCE`] has its probe timer fired early, once a second; probes need no room in the congestion window.
+//! sleeps for most of another. Worse, it can lock itself up: while what fills the congestion window can only be
+//! acknowledged after the handshake, a lost last message of the handshake finds no room in the window. So a
+//! connection that waits for acknowledgements and has had none for [`SILENCE`] is woken, again and again: its
+//! timer is fired early, and [`WAKE_PACKETS`] packets may go whatever is in flight.
 
 use super::StreamError;
 use super::config::{QuicConfig, STREAMS_FIRST, STREAMS_MAX};
@@ -30,14 +32,16 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use proto_core::seed::{Rng, Seed};
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointEvent, Event, Incoming,
-    SendDatagramError, StreamEvent, StreamId, Transmit, VarInt,
+    SendDatagramError, Side, StreamEvent, StreamId, Transmit, VarInt,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long nothing may be heard while something is outstanding before the probe timer is fired early.
+/// How long nothing may be acknowledged while something is outstanding before a connection is woken.
 const SILENCE: Duration = Duration::from_secs(1);
+/// Packets that may then go: two probes, and what else is overdue.
+const WAKE_PACKETS: usize = 4;
 /// Connections of one peer: one of each side's, and those of an earlier process while they are replaced.
 const CONNECTIONS_MAX: usize = 4;
 /// Answers of the endpoint itself (stateless resets, refusals) that wait to be sent.
@@ -67,6 +71,8 @@ pub(crate) struct Mux {
     endpoint: Endpoint,
     config: Arc<QuicConfig>,
     first_cids: Arc<Mutex<Rng>>,
+    /// Our address inside the tunnel.
+    us: Ipv6Addr,
     remote: SocketAddr,
     /// Whether our key is the lower one.
     lower: bool,
@@ -80,7 +86,6 @@ pub(crate) struct Mux {
     /// Bytes that wait behind gaps, of all streams.
     held: usize,
     open_blocked: bool,
-    heard: Instant,
     timeout: Option<Instant>,
 }
 
@@ -90,9 +95,66 @@ struct Link {
     client: bool,
     hello: Option<Hello>,
     permitted: u32,
-    /// When it was made, or last woken.
-    woken: Instant,
+    /// When it began to wait: something was sent, acknowledged, or it was woken. None if it waits for nothing.
+    waits: Option<Instant>,
+    /// Whether the next packets may go whatever is in flight.
+    woken: bool,
     dirty: bool,
+}
+
+impl Link {
+    fn new(connection: Connection, steering: Arc<Steering>, hello: Option<Hello>) -> Self {
+        let client = connection.side() == Side::Client;
+        Self {
+            connection,
+            steering,
+            client,
+            hello,
+            permitted: STREAMS_FIRST,
+            waits: None,
+            woken: false,
+            dirty: true,
+        }
+    }
+
+    /// When its timers are to be fired next.
+    fn due(&mut self, now: Instant) -> Option<Instant> {
+        let acked = self.steering.take_acked();
+        let Some(due) = self.connection.poll_timeout() else {
+            self.waits = None;
+            return None;
+        };
+        let since = if acked { now } else { self.waits.unwrap_or(now) };
+        self.waits = Some(since);
+        Some(due.min(since + SILENCE))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let Some(due) = self.connection.poll_timeout() else { return };
+        if due <= now {
+            self.connection.handle_timeout(now);
+        } else if self.waits.is_some_and(|since| now >= since + SILENCE) {
+            self.connection.handle_timeout(due);
+            self.waits = Some(now);
+            self.woken = true;
+        } else {
+            return;
+        }
+        self.dirty = true;
+    }
+
+    fn transmit(&mut self, max: usize, out: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        let transmit = if std::mem::take(&mut self.woken) {
+            self.steering.set_open(true);
+            let transmit = self.connection.poll_transmit(now, max.min(WAKE_PACKETS), out);
+            self.steering.set_open(false);
+            transmit
+        } else {
+            self.connection.poll_transmit(now, max, out)
+        };
+        self.dirty |= transmit.is_some();
+        transmit
+    }
 }
 
 /// The port that QUIC has inside the tunnel, at both ends ("Wr").
@@ -102,9 +164,8 @@ impl Mux {
     pub(crate) fn new(
         config: &Arc<QuicConfig>,
         seed: &Seed,
-        peer: Ipv6Addr,
+        (us, peer): (Ipv6Addr, Ipv6Addr),
         lower: bool,
-        now: Instant,
     ) -> Self {
         let steering = Steering::new();
         Self {
@@ -116,6 +177,7 @@ impl Mux {
             ),
             config: config.clone(),
             first_cids: Arc::new(Mutex::new(seed.fork("first cids").rng())),
+            us,
             remote: SocketAddr::new(IpAddr::V6(peer), INNER_PORT),
             lower,
             links: BTreeMap::new(),
@@ -127,7 +189,6 @@ impl Mux {
             scratch: Vec::new(),
             held: 0,
             open_blocked: false,
-            heard: now,
             timeout: None,
         }
     }
@@ -141,7 +202,6 @@ impl Mux {
 
     /// A QUIC datagram of this peer. [`Mux::settle`] must follow before anything else is asked.
     pub(crate) fn receive(&mut self, datagram: BytesMut, now: Instant) {
-        self.heard = now;
         self.scratch.clear();
         match self.endpoint.handle(now, self.remote, None, None, datagram, &mut self.scratch) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
@@ -185,15 +245,7 @@ impl Mux {
         };
         steering.set_buffer(hello.receive_buffer);
         self.replace(&hello);
-        let link = Link {
-            connection,
-            steering,
-            client: false,
-            hello: Some(hello),
-            permitted: STREAMS_FIRST,
-            woken: now,
-            dirty: true,
-        };
+        let link = Link::new(connection, steering, Some(hello));
         self.links.insert(handle.0, link);
     }
 
@@ -215,12 +267,12 @@ impl Mux {
     pub(crate) fn settle(&mut self, now: Instant) {
         let dirty: Vec<_> = self.links.iter().filter(|(_, l)| l.dirty).map(|(&h, _)| h).collect();
         for handle in dirty {
-            self.settle_link(handle, now);
+            self.settle_link(handle);
         }
-        self.reschedule();
+        self.reschedule(now);
     }
 
-    fn settle_link(&mut self, handle: usize, now: Instant) {
+    fn settle_link(&mut self, handle: usize) {
         loop {
             let Some(link) = self.links.get_mut(&handle) else { return };
             link.dirty = false;
@@ -234,7 +286,7 @@ impl Mux {
             while let Some(link) = self.links.get_mut(&handle) {
                 let Some(event) = link.connection.poll() else { break };
                 idle = false;
-                self.on_event(handle, event, now);
+                self.on_event(handle, event);
             }
             if idle {
                 return;
@@ -242,11 +294,14 @@ impl Mux {
         }
     }
 
-    fn on_event(&mut self, handle: usize, event: Event, _now: Instant) {
+    fn on_event(&mut self, handle: usize, event: Event) {
         match event {
             Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
             Event::Connected => self.connected(handle),
-            Event::ConnectionLost { .. } => self.lose(handle),
+            Event::ConnectionLost { reason } => {
+                tracing::debug!(peer = %self.remote.ip(), %reason, "connection lost");
+                self.lose(handle);
+            }
             Event::DatagramReceived => self.events.push_back(MuxEvent::Datagrams),
             Event::Stream(StreamEvent::Opened { dir }) => self.opened(handle, dir),
             Event::Stream(StreamEvent::Readable { id }) => self.readable(handle, id),
@@ -300,29 +355,32 @@ impl Mux {
 
     /// The peer is another process now: nothing that was said to the earlier one counts. Connections that are
     /// known to be to this process stay.
-    pub(crate) fn restarted(&mut self, boot_id: u64) {
-        let stale = |link: &Link| link.hello.is_some_and(|hello| hello.boot_id != boot_id);
+    pub(crate) fn restarted(&mut self, boot_id: u64, now: Instant) {
+        let stale = |link: &Link| match link.hello {
+            Some(hello) => hello.boot_id != boot_id,
+            // Our hello was heard, but by whom? If by the earlier process, the new one will never answer.
+            None => link.connection.stats().udp_rx.datagrams > 0,
+        };
         let gone: Vec<_> = self.links.iter().filter(|(_, link)| stale(link)).map(|(&h, _)| h).collect();
         for handle in gone {
             self.lose(handle);
         }
-        self.reschedule();
+        self.reschedule(now);
     }
 
     /// Ends every connection.
-    pub(crate) fn lose_all(&mut self) {
+    pub(crate) fn lose_all(&mut self, now: Instant) {
         let all: Vec<_> = self.links.keys().copied().collect();
         for handle in all {
             self.lose(handle);
         }
-        self.reschedule();
+        self.reschedule(now);
     }
 
     /// Packets travel another way from now on: what was measured of the earlier one says nothing.
     pub(crate) fn path_changed(&mut self, now: Instant) {
         for link in self.links.values_mut() {
             link.connection.path_changed(now);
-            link.woken = now;
             link.dirty = true;
         }
     }
@@ -331,7 +389,7 @@ impl Mux {
     /// cleared first: the length of each, none if there is nothing to send now.
     pub(crate) fn transmit(&mut self, max: usize, out: &mut Vec<u8>, now: Instant) -> Option<usize> {
         let segment = self.next_packets(max, out, now);
-        self.reschedule();
+        self.reschedule(now);
         segment
     }
 
@@ -342,8 +400,7 @@ impl Mux {
             return Some(answer.len());
         }
         for link in self.links.values_mut() {
-            if let Some(transmit) = link.connection.poll_transmit(now, max, out) {
-                link.dirty = true;
+            if let Some(transmit) = link.transmit(max, out, now) {
                 out.truncate(transmit.size);
                 return Some(transmit.segment_size.unwrap_or(transmit.size));
             }
@@ -358,30 +415,12 @@ impl Mux {
 
     /// Fires the timers that are due.
     pub(crate) fn expire(&mut self, now: Instant) {
-        for link in self.links.values_mut() {
-            let Some(due) = link.connection.poll_timeout() else { continue };
-            if due <= now {
-                link.connection.handle_timeout(now);
-                link.dirty = true;
-            } else if now >= wake_at(link.woken, self.heard) {
-                link.connection.handle_timeout(due);
-                link.woken = now;
-                link.dirty = true;
-            }
-        }
+        self.links.values_mut().for_each(|link| link.expire(now));
         self.settle(now);
     }
 
-    fn reschedule(&mut self) {
-        let heard = self.heard;
-        self.timeout = self
-            .links
-            .values_mut()
-            .filter_map(|link| {
-                let due = link.connection.poll_timeout()?;
-                Some(due.min(wake_at(link.woken, heard)))
-            })
-            .min();
+    fn reschedule(&mut self, now: Instant) {
+        self.timeout = self.links.values_mut().filter_map(|link| link.due(now)).min();
     }
 
     pub(crate) fn event(&mut self) -> Option<MuxEvent> {
@@ -437,18 +476,10 @@ impl Mux {
             return Ok(handle);
         }
         let steering = Steering::new();
-        let config = self.config.client(&steering, &self.first_cids);
+        let config = self.config.client(self.us, &steering, &self.first_cids);
         let (handle, connection) =
             self.endpoint.connect(now, config, self.remote, "peer").map_err(|_| StreamError::Lost)?;
-        let link = Link {
-            connection,
-            steering,
-            client: true,
-            hello: None,
-            permitted: STREAMS_FIRST,
-            woken: now,
-            dirty: true,
-        };
+        let link = Link::new(connection, steering, None);
         self.links.insert(handle.0, link);
         Ok(handle.0)
     }
@@ -563,11 +594,6 @@ impl Mux {
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.links.values().filter(|link| link.hello.is_some()).map(|link| link.connection.rtt()).next()
     }
-}
-
-/// When a connection made or woken at `woken`, whose peer was last heard at `heard`, is to be woken.
-fn wake_at(woken: Instant, heard: Instant) -> Instant {
-    woken.max(heard) + SILENCE
 }
 
 fn hello_of(connection: &Connection) -> Option<Hello> {

@@ -286,7 +286,10 @@ impl World {
         }
         let arrival = self.in_flight.keys().next().map(|(at, _)| *at);
         let timer = (0..2).filter_map(|us| self.stacks[us].deadline()).map(|(at, _)| at).min();
-        let Some(next) = arrival.into_iter().chain(timer).min() else { return };
+        let Some(next) = arrival.into_iter().chain(timer).min() else {
+            self.now += Duration::from_secs(3_600);
+            return;
+        };
         self.now = self.now.max(next);
         while let Some(entry) = self.in_flight.first_entry().filter(|e| e.key().0 <= self.now) {
             let packet = entry.remove();
