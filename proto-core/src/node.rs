@@ -6,6 +6,7 @@
 //! data: when it is away, tunnels go on.
 
 use crate::coord::{Session, SessionCommand, SessionConfig};
+use crate::explain::Evidence;
 use crate::id::{LinkId, NodeId, RegionId};
 use crate::key::{DiscoSecret, NodePublic};
 use crate::limits;
@@ -154,14 +155,18 @@ impl Node {
             relays: self.pool.up().collect(),
             endpoints: self.endpoints.clone(),
             direct: self.direct,
-            peers: self.book.status(),
+            peers: self.book.status(&self.evidence()),
         }
     }
 
     /// What is known of one peer.
     #[must_use]
     pub fn peer(&self, key: &NodePublic) -> Option<PeerStatus> {
-        self.book.peer_status(key)
+        self.book.peer_status(key, &self.evidence())
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::ours(self.netcheck.report(), self.direct)
     }
 
     /// The node key of the peer of this name.

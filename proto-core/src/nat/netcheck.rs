@@ -116,6 +116,12 @@ impl Netcheck {
         &self.report
     }
 
+    /// Whether answers are awaited.
+    #[must_use]
+    pub const fn is_measuring(&self) -> bool {
+        self.run.is_some()
+    }
+
     fn command(&mut self, command: NetcheckCommand, now: Time) {
         match command {
             NetcheckCommand::Map(map) => self.set_map(&map, now),

@@ -1,6 +1,7 @@
 //! What a node is told, what it tells, and what it can be asked.
 
 pub use crate::coord::ControlTarget;
+use crate::explain::Verdict;
 use crate::id::{NodeId, RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
 use crate::nat::Report;
@@ -256,4 +257,6 @@ pub struct PeerStatus {
     pub lost: Option<Time>,
     /// Its path's story, oldest first.
     pub story: Vec<(Time, PathStory)>,
+    /// Why the path is direct or not, and what would change it.
+    pub verdict: Verdict,
 }

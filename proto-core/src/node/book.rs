@@ -1,6 +1,7 @@
 //! The peers of a node: who they are, their machines, and which of these have something to say.
 
 use super::api::{PeerStatus, WgNotice};
+use crate::explain::{self, Evidence};
 use crate::id::{NodeId, RegionId};
 use crate::key::{DiscoPublic, NodePublic};
 use crate::limits;
@@ -61,9 +62,15 @@ impl Entry {
         self.route
     }
 
+    /// Remembers what happened. The least telling of the oldest makes room: how the path came to be what it is
+    /// stays, however much followed.
     pub(super) fn tell(&mut self, story: PathStory, now: Time) {
         if self.story.len() >= limits::STORY_MAX {
-            self.story.pop_front();
+            let turn = self.story.iter().rposition(|(_, s)| {
+                matches!(s, PathStory::Direct { .. } | PathStory::Moved { .. } | PathStory::Lost { .. })
+            });
+            let oldest = usize::from(turn == Some(0));
+            self.story.remove(oldest);
         }
         self.story.push_back((now, story));
     }
@@ -79,8 +86,10 @@ impl Entry {
         earliest(earliest(self.machine.deadline(), self.supervisor.deadline()), forget)
     }
 
-    fn status(&self) -> PeerStatus {
+    fn status(&self, ours: &Evidence) -> PeerStatus {
+        let story: Vec<_> = self.story.iter().map(|(_, story)| story.clone()).collect();
         PeerStatus {
+            verdict: explain::pair(ours, &Evidence::theirs(&self.info), &story),
             id: self.info.id.clone(),
             key: self.info.node_key,
             inner: self.info.node_key.inner_address(),
@@ -143,12 +152,12 @@ impl Book {
         self.discos.get(key).copied()
     }
 
-    pub(super) fn status(&self) -> Vec<PeerStatus> {
-        self.ids.values().filter_map(|key| Some(self.entries.get(key)?.status())).collect()
+    pub(super) fn status(&self, ours: &Evidence) -> Vec<PeerStatus> {
+        self.ids.values().filter_map(|key| self.peer_status(key, ours)).collect()
     }
 
-    pub(super) fn peer_status(&self, key: &NodePublic) -> Option<PeerStatus> {
-        self.entries.get(key).map(Entry::status)
+    pub(super) fn peer_status(&self, key: &NodePublic, ours: &Evidence) -> Option<PeerStatus> {
+        self.entries.get(key).map(|entry| entry.status(ours))
     }
 
     pub(super) fn insert(&mut self, entry: Entry) {

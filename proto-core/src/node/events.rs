@@ -120,7 +120,8 @@ impl Node {
             self.tell_pool(PoolCommand::Home(home), now);
         }
         // A second relay is connected once it is known which: measured, or found unmeasurable.
-        let warm = report.warm.filter(|_| report.udp.is_some()).unwrap_or(NO_REGION);
+        let known = report.udp.is_some() || !self.netcheck.is_measuring();
+        let warm = report.warm.filter(|_| known).unwrap_or(NO_REGION);
         if warm != self.warm {
             self.warm = warm;
             self.tell_pool(PoolCommand::Warm(warm), now);

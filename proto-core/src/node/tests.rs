@@ -409,3 +409,13 @@ fn names_ready_early_are_bounded() {
     }
     assert_eq!(rig.node.early_ready.len(), limits::EARLY_READY_MAX);
 }
+
+#[test]
+fn a_map_without_stun_servers_still_gives_a_home_and_a_second_relay() {
+    let mut without = map(&[1, 2]);
+    for region in without.regions.values_mut() {
+        region.nodes[0].stun_port_number = -1;
+    }
+    let rig = Rig::new(NodeConfig { relay_map: Some(without), ..config(1) });
+    assert_eq!((rig.node.home, rig.node.warm), (RegionId(1), RegionId(2)));
+}

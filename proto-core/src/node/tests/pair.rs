@@ -504,6 +504,8 @@ fn two_nodes_find_each_other_by_relay_first_and_then_directly() {
     ");
     pair.talk(1_000);
     assert!(pair.ways().into_iter().all(direct), "{:?}", pair.ways());
+    let verdict = &pair.sides[CLIENT].node.status().peers[0].verdict;
+    assert_eq!(verdict.to_string(), "direct to 198.51.100.2:7000, found after 85 ms");
 }
 
 #[test]
@@ -511,7 +513,12 @@ fn where_udp_is_blocked_the_relay_carries_both_ways() {
     let mut pair = Pair::started(true, false);
     pair.talk(10_000);
     assert_eq!(pair.ways(), [Some(Via::Relay(RegionId(1))); 2]);
-    assert_eq!(pair.sides[CLIENT].node.status().report.udp, Some(false));
+    let status = pair.sides[CLIENT].node.status();
+    assert_eq!(status.report.udp, Some(false));
+    assert_eq!(
+        status.peers[0].verdict.to_string(),
+        "relayed: your network lets no UDP through (allow outgoing UDP in its firewall)"
+    );
 }
 
 #[test]
