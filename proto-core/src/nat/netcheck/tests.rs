@@ -81,7 +81,8 @@ impl World {
 
     fn run(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
-        loop {
+        for turn in 0.. {
+            assert!(turn < 100_000, "time stands still at {:?}", self.now);
             let arrival = self.flying.keys().next().copied();
             let wake = self.netcheck.deadline().map(|(at, _)| at).filter(|at| *at <= end);
             match arrival.filter(|(at, _)| *at <= end && wake.is_none_or(|wake| *at <= wake)) {
