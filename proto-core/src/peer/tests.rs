@@ -5,6 +5,7 @@ mod world;
 
 use self::world::{Before, REGION, World, most_in_a_second};
 use super::*;
+use crate::wire::disco::{Envelope, Message, TxId};
 use proptest::prelude::*;
 
 const NATS: [Before; 4] = [Before::Nothing, Before::Restricted, Before::Poisonable, Before::Symmetric];
@@ -294,29 +295,54 @@ fn where_direct_paths_are_forbidden_nothing_is_probed_or_answered() {
 #[test]
 fn only_the_peers_own_words_count() {
     let mut w = World::new(1, [Before::Nothing; 2]);
-    let mut strangers = World::new(2, [Before::Restricted, Before::Nothing]);
     let foreign = DiscoSecret::generate(&Seed::from_u64(77));
     let us = w.sides[0].peer.config.disco.public();
-    let ping = crate::wire::disco::Message::Ping {
-        tx: crate::wire::disco::TxId([1; 12]),
-        node_key: Some(w.sides[1].key),
-        padding: 0,
-    };
+    let ping = Message::Ping { tx: TxId([1; 12]), node_key: Some(w.sides[1].key), padding: 0 };
     let forged = ping.seal(foreign.public(), &foreign.shared(&us), &mut Seed::from_u64(1).rng());
     let before = w.sides[0].sent.len();
     w.input(0, Input::Datagram { link: world::LINK, from: "203.0.113.9:9".parse().unwrap(), bytes: &forged });
     assert_eq!(w.sides[0].sent.len(), before);
     // The right keys, but another node's name in it.
     let secret = w.sides[1].peer.config.disco.clone();
-    let ping = crate::wire::disco::Message::Ping {
-        tx: crate::wire::disco::TxId([2; 12]),
-        node_key: Some(w.sides[0].key),
-        padding: 0,
-    };
+    let ping = Message::Ping { tx: TxId([2; 12]), node_key: Some(w.sides[0].key), padding: 0 };
     let named = ping.seal(secret.public(), &secret.shared(&us), &mut Seed::from_u64(1).rng());
     w.input(0, Input::Datagram { link: world::LINK, from: "203.0.113.9:9".parse().unwrap(), bytes: &named });
     assert_eq!(w.sides[0].sent.len(), before);
-    strangers.run(10);
+}
+
+#[test]
+fn a_call_is_not_answered_with_a_call() {
+    let mut w = World::silent(1, [Before::Restricted; 2]);
+    let (secret, us) = (w.sides[1].peer.config.disco.clone(), w.sides[0].peer.config.disco.public());
+    w.start(0);
+    w.run(500);
+    let shared = secret.shared(&us);
+    let call = Message::CallMeMaybe { endpoints: vec!["198.51.2.1:7".parse().unwrap()] };
+    let bytes = call.seal(secret.public(), &shared, &mut Seed::from_u64(1).rng());
+    let peer = &mut w.sides[0].peer;
+    peer.handle(Input::Command(PeerCommand::Relayed { region: REGION, bytes }), w.now);
+    let said: Vec<_> = std::iter::from_fn(|| peer.poll())
+        .filter_map(|output| match output {
+            Output::Event(PeerEvent::Relay { bytes, .. }) => {
+                Envelope::new_checked(&bytes)?.open(&shared).ok()
+            }
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(said[..], [Message::Opened { .. }]), "{said:?}");
+}
+
+#[test]
+fn of_many_addresses_the_one_that_answers_is_found_at_once() {
+    let mut w = World::silent(1, [Before::Restricted; 2]);
+    let mut info = w.sides[0].peer.info().clone();
+    let dead = (1..=40).map(|n| format!("10.9.0.{n}:9").parse().unwrap());
+    info.endpoints.splice(0..0, dead);
+    w.command(0, PeerCommand::Info(info));
+    w.start(0);
+    w.start(1);
+    w.run(500);
+    assert!(w.direct_at().unwrap() < Time::from_millis(150), "{:?}", w.direct_at());
 }
 
 #[test]
@@ -325,11 +351,7 @@ fn a_repeated_datagram_is_answered_once() {
     w.run(1_000);
     let us = w.sides[0].peer.config.disco.public();
     let secret = w.sides[1].peer.config.disco.clone();
-    let ping = crate::wire::disco::Message::Ping {
-        tx: crate::wire::disco::TxId([3; 12]),
-        node_key: None,
-        padding: 0,
-    };
+    let ping = Message::Ping { tx: TxId([3; 12]), node_key: None, padding: 0 };
     let bytes = ping.seal(secret.public(), &secret.shared(&us), &mut Seed::from_u64(1).rng());
     let from = w.sides[1].bound;
     let before = w.sides[0].sent.len();
