@@ -38,7 +38,8 @@ fn every_pair_of_networks_goes_direct_exactly_if_it_can() {
 
 #[test]
 fn becoming_direct_takes_a_word_and_a_round_trip() {
-    for pair in [[Before::Restricted; 2], [Before::Poisonable; 2], [Before::Nothing, Before::Restricted]] {
+    let (open, home, hard) = (Before::Nothing, Before::Restricted, Before::Symmetric);
+    for pair in [[home; 2], [Before::Poisonable; 2], [open, home], [open, hard]] {
         let mut w = World::new(3, pair);
         w.run(1_000);
         // The word through the relay 25 ms, the round trip 20 ms, jitter up to 3 ms a leg.
@@ -343,6 +344,24 @@ fn of_many_addresses_the_one_that_answers_is_found_at_once() {
     w.start(1);
     w.run(500);
     assert!(w.direct_at().unwrap() < Time::from_millis(150), "{:?}", w.direct_at());
+}
+
+#[test]
+fn a_ping_from_an_unknown_address_is_answered_and_asked_back_even_at_rest() {
+    let mut w = World::silent(1, [Before::Nothing; 2]);
+    w.run(60_000);
+    let address = w.sides[0].bound;
+    w.input(0, Input::LinkUp { link: world::LINK, address });
+    assert_eq!(w.sides[0].sent.len(), 0);
+    let (secret, us) = (w.sides[1].peer.config.disco.clone(), w.sides[0].peer.config.disco.public());
+    let ping = Message::Ping { tx: TxId([4; 12]), node_key: Some(w.sides[1].key), padding: 0 };
+    let bytes = ping.seal(secret.public(), &secret.shared(&us), &mut Seed::from_u64(1).rng());
+    w.input(
+        0,
+        Input::Datagram { link: world::LINK, from: "[2001:db8::9]:9".parse().unwrap(), bytes: &bytes },
+    );
+    // Both on the socket that it came in on.
+    assert_eq!(w.sides[0].sent.len(), 2);
 }
 
 #[test]
