@@ -10,7 +10,8 @@ use crate::handle::NodeHandle;
 use crate::handle::shared::{INCOMING_MAX, IncomingSender, Shared, Signal};
 use crate::relay_stream::tls::Trust;
 use crate::stack::{SendBatch, Stack, StackConfig, StackEvent};
-use crate::transport::{Network, RecvBatch};
+use crate::transport::{Network, RecvBatch, TokioNetwork};
+use crate::wg::BoringTun;
 use futures_util::FutureExt;
 use proto_core::machine::{Input, Output};
 use proto_core::node::{NodeCommand, NodeConfig, NodeEvent, SessionState};
@@ -119,6 +120,15 @@ where
         }
     });
     Ok(handle)
+}
+
+/// Starts a node on this host's network, with boringtun.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_here(node: NodeConfig) -> io::Result<NodeHandle> {
+    let engine = BoringTun::new(&node.node_key);
+    start(Settings::new(node), TokioNetwork, engine, Origin::now()).await
 }
 
 /// The loop and all that it owns.

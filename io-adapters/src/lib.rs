@@ -13,6 +13,7 @@
 //! | [`relay_listener`], [`stun_listener`] | a relay's and a STUN server's end |
 //! | [`driver`] | the one event loop of a node |
 //! | [`store`] | the ports to the product: who is this, may they talk |
+//! | [`http`] | a small HTTP client for the few requests that programs make |
 //! | [`speedtest`] | the two ends of a speed test, over any stream |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
@@ -26,6 +27,7 @@ pub mod control;
 pub mod driver;
 pub mod entropy;
 pub mod handle;
+pub mod http;
 pub mod private_file;
 pub mod relay_listener;
 pub mod relay_stream;

@@ -244,7 +244,7 @@ impl<'a> Deployment<'a> {
     /// If it is not built.
     pub fn command(&self) -> Result<Command> {
         let mut command = self.place.command("alice", "warren")?;
-        command.arg("--config-dir").arg(self.path("config")).stdin(Stdio::null());
+        command.env("WARREN_CONFIG_DIR", self.path("config")).stdin(Stdio::null());
         Ok(command)
     }
 

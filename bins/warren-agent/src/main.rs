@@ -1,2 +1,130 @@
-//! placeholder
-fn main() {}
+//! `warren-agent`: reads the arguments and hands over.
+
+mod args;
+mod services;
+
+use args::Args;
+use clap::Parser;
+use io_adapters::handle::NodeHandle;
+use proto_core::node::{NodeConfig, NodeEvent, SessionState};
+use proto_core::wire::control::NodeKind;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+// One thread: an agent is small, and its data path needs no locks on one thread.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log).unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("error: {error}\n").as_bytes());
+            ExitCode::from(error.exit)
+        }
+    }
+}
+
+/// Why the agent ended, for a person.
+#[derive(Debug)]
+struct Failure {
+    exit: u8,
+    sentence: String,
+    hint: &'static str,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nhint: {}", self.sentence, self.hint)
+    }
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let token = args.token()?;
+    let control = io_adapters::access_url::control_target(&args.url, &token).map_err(|e| Failure {
+        exit: 2,
+        sentence: e.to_string(),
+        hint: "--url is the server's address, such as https://warren.example.com",
+    })?;
+    let key_file = args.state_dir()?.join("node.key");
+    let node_key = io_adapters::private_file::node_key(&key_file).map_err(|e| Failure {
+        exit: 1,
+        sentence: format!("can't use the node key in {}: {e}", key_file.display()),
+        hint: "name a folder that this user may write with --state-dir; a damaged key can be moved away, but people will be asked about the new one",
+    })?;
+    let config = NodeConfig {
+        node_key,
+        kind: NodeKind::Agent,
+        control: Some(control),
+        build: concat!("warren-agent ", env!("CARGO_PKG_VERSION")).into(),
+        direct: !args.disable_direct_connections,
+        // People come and go with keys of their own; the coordinator says who may come.
+        pins: std::collections::BTreeMap::new(),
+        relay_map: None,
+    };
+    let node = io_adapters::driver::start_here(config).await.map_err(|e| Failure {
+        exit: 1,
+        sentence: format!("can't open a UDP socket: {e}"),
+        hint: "is this program allowed to use the network?",
+    })?;
+    serve(&node).await
+}
+
+/// Serves until it is told to stop, or the server refuses it for good.
+async fn serve(node: &NodeHandle) -> Result<(), Failure> {
+    let mut events = node.events();
+    let stop = |e: std::io::Error| Failure {
+        exit: 1,
+        sentence: e.to_string(),
+        hint: "signals cannot be caught here",
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(stop)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(stop)?;
+    let mut ended = Ok(());
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            event = events.next() => match event {
+                Some(NodeEvent::Session(SessionState::Refused { code, message })) => {
+                    ended = Err(refused(&code, &message));
+                    break;
+                }
+                Some(event) => report(&event),
+                None => break,
+            },
+            incoming = node.accept() => match incoming {
+                Some(incoming) => { tokio::spawn(services::serve(incoming)); }
+                None => break,
+            },
+        }
+    }
+    node.shutdown().await;
+    ended
+}
+
+fn refused(code: &str, message: &str) -> Failure {
+    Failure {
+        exit: 3,
+        sentence: format!("the server refuses this agent: {message} ({code})"),
+        hint: "is the token right, and does the workspace still exist? `warren workspaces create` prints a token once",
+    }
+}
+
+fn report(event: &NodeEvent) {
+    match event {
+        NodeEvent::Session(SessionState::Up(welcome)) => {
+            tracing::info!(id = %welcome.id, "connected to the server")
+        }
+        NodeEvent::Session(SessionState::Down { why }) => {
+            tracing::warn!(why, "lost the server; tunnels go on")
+        }
+        NodeEvent::PeerUp { id, .. } => tracing::info!(peer = %id, "a peer may come"),
+        NodeEvent::PeerDown { id, why, .. } => tracing::info!(peer = %id, why, "a peer left"),
+        NodeEvent::Story { key, story } => tracing::info!(peer = ?key, ?story, "path"),
+        NodeEvent::RelayDown { region, why } => tracing::warn!(%region, why, "lost a relay"),
+        event => tracing::debug!(?event, "node"),
+    }
+}

@@ -1,2 +1,40 @@
-//! placeholder
-fn main() {}
+//! `warren`, the command line of a person: reads the arguments and hands over.
+
+mod api;
+mod cli;
+mod commands;
+mod error;
+mod output;
+mod session;
+mod tunnel;
+
+use clap::Parser;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
+/// When this process began its work.
+fn started() -> Instant {
+    *STARTED.get_or_init(Instant::now)
+}
+
+// One thread: what this program does waits for the network, and a data path on one thread needs no locks.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    started();
+    let cli = cli::Cli::parse();
+    let format = cli.format();
+    let level = ["warn", "info", "debug"][usize::from(cli.verbosity().min(2))];
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match cli.run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = if format == output::Format::Json { error.json() } else { error.text() };
+            output::note(text.trim_end());
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}

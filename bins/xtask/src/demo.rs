@@ -35,6 +35,7 @@ pub(crate) fn run(args: &Args) -> Result {
     println!("The agent is connected.");
 
     let seconds = args.seconds.to_string();
+    show(&deployment, &["ping", "dev", "--count", "2", "--disable-direct-connections"])?;
     show(&deployment, &["ping", "dev", "--until-direct"])?;
     show(&deployment, &["speedtest", "dev", "--disable-direct-connections", "--time", &seconds])?;
     show(&deployment, &["speedtest", "dev", "--direct", "--time", &seconds])?;

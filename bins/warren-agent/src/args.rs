@@ -1,0 +1,77 @@
+//! The command line of the agent.
+
+use crate::Failure;
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Make this workspace reachable through a Warren server
+#[derive(Parser, Debug)]
+#[command(name = "warren-agent", version, max_term_width = 100)]
+#[command(after_help = "Example:
+  WARREN_AGENT_TOKEN=warren_agent_... warren-agent --url https://warren.example.com
+
+`warren workspaces create NAME` prints the command with its token.")]
+pub(crate) struct Args {
+    /// The server's address
+    #[arg(long, env = "WARREN_URL")]
+    pub url: String,
+    /// The agent's token; better given by the environment or a file than here
+    #[arg(long, env = "WARREN_AGENT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, env = "WARREN_AGENT_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// Where the agent keeps its node key [default: /var/lib/warren-agent as root, else in the user's state folder]
+    #[arg(long, env = "WARREN_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Use relays alone, never a direct path
+    #[arg(long, env = "WARREN_DISABLE_DIRECT_CONNECTIONS")]
+    pub disable_direct_connections: bool,
+    /// What to say on standard error: error, warn, info, debug, or a filter by room
+    #[arg(long, env = "WARREN_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl Args {
+    /// The token, from the flag, the environment or the file.
+    pub(crate) fn token(&self) -> Result<String, Failure> {
+        let missing = |sentence: String| Failure {
+            exit: 2,
+            sentence,
+            hint: "`warren workspaces create NAME` prints a token once; set WARREN_AGENT_TOKEN or --token-file",
+        };
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|e| missing(format!("can't read the token in {}: {e}", file.display())))?,
+            (None, None) => return Err(missing("the agent needs its token".into())),
+        };
+        let token = token.trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(missing("the token is empty or has characters that no token has".into()));
+        }
+        Ok(token.to_owned())
+    }
+
+    /// The folder for the node key.
+    pub(crate) fn state_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.state_dir {
+            return Ok(dir.clone());
+        }
+        if is_root() {
+            return Ok(PathBuf::from("/var/lib/warren-agent"));
+        }
+        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        state.or(home).map(|base| base.join("warren-agent")).ok_or(Failure {
+            exit: 2,
+            sentence: "can't find a folder for the agent's key: neither HOME nor XDG_STATE_HOME is set"
+                .into(),
+            hint: "name one with --state-dir",
+        })
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,158 @@
+//! The server's API as this program uses it.
+
+use crate::error::{CliError, Exit, Result};
+use crate::session::Session;
+use io_adapters::http::{HttpClient, HttpError, Request};
+use proto_core::wire::api::{
+    BuildInfo, CreateWorkspace, CreatedWorkspace, Grant, Login, Me, Problem, Setup, Workspace, Workspaces,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A server, with a token once logged in.
+pub(crate) struct Api {
+    client: HttpClient,
+    url: String,
+    token: Option<String>,
+}
+
+impl Api {
+    /// The API of the server at `url`, without a login.
+    pub(crate) fn new(url: &str) -> Result<Self> {
+        let client = HttpClient::new()
+            .map_err(|e| CliError::new(Exit::Failed, "TLS_UNAVAILABLE", format!("can't set up TLS: {e}")))?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_string(), token: None })
+    }
+
+    /// The API with the token of an earlier login.
+    pub(crate) fn logged_in(session: &Session) -> Result<Self> {
+        Ok(Self { token: Some(session.token.clone()), ..Self::new(&session.url)? })
+    }
+
+    /// Makes the owner of a new server, by the one-time token it printed.
+    pub(crate) async fn setup(&self, setup: &Setup) -> Result<Grant> {
+        self.post("/api/v1/setup", setup).await
+    }
+
+    /// A session for a name and a password.
+    pub(crate) async fn login(&self, login: &Login) -> Result<Grant> {
+        self.post("/api/v1/login", login).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn logout(&self) -> Result {
+        self.bytes("POST", "/api/v1/logout", None).await.map(drop)
+    }
+
+    /// Who the token belongs to.
+    pub(crate) async fn me(&self) -> Result<Me> {
+        self.get("/api/v1/me").await
+    }
+
+    /// What the server is.
+    pub(crate) async fn build_info(&self) -> Result<BuildInfo> {
+        self.get("/api/v1/buildinfo").await
+    }
+
+    /// The workspaces that this person may see.
+    pub(crate) async fn workspaces(&self) -> Result<Vec<Workspace>> {
+        Ok(self.get::<Workspaces>("/api/v1/workspaces").await?.workspaces)
+    }
+
+    /// One workspace, by `name` or `owner/name`.
+    pub(crate) async fn workspace(&self, name: &str) -> Result<Workspace> {
+        self.get(&workspace_path(name)).await
+    }
+
+    /// Makes a workspace.
+    pub(crate) async fn create_workspace(&self, name: &str) -> Result<CreatedWorkspace> {
+        self.post("/api/v1/workspaces", &CreateWorkspace { name: name.to_string() }).await
+    }
+
+    /// Deletes a workspace and revokes its agent's token.
+    pub(crate) async fn delete_workspace(&self, name: &str) -> Result {
+        self.bytes("DELETE", &workspace_path(name), None).await.map(drop)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.parse(&self.bytes("GET", path, None).await?)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_string(body).unwrap_or_default();
+        self.parse(&self.bytes("POST", path, Some(body)).await?)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|e| {
+            CliError::new(
+                Exit::Failed,
+                "BAD_ANSWER",
+                format!("the answer of {} makes no sense: {e}", self.url),
+            )
+            .hint(
+                "is this the address of a Warren server, and of this program's version? See `warren version`",
+            )
+        })
+    }
+
+    async fn bytes(&self, method: &str, path: &str, json: Option<String>) -> Result<Vec<u8>> {
+        let url = format!("{}{path}", self.url);
+        let request = Request { method, url: &url, bearer: self.token.as_deref(), json };
+        let answer = self.client.send(request).await.map_err(|e| self.unreachable(&e))?;
+        if (200..300).contains(&answer.status) {
+            Ok(answer.body)
+        } else {
+            Err(self.refused(answer.status, &answer.body))
+        }
+    }
+
+    fn unreachable(&self, error: &HttpError) -> CliError {
+        if matches!(error, HttpError::Url { .. }) {
+            return CliError::new(Exit::Usage, "BAD_URL", error.to_string())
+                .hint("an address looks like https://warren.example.com");
+        }
+        let sentence = format!("can't reach the server at {}: {error}", self.url);
+        CliError::new(Exit::Unreachable, "SERVER_UNREACHABLE", sentence)
+            .hint("is the server running, and is the address right? `warren login URL` takes another")
+    }
+
+    fn refused(&self, status: u16, body: &[u8]) -> CliError {
+        let exit = match status {
+            401 | 403 => Exit::Forbidden,
+            404 => Exit::NotFound,
+            502..=504 => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        let Some(problem) = serde_json::from_slice::<Problem>(body).ok().filter(|p| !p.code.is_empty())
+        else {
+            let sentence = format!("{} answered with HTTP status {status}", self.url);
+            return CliError::new(exit, "HTTP_STATUS", sentence)
+                .hint("is this the address of a Warren server?");
+        };
+        let sentence = if problem.detail.is_empty() { problem.title } else { problem.detail };
+        let mut error = CliError::new(exit, &problem.code, sentence);
+        error.hint = Some(problem.hint).filter(|h| !h.is_empty());
+        if error.hint.is_none() && !problem.nearest.is_empty() {
+            error = error.hint(format!("did you mean {}?", problem.nearest.join(", ")));
+        }
+        error
+    }
+}
+
+fn workspace_path(name: &str) -> String {
+    format!("/api/v1/workspaces/{}", encode_path(name))
+}
+
+/// A name as it stands in a path (RFC 3986, 2.1); the slash of `owner/name` stays.
+fn encode_path(name: &str) -> String {
+    use std::fmt::Write as _;
+    name.bytes().fold(String::new(), |mut out, b| {
+        if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "%{b:02X}");
+        }
+        out
+    })
+}

@@ -1,0 +1,9 @@
+//! One file a command.
+
+pub(crate) mod login;
+pub(crate) mod netcheck;
+pub(crate) mod ping;
+pub(crate) mod speedtest;
+pub(crate) mod status;
+pub(crate) mod version;
+pub(crate) mod workspaces;

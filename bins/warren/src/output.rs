@@ -1,0 +1,137 @@
+//! Results: tables for people, JSON for programs. Results go to stdout, everything else to stderr.
+
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::SystemTime;
+
+/// The form of a result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people
+    #[default]
+    Table,
+    /// One JSON document, with units in the names of its keys
+    Json,
+}
+
+/// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Writes a line that is not the result.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+}
+
+/// Writes a value as JSON.
+pub(crate) fn json(value: &impl Serialize) {
+    line(serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// A table: two spaces between columns, no lines.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let format = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+        }
+        text.trim_end().to_string()
+    };
+    let mut lines = vec![format(&mut header.iter().copied())];
+    lines.extend(rows.iter().map(|row| format(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+/// Whether a mark may be coloured: on a terminal, unless `NO_COLOR` says otherwise.
+pub(crate) fn coloured() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var("TERM").is_ok_and(|t| t != "dumb")
+}
+
+/// A mark before a line: `✔` in green, `✘` in red, plain where there is no colour.
+pub(crate) fn mark(good: bool) -> &'static str {
+    match (good, coloured()) {
+        (true, true) => "\u{1b}[32m✔\u{1b}[0m",
+        (true, false) => "✔",
+        (false, true) => "\u{1b}[31m✘\u{1b}[0m",
+        (false, false) => "✘",
+    }
+}
+
+/// A latency for people: `22ms`, below ten milliseconds `0.8ms`.
+pub(crate) fn latency(micros: u64) -> String {
+    if micros < 10_000 {
+        format!("{}.{}ms", micros / 1_000, micros % 1_000 / 100)
+    } else {
+        format!("{}ms", (micros + 500) / 1_000)
+    }
+}
+
+/// How long ago a moment of the API (RFC 3339, UTC) was, for people; the text itself if it is no such moment.
+pub(crate) fn ago(moment: &str, now: SystemTime) -> String {
+    let Some(then) = unix_seconds(moment) else { return moment.to_owned() };
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    match now.saturating_sub(then) {
+        0..10 => "now".into(),
+        s @ 10..60 => format!("{s}s ago"),
+        s @ 60..3_600 => format!("{}m ago", s / 60),
+        s @ 3_600..86_400 => format!("{}h ago", s / 3_600),
+        s => format!("{}d ago", s / 86_400),
+    }
+}
+
+/// Seconds since 1970 of `2026-11-25T23:10:28.123Z`.
+fn unix_seconds(moment: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| moment.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if !moment.ends_with('Z') || year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days from 1 March of year 0 of the Gregorian calendar, whose leap day then comes last in the year.
+    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
+    let since_1970 = days.checked_sub(719_468)?;
+    Some(since_1970 * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn tables_align_without_trailing_space() {
+        let rows = vec![vec!["dev".into(), "connected".into()], vec!["très-long".into(), "-".into()]];
+        insta::assert_snapshot!(table(&["NAME", "STATUS"], &rows), @r"
+        NAME       STATUS
+        dev        connected
+        très-long  -
+        ");
+    }
+
+    #[test]
+    fn latencies_and_ages_read_well() {
+        assert_eq!(latency(840), "0.8ms");
+        assert_eq!(latency(9_990), "9.9ms");
+        assert_eq!(latency(21_600), "22ms");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_112_228); // 2025-11-25T23:10:28Z
+        assert_eq!(ago("2025-11-25T23:10:28.123Z", now), "now");
+        assert_eq!(ago("2025-11-25T23:09:20Z", now), "1m ago");
+        assert_eq!(ago("2025-11-22T20:00:00Z", now), "3d ago");
+        assert_eq!(ago("2024-02-29T00:00:00Z", now), "635d ago");
+        assert_eq!(ago("yesterday", now), "yesterday");
+    }
+}

@@ -1,0 +1,173 @@
+//! The built programs together, on this host: the whole path, and what a person reads when something is wrong.
+
+use std::process::Output;
+use std::time::{Duration, Instant};
+use tests::Result;
+use tests::deployment::{Deployment, Place};
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// Runs `warren`, which must fail with this status; what it said.
+fn fails(deployment: &Deployment<'_>, arguments: &[&str], status: i32) -> Result<String> {
+    let out = deployment.warren(arguments)?;
+    assert_eq!(out.status.code(), Some(status), "{arguments:?}: {}", stderr(&out));
+    assert!(out.stdout.is_empty(), "{arguments:?}: a failure has no result");
+    let port = deployment.url().rsplit(':').next().unwrap_or_default();
+    Ok(stderr(&out).replace(deployment.url(), "URL").replace(port, "PORT"))
+}
+
+#[test]
+fn a_workspace_is_reached_by_relay_and_directly() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+
+    let relayed = deployment.json(&[
+        "ping",
+        "dev",
+        "--count",
+        "2",
+        "--interval",
+        "0.1",
+        "--disable-direct-connections",
+    ])?;
+    assert_eq!(relayed["path"], "relay warren", "{relayed:#}");
+    assert_eq!(relayed["summary"]["received"], 2, "{relayed:#}");
+
+    let direct = deployment.json(&["ping", "dev", "--until-direct", "--timeout", "20"])?;
+    assert!(direct["path"].as_str().unwrap_or_default().starts_with("direct "), "{direct:#}");
+
+    for arguments in
+        [["--direct", "--direction", "up"], ["--disable-direct-connections", "--direction", "down"]]
+    {
+        let report = deployment.json(&[&["speedtest", "dev", "--time", "1"], &arguments[..]].concat())?;
+        assert!(report["total"]["bytes"].as_u64().unwrap_or(0) > 1_000_000, "{report:#}");
+    }
+
+    let status = deployment.json(&["status"])?;
+    assert_eq!(status[0]["status"], "connected", "{status:#}");
+    assert!(status[0]["path"].as_str().unwrap_or_default().starts_with("direct"), "{status:#}");
+
+    let netcheck = deployment.json(&["netcheck"])?;
+    assert_eq!(netcheck["udp"], true, "{netcheck:#}");
+    Ok(())
+}
+
+#[test]
+fn a_session_outlives_its_server() -> Result {
+    let mut deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let mut ping = deployment.command()?;
+    ping.args(["ping", "dev", "--count", "40", "--interval", "0.2", "-o", "json"]);
+    let running = ping.stdout(std::process::Stdio::piped()).spawn().map_err(|e| e.to_string())?;
+    std::thread::sleep(Duration::from_secs(2));
+    deployment.stop_server();
+    std::thread::sleep(Duration::from_secs(3));
+    let _ = deployment.start_server(&[])?;
+    let out = running.wait_with_output().map_err(|e| e.to_string())?;
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).map_err(|e| e.to_string())?;
+    assert_eq!(report["summary"]["sent"], 40, "{report:#}");
+    assert_eq!(report["summary"]["received"], 40, "the direct path needs no server: {report:#}");
+    // The agent comes back to the new server by itself, and can be reached anew.
+    let began = Instant::now();
+    loop {
+        if deployment.warren(&["ping", "dev", "--count", "1"])?.status.success() {
+            return Ok(());
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "the agent did not come back");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn an_unknown_workspace_names_the_nearest() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let _ = deployment.create_workspace("dev")?;
+    let _ = deployment.create_workspace("database")?;
+    insta::assert_snapshot!("unknown_workspace", fails(&deployment, &["ping", "dve"], 4)?);
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_named() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let _ = deployment.create_workspace("dev")?;
+    insta::assert_snapshot!("agent_offline", fails(&deployment, &["ping", "dev"], 5)?);
+    Ok(())
+}
+
+#[test]
+fn a_login_that_is_not_there_or_no_longer_good_is_told() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let elsewhere = deployment.path("elsewhere");
+    let elsewhere = elsewhere.to_str().ok_or("a path of text")?;
+    insta::assert_snapshot!("not_logged_in", fails(&deployment, &["--config-dir", elsewhere, "status"], 3)?);
+    let session = deployment.path("config/session.json");
+    let text = std::fs::read_to_string(&session).map_err(|e| e.to_string())?;
+    let (before, after) = text.split_once("warren_session_").ok_or("a session token")?;
+    let end = after.find('"').ok_or("a token ends")?;
+    let wrong = format!("{before}warren_session_{}{}", "A".repeat(end), &after[end..]);
+    std::fs::write(&session, wrong).map_err(|e| e.to_string())?;
+    insta::assert_snapshot!("wrong_token", fails(&deployment, &["status"], 3)?);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_named() -> Result {
+    let mut deployment = Deployment::start(Place::Here, &[])?;
+    deployment.stop_server();
+    insta::assert_snapshot!("server_unreachable", fails(&deployment, &["status"], 5)?);
+    Ok(())
+}
+
+#[test]
+fn an_agent_with_a_wrong_token_ends_with_a_sentence() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let _ = deployment.create_workspace("dev")?;
+    let out = Place::Here
+        .command("bob", "warren-agent")?
+        .args(["--url", deployment.url(), "--log", "off", "--state-dir"])
+        .arg(deployment.path("agent"))
+        .env("WARREN_AGENT_TOKEN", format!("warren_agent_{}", "a".repeat(43)))
+        .output()
+        .map_err(|e| e.to_string())?;
+    assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
+    insta::assert_snapshot!("agent_wrong_token", stderr(&out));
+    Ok(())
+}
+
+#[test]
+fn a_deleted_workspace_ends_its_agent() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = deployment.start_agent("dev", &token)?;
+    let out = deployment.warren(&["workspaces", "delete", "dev"])?;
+    assert!(out.status.success(), "{}", stderr(&out));
+    let began = Instant::now();
+    while !agent.log().contains("refuses this agent") {
+        assert!(began.elapsed() < Duration::from_secs(30), "the agent goes on: {}", agent.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[test]
+fn help_reads_well() -> Result {
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("help_ping", &["ping", "--help"]),
+        ("help_speedtest", &["speedtest", "--help"]),
+        ("help_login", &["login", "--help"]),
+    ] {
+        let out =
+            Place::Here.command("alice", "warren")?.args(arguments).output().map_err(|e| e.to_string())?;
+        insta::assert_snapshot!(name, String::from_utf8_lossy(&out.stdout));
+    }
+    let out =
+        Place::Here.command("bob", "warren-agent")?.arg("--help").output().map_err(|e| e.to_string())?;
+    insta::assert_snapshot!("help_agent", String::from_utf8_lossy(&out.stdout));
+    Ok(())
+}
