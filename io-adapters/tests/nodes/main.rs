@@ -253,8 +253,10 @@ async fn an_agent_with_another_key_is_refused() {
     let world = World::new(Plan::default()).await;
     let agent = world.agent().await;
     let client = world.client().await;
-    drop(tunnel(&client).await);
+    let peer = tunnel(&client).await;
     agent.shutdown().await;
+    let mut path = peer.watch_path();
+    within("the agent's leave", path.wait_for(|path| path.gone.is_some())).await.unwrap();
     let _impostor = world.agent_of(world.config(NodeKind::Agent, "agent-token")).await;
     let error = within("the refusal", client.open_tunnel(NodeId(AGENT.into()))).await.unwrap_err();
     assert!(matches!(&error, TunnelError::Refused { code, .. } if code == "KEY_CHANGED"), "{error:?}");
