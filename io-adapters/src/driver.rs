@@ -274,6 +274,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
 
     fn look_at_interfaces(&mut self, now: Time) -> bool {
         self.interfaces_at = now + INTERFACES_EVERY;
+        self.flows.relax();
         let found = self.network.interfaces();
         let changed = found != self.interfaces;
         if changed {

@@ -33,6 +33,8 @@ pub(super) struct Flows {
     changed: bool,
     /// Those that must wait because very many are open.
     openings: VecDeque<Opening>,
+    /// What is on its way from the stack to a pipe.
+    chunks: VecDeque<Bytes>,
 }
 
 struct Flow {
@@ -169,7 +171,7 @@ impl Flows {
                     let rest = Bytes::copy_from_slice(&read[len..]);
                     flow.header = None;
                     if !rest.is_empty() {
-                        flow.pipe.deliver(rest);
+                        flow.pipe.deliver(&mut VecDeque::from([rest]));
                     }
                     return Some((flow.peer, header, flow.pipe.clone()));
                 }
@@ -233,24 +235,53 @@ impl Flows {
 
     /// Moves what the stack has into the user's pipe, as far as there is room.
     fn pump_in<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        while !flow.in_over && flow.header.is_none() {
-            let room = flow.pipe.room();
-            if room == 0 {
-                return;
-            }
+        while self.fill_pipe(id, stack) {}
+    }
+
+    /// Fills the pipe, all at once, so that the reader wakes once and finds much. True if it got full: the
+    /// reader may have emptied it before it could know that it must tell.
+    fn fill_pipe<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) -> bool {
+        let Some(flow) = self.flows.get_mut(&id) else { return false };
+        if flow.in_over || flow.header.is_some() {
+            return false;
+        }
+        let mut room = flow.pipe.room();
+        if room == 0 {
+            return false;
+        }
+        let ended = loop {
             match stack.read_chunk(id, room) {
-                Ok(chunk) if chunk.is_empty() => {
-                    flow.in_over = true;
-                    flow.pipe.end();
+                Ok(chunk) if chunk.is_empty() => break Some(Ok(())),
+                Ok(chunk) => {
+                    room = room.saturating_sub(chunk.len());
+                    self.chunks.push_back(chunk);
                 }
-                Ok(chunk) => flow.pipe.deliver(chunk),
-                Err(StreamError::Blocked) => return,
-                Err(error) => {
-                    flow.in_over = true;
-                    flow.pipe.fail_in(error);
-                }
+                Err(StreamError::Blocked) => break None,
+                Err(error) => break Some(Err(error)),
             }
+            if room == 0 {
+                break None;
+            }
+        };
+        if !self.chunks.is_empty() {
+            flow.pipe.deliver(&mut self.chunks);
+        }
+        match ended {
+            Some(Ok(())) => flow.pipe.end(),
+            Some(Err(error)) => flow.pipe.fail_in(error),
+            None => return room == 0,
+        }
+        flow.in_over = true;
+        false
+    }
+
+    /// Nothing has happened for a while: quiet streams keep no buffers.
+    pub(super) fn relax(&mut self) {
+        for flow in self.flows.values_mut() {
+            if flow.sending.is_empty() {
+                flow.sending = Vec::new();
+            }
+            flow.pipe.relax();
         }
     }
 

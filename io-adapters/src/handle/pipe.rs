@@ -4,7 +4,7 @@
 use super::shared::lock;
 use crate::stack::FlowId;
 use crate::streams::StreamError;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Waker};
 /// Bytes that a writer may have waiting in front of the driver, which holds as much again while it sends:
 /// four full GSO batches each, so that both sides work without waiting for one another.
 pub(crate) const OUT_MAX: usize = 256 * 1024;
-/// Bytes that may wait for a reader. What is beyond stays inside QUIC and holds the peer back.
-pub(crate) const IN_MAX: usize = 512 * 1024;
+/// Bytes that may wait for a reader, which holds as much again while it reads. What is beyond stays inside QUIC
+/// and holds the peer back.
+pub(crate) const IN_MAX: usize = 256 * 1024;
 
 /// One stream's buffers.
 pub(crate) struct Pipe {
@@ -128,30 +129,18 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Reads, and whether the driver must be told.
-    pub(super) fn poll_read(
+    /// Takes all that has come into `into`, which must be empty, and says whether the driver must be told.
+    /// Ready with nothing at the stream's end.
+    pub(super) fn poll_take(
         &self,
         cx: &Context<'_>,
-        into: &mut tokio::io::ReadBuf<'_>,
+        into: &mut VecDeque<Bytes>,
     ) -> (Poll<Result<(), StreamError>>, bool) {
         let mut state = lock(&self.state);
-        let mut any = false;
-        while into.remaining() > 0 {
-            let Some(chunk) = state.chunks.front_mut() else { break };
-            let n = chunk.len().min(into.remaining());
-            into.put_slice(&chunk[..n]);
-            chunk.advance(n);
-            if chunk.is_empty() {
-                state.chunks.pop_front();
-            }
-            state.waiting -= n;
-            any = true;
-        }
-        if any || into.remaining() == 0 {
-            // Half empty, so that the driver is woken for a good piece of work and not for each read.
-            let tell = state.full && state.waiting <= IN_MAX / 2;
-            state.full &= !tell;
-            return (Poll::Ready(Ok(())), tell);
+        if !state.chunks.is_empty() {
+            std::mem::swap(&mut state.chunks, into);
+            state.waiting = 0;
+            return (Poll::Ready(Ok(())), std::mem::take(&mut state.full));
         }
         if let Some(error) = state.in_error {
             return (Poll::Ready(Err(error)), false);
@@ -224,18 +213,34 @@ impl Pipe {
         room
     }
 
-    /// Bytes arrived.
-    pub(crate) fn deliver(&self, chunk: Bytes) {
+    /// Bytes arrived: all of `chunks`, which is empty after that.
+    pub(crate) fn deliver(&self, chunks: &mut VecDeque<Bytes>) {
         let reader = {
             let mut state = lock(&self.state);
             if state.dropped || state.stop.is_some() {
+                chunks.clear();
                 return;
             }
-            state.waiting += chunk.len();
-            state.chunks.push_back(chunk);
+            state.waiting += chunks.iter().map(Bytes::len).sum::<usize>();
+            if state.chunks.is_empty() {
+                std::mem::swap(&mut state.chunks, chunks);
+            } else {
+                state.chunks.append(chunks);
+            }
             state.reader.take()
         };
         wake(reader);
+    }
+
+    /// Gives back the memory of empty buffers: the stream has been quiet.
+    pub(crate) fn relax(&self) {
+        let mut state = lock(&self.state);
+        if state.out.is_empty() {
+            state.out = Vec::new();
+        }
+        if state.chunks.is_empty() {
+            state.chunks = VecDeque::new();
+        }
     }
 
     /// The peer sends no more.

@@ -3,6 +3,8 @@
 use super::pipe::Pipe;
 use super::shared::{Shared, Signal};
 use crate::streams::StreamError;
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -17,11 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct TunnelStream {
     shared: Arc<Shared>,
     pipe: Arc<Pipe>,
+    /// Taken off the pipe and not read yet.
+    taken: VecDeque<Bytes>,
 }
 
 impl TunnelStream {
     pub(crate) fn new(shared: Arc<Shared>, pipe: Arc<Pipe>) -> Self {
-        Self { shared, pipe }
+        Self { shared, pipe, taken: VecDeque::new() }
     }
 
     /// Abandons the stream: the peer's reads fail with [`StreamError::Reset`] and its writes with
@@ -53,14 +57,29 @@ impl TunnelStream {
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        let (read, tell) = self.pipe.poll_read(cx, buf);
-        self.tell(tell);
-        if read.is_ready() {
-            coop.made_progress();
+        if self.taken.is_empty() {
+            let this = &mut *self;
+            let (taken, tell) = this.pipe.poll_take(cx, &mut this.taken);
+            this.tell(tell);
+            ready!(taken).map_err(io_error)?;
         }
-        read.map_err(io_error)
+        coop.made_progress();
+        while buf.remaining() > 0 {
+            let Some(chunk) = self.taken.front_mut() else { break };
+            let n = chunk.len().min(buf.remaining());
+            buf.put_slice(&chunk[..n]);
+            chunk.advance(n);
+            if chunk.is_empty() {
+                self.taken.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
