@@ -47,6 +47,8 @@ pub struct BoringTun {
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
     slots: HashMap<NodePublic, u32>,
+    /// The peer that was sealed for last, and its slot: packets come in runs.
+    last: Option<(NodePublic, u32)>,
     next_tick: Option<Time>,
     tick_cursor: usize,
 }
@@ -78,13 +80,18 @@ impl BoringTun {
             peers: Vec::new(),
             free: Vec::new(),
             slots: HashMap::new(),
+            last: None,
             next_tick: None,
             tick_cursor: 0,
         }
     }
 
     fn peer_mut(&mut self, key: &NodePublic) -> Option<&mut Peer> {
-        let slot = *self.slots.get(key)?;
+        let slot = match self.last {
+            Some((last, slot)) if last == *key => slot,
+            _ => *self.slots.get(key)?,
+        };
+        self.last = Some((*key, slot));
         self.peers.get_mut(slot as usize)?.as_mut()
     }
 
@@ -198,6 +205,7 @@ impl WgEngine for BoringTun {
     }
 
     fn remove_peer(&mut self, key: &NodePublic) {
+        self.last = None;
         if let Some(slot) = self.slots.remove(key) {
             self.peers[slot as usize] = None;
             self.free.push(slot);
@@ -308,3 +316,6 @@ impl WgEngine for BoringTun {
         self.next_tick
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! pieces are read unordered and put in order here, where too many gaps cost one stream and nothing else.
 
 use core::ops::Bound;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A piece of bytes: cheap to cut.
 pub trait Piece: AsRef<[u8]> {
@@ -46,7 +46,13 @@ pub struct TooMuch {
 /// Pieces of one stream, by offset, none overlapping another.
 #[derive(Clone, Debug)]
 pub struct Reassembly<P> {
+    /// How far the reader is.
     next: u64,
+    /// Pieces in order, from `next` to `end`: where most pieces go, without a search.
+    ready: VecDeque<P>,
+    /// Where the pieces in order end.
+    end: u64,
+    /// Pieces behind a gap.
     waiting: BTreeMap<u64, P>,
     bytes: usize,
     bounds: Bounds,
@@ -56,7 +62,7 @@ impl<P: Piece> Reassembly<P> {
     /// An empty stream.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { next: 0, waiting: BTreeMap::new(), bytes: 0, bounds }
+        Self { next: 0, ready: VecDeque::new(), end: 0, waiting: BTreeMap::new(), bytes: 0, bounds }
     }
 
     /// How far the reader is.
@@ -74,7 +80,7 @@ impl<P: Piece> Reassembly<P> {
     /// Whether [`Reassembly::pop`] gives something.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.waiting.first_key_value().is_some_and(|(&offset, _)| offset == self.next)
+        !self.ready.is_empty()
     }
 
     /// Takes a piece in. What is known already is cut away.
@@ -83,9 +89,9 @@ impl<P: Piece> Reassembly<P> {
     /// If more would wait than the bounds allow; the piece is dropped, what waits stays.
     pub fn insert(&mut self, offset: u64, mut piece: P) -> Result<(), TooMuch> {
         let mut offset = offset;
-        if let Some(known) = self.next.checked_sub(offset) {
+        if let Some(known) = self.end.checked_sub(offset).filter(|&known| known > 0) {
             piece.advance(clip(known, &piece));
-            offset = self.next;
+            offset = self.end;
         }
         // Cut the front where the piece before reaches into this one.
         if let Some((&before, earlier)) = self.waiting.range(..=offset).next_back() {
@@ -109,19 +115,30 @@ impl<P: Piece> Reassembly<P> {
         if piece.as_ref().is_empty() {
             return Ok(());
         }
-        let (bytes, pieces) = (self.bytes + piece.as_ref().len(), self.waiting.len() + 1);
+        let bytes = self.bytes + piece.as_ref().len();
+        let pieces = self.ready.len() + self.waiting.len() + 1;
         if bytes > self.bounds.bytes || pieces > self.bounds.pieces {
             return Err(TooMuch { bytes, pieces });
         }
         self.bytes = bytes;
-        self.waiting.insert(offset, piece);
+        if offset > self.end {
+            self.waiting.insert(offset, piece);
+            return Ok(());
+        }
+        self.end += len(&piece);
+        self.ready.push_back(piece);
+        // The gap may have closed before what waits.
+        while let Some(entry) = self.waiting.first_entry().filter(|entry| *entry.key() == self.end) {
+            let piece = entry.remove();
+            self.end += len(&piece);
+            self.ready.push_back(piece);
+        }
         Ok(())
     }
 
     /// The next piece in order, if it has arrived.
     pub fn pop(&mut self) -> Option<P> {
-        let entry = self.waiting.first_entry().filter(|entry| *entry.key() == self.next)?;
-        let piece = entry.remove();
+        let piece = self.ready.pop_front()?;
         self.next += len(&piece);
         self.bytes -= piece.as_ref().len();
         Some(piece)
@@ -129,6 +146,8 @@ impl<P: Piece> Reassembly<P> {
 
     /// Forgets everything that waits.
     pub fn clear(&mut self) {
+        self.next = self.end;
+        self.ready.clear();
         self.waiting.clear();
         self.bytes = 0;
     }
