@@ -138,6 +138,10 @@ impl UdpLink for BatchedUdp {
         self.state.max_gso_segments()
     }
 
+    fn receive_buffer(&self) -> usize {
+        self.buffers.receive
+    }
+
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
         match run.ttl {
             None => self.send(run),
