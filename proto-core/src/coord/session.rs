@@ -454,10 +454,12 @@ impl Session {
     }
 
     fn refused(&mut self, code: String, message: String, now: Time) {
+        if code == code::DRAINING {
+            // It sends us away for a moment only, which is no refusal.
+            return self.failed(&message, now);
+        }
         self.close();
-        // A draining server sends us away for a moment, all others until somebody changes something.
-        let wait = if code == code::DRAINING { self.backoff.next() } else { limits::SESSION_REFUSED_RETRY };
-        let until = (now + self.backoff.spread(wait)).max(self.not_before);
+        let until = now + self.backoff.spread(limits::SESSION_REFUSED_RETRY);
         self.phase = Phase::Waiting { until };
         self.out.event(SessionEvent::Refused { to: None, code, message });
     }
