@@ -30,8 +30,9 @@ fn updates_go_along_tunnels_only_and_only_when_something_changed() {
     world.open("ann", "agent");
     world.hush();
     world.move_home("agent", 2);
-    world.move_home("agent", 2);
+    world.repeat("agent");
     assert_eq!(world.heard("ann"), ["peer agent home 2 endpoints 1"]);
+    assert_eq!(world.coordinator.counters().unchanged, 1);
     assert!(world.heard("bob").is_empty());
     assert!(world.heard("agent").is_empty());
 }

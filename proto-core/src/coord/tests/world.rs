@@ -100,6 +100,13 @@ impl World {
         events.iter().filter_map(brief).collect()
     }
 
+    /// The node's word about itself, said again past a session that would not.
+    pub(super) fn repeat(&mut self, name: &str) {
+        let node = &self.nodes[name];
+        let message = ToServer::Node { node: node.info.clone() };
+        self.server_gets(node.stream.unwrap(), &message);
+    }
+
     /// Forgets what everybody was told.
     pub(super) fn hush(&mut self) {
         self.nodes.values_mut().for_each(|node| node.events.clear());
