@@ -125,7 +125,8 @@ fn data_that_arrives_is_a_sign_of_life_and_spares_pings() {
 #[test]
 fn a_changed_network_makes_a_new_connection_before_the_old_one_goes() {
     let mut world = World::new(2);
-    (world.heard(0), world.heard(1));
+    world.heard(0);
+    world.heard(1);
     let before = world.clients[0].pool.stream(ONE);
     world.tell(0, PoolCommand::Kick);
     assert_ne!(world.clients[0].pool.stream(ONE), before);
@@ -155,7 +156,8 @@ fn a_kick_without_a_network_keeps_the_old_connection_while_it_works() {
 #[test]
 fn a_relay_that_drains_is_left_without_losing_a_packet() {
     let mut world = World::new(2);
-    (world.heard(0), world.heard(1));
+    world.heard(0);
+    world.heard(1);
     world.order("a.example", ServerCommand::Drain(2 * SECOND));
     // The next process takes over; here the same relay goes on.
     for n in 0..40_u32 {
@@ -194,7 +196,8 @@ fn a_name_that_does_not_resolve_is_given_up_in_time() {
 fn a_new_map_keeps_what_did_not_change_and_leaves_what_is_gone() {
     let mut world = World::new(1);
     world.tell(0, PoolCommand::Want(TWO));
-    (world.heard(0), world.dialled());
+    world.heard(0);
+    world.dialled();
     let mut changed = map();
     changed.regions.get_mut(&ONE).unwrap().name = "Elsewhere".into();
     changed.regions.remove(&TWO);

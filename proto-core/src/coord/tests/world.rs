@@ -165,12 +165,12 @@ impl World {
             for name in names {
                 while let Some(output) = self.nodes.get_mut(name).unwrap().session.poll() {
                     quiet = false;
-                    self.from_session(name, output);
+                    self.session_said(name, output);
                 }
             }
             while let Some(output) = self.coordinator.poll() {
                 quiet = false;
-                self.from_coordinator(output);
+                self.coordinator_said(output);
             }
             if quiet {
                 return;
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    fn from_session(&mut self, name: &'static str, output: Output<SessionEvent>) {
+    fn session_said(&mut self, name: &'static str, output: Output<SessionEvent>) {
         let (now, node) = (self.now, self.nodes.get_mut(name).unwrap());
         match output {
             Output::Event(event) => node.events.push(event),
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    fn from_coordinator(&mut self, output: Output<CoordinatorEvent>) {
+    fn coordinator_said(&mut self, output: Output<CoordinatorEvent>) {
         let now = self.now;
         match output {
             Output::Event(CoordinatorEvent::Authorize { request, to, .. }) => {

@@ -179,7 +179,8 @@ fn of_two_connections_of_one_key_the_newest_is_active_until_the_other_speaks() {
     bench.login(1);
     bench.login_as(11, &secret(2), "");
     bench.login_as(12, &secret(2), "");
-    (bench.heard(11), bench.heard(12));
+    bench.heard(11);
+    bench.heard(12);
     bench.packet(1, &secret(2), b"newest");
     assert_eq!(bench.heard(12), ["from 1: newest"]);
     bench.packet(11, &secret(1), b"spoke");
@@ -314,7 +315,8 @@ fn only_those_who_understand_it_are_asked_to_come_back_later() {
     let mut bench = Bench::new(false);
     bench.login_as(1, &secret(1), "warren");
     bench.login_as(2, &secret(2), "tailscaled");
-    (bench.heard(1), bench.heard(2));
+    bench.heard(1);
+    bench.heard(2);
     bench.input(Input::Command(ServerCommand::Drain(Duration::from_secs(2))));
     assert_eq!((bench.heard(1), bench.heard(2)), (vec!["restarting".to_owned()], vec![]));
 }

@@ -164,13 +164,13 @@ impl World {
             for client in 0..self.clients.len() {
                 while let Some(output) = self.clients[client].pool.poll() {
                     quiet = false;
-                    self.from_client(client, output);
+                    self.client_said(client, output);
                 }
             }
             for host in self.relays.keys().cloned().collect::<Vec<_>>() {
                 while let Some(output) = self.relays.get_mut(&host).unwrap().poll() {
                     quiet = false;
-                    self.from_relay(&host, output);
+                    self.relay_said(&host, output);
                 }
             }
             if quiet {
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    fn from_client(&mut self, n: usize, output: Output<PoolEvent>) {
+    fn client_said(&mut self, n: usize, output: Output<PoolEvent>) {
         let now = self.now;
         let client = &mut self.clients[n];
         match output {
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    fn from_relay(&mut self, host: &str, output: Output<HubEvent>) {
+    fn relay_said(&mut self, host: &str, output: Output<HubEvent>) {
         let now = self.now;
         let (Output::Write { stream: there, .. } | Output::Close { stream: there }) = &output else { return };
         let at = (host.to_owned(), *there);
