@@ -30,8 +30,12 @@ impl core::error::Error for Fault {}
 
 /// The operating system's words for an error, without Rust's `(os error 98)`.
 pub(crate) fn io_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = words.chars();
+    words(&error.to_string())
+}
+
+/// An error's text as a part of a sentence.
+pub(crate) fn words(text: &str) -> String {
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ mod gate;
 use crate::clock::Clock;
 use crate::store::Store;
 use gate::Gate;
+pub(crate) use gate::principal;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use io_adapters::clock::Origin;

@@ -47,6 +47,10 @@ pub async fn run(settings: Settings) -> Result<(), Fault> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hang_up = listen(SignalKind::hangup())?;
     let ready_file = settings.ready_file.clone();
+    if let Some(path) = &ready_file {
+        // What an earlier server left says nothing about this one.
+        let _ = std::fs::remove_file(path);
+    }
     let server = Server::start(settings).await?;
     if let Some(path) = &ready_file {
         write_ready_file(&server, path)?;

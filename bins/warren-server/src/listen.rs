@@ -24,7 +24,8 @@ use tokio::task::JoinSet;
 
 /// For the TLS handshake and for a request's head: whoever takes longer holds a connection for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections at once, agents' and relay clients' lasting ones included. Each costs some 20 KiB and a file.
+/// HTTP connections at once; each costs some 20 KiB and a file. Those that became a node's or a relay client's
+/// are counted, and bounded, by the coordinator and the relay.
 const CONNECTIONS_MAX: usize = 40_000;
 /// The pause after a failed accept (usually: no more file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,13 +46,23 @@ pub(crate) fn busy(error: &std::io::Error, protocol: &str, address: SocketAddr, 
     let (code, hint) = match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             let list = if protocol == "UDP" { "ss -lunp" } else { "ss -ltnp" };
-            ("PORT_BUSY", format!("`{list} 'sport = :{port}'` shows who has it; stop that, or choose another with `--{flag} ADDRESS`"))
+            (
+                "PORT_BUSY",
+                format!(
+                    "`{list} 'sport = :{port}'` shows who has it; stop that, or choose another with `--{flag} ADDRESS`"
+                ),
+            )
         }
         std::io::ErrorKind::PermissionDenied => (
             "PORT_FORBIDDEN",
-            format!("ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with `--{flag} ADDRESS`"),
+            format!(
+                "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with `--{flag} ADDRESS`"
+            ),
         ),
-        _ => ("ADDRESS_UNUSABLE", format!("`ip address` shows this machine's addresses; choose one with `--{flag} ADDRESS`")),
+        _ => (
+            "ADDRESS_UNUSABLE",
+            format!("`ip address` shows this machine's addresses; choose one with `--{flag} ADDRESS`"),
+        ),
     };
     Fault::new(code, format!("can't listen on {protocol} {address}: {}", io_words(error)), hint)
 }
@@ -108,7 +119,8 @@ async fn connection(
     let _ = tcp.set_nodelay(true);
     match certificate {
         None => speak(tcp, from, router, stop).await,
-        Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await {
+        Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await
+        {
             Ok(Ok(tls)) => speak(tls, from, router, stop).await,
             Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
             Err(_) => tracing::debug!(%from, "no TLS handshake in time"),

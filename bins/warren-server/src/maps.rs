@@ -62,7 +62,7 @@ impl Sources {
             map = merge(&map, &text, &name)?;
         }
         if let Some(url) = &self.url {
-            match self.from_url(&map, url).await {
+            match self.fetched(&map, url).await {
                 Ok(merged) => map = merged,
                 Err(fault) => {
                     let Ok(text) = std::fs::read(&self.copy) else { return Err(fault) };
@@ -81,7 +81,7 @@ impl Sources {
         Ok(Loaded { map, warning })
     }
 
-    async fn from_url(&self, onto: &RelayMap, url: &str) -> Result<RelayMap, Fault> {
+    async fn fetched(&self, onto: &RelayMap, url: &str) -> Result<RelayMap, Fault> {
         let text = fetch::get(url, RELAY_MAP_MAX).await.map_err(|why| {
             Fault::new(
                 "RELAY_MAP_UNREACHABLE",

@@ -188,7 +188,9 @@ impl Server {
         if let Some(certificate) = &self.certificate {
             match certificate.reload() {
                 Ok(()) => tracing::info!("read the certificate again"),
-                Err(fault) => tracing::error!(code = fault.code, "the old certificate stays: {}", fault.message),
+                Err(fault) => {
+                    tracing::error!(code = fault.code, "the old certificate stays: {}", fault.message)
+                }
             }
         }
     }
@@ -298,11 +300,17 @@ fn access_url(settings: &Settings, addresses: Addresses) -> Result<AccessUrl, Fa
         (None, Some(address), _) => derived(true, address),
         (None, None, Some(address)) => derived(false, address),
         (None, None, None) => {
-            return Err(Fault::new("NO_ACCESS_URL", "the server has no address", "set one with `--access-url URL`"));
+            return Err(Fault::new(
+                "NO_ACCESS_URL",
+                "the server has no address",
+                "set one with `--access-url URL`",
+            ));
         }
     };
     if url.is_loopback() {
-        tracing::warn!("only this machine reaches {url}: set `--access-url URL` for users and agents elsewhere");
+        tracing::warn!(
+            "only this machine reaches {url}: set `--access-url URL` for users and agents elsewhere"
+        );
     }
     if settings.derp_server_relay_url.is_some() {
         tracing::warn!("--derp-server-relay-url has no effect yet: several servers need PostgreSQL");
@@ -328,7 +336,10 @@ fn derived(tls: bool, address: SocketAddr) -> AccessUrl {
 
 /// The secret of this name, drawn at the first start.
 async fn secret(store: &SqliteStore, name: &'static str, seed: &Seed) -> Result<[u8; 32], Fault> {
-    store.secret(name, seed.fork(name).rng().bytes()).await.map_err(|error| database_failed(&error.to_string()))
+    store
+        .secret(name, seed.fork(name).rng().bytes())
+        .await
+        .map_err(|error| database_failed(&error.to_string()))
 }
 
 /// A new setup token, if there is no owner yet; the one of an earlier start then ends.

@@ -252,7 +252,9 @@ impl File {
                 let near = names::nearest(&key, known.iter().cloned());
                 let hint = match near.first() {
                     Some(name) => format!("did you mean \"{name}\"?"),
-                    None => "`warren-server --help` lists the settings; here they have no dashes in front".into(),
+                    None => {
+                        "`warren-server --help` lists the settings; here they have no dashes in front".into()
+                    }
                 };
                 return Err(wrong(Some(line), format!("there is no setting \"{key}\""), hint));
             }
@@ -287,7 +289,10 @@ impl File {
         let reason = core::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
         Fault::new(
             "CONFIG_INVALID",
-            format!("the settings file {}{line}: \"{value}\" will not do for {key}{reason}", self.path.display()),
+            format!(
+                "the settings file {}{line}: \"{value}\" will not do for {key}{reason}",
+                self.path.display()
+            ),
             format!("`warren-server --help` says what {key} takes"),
         )
     }
@@ -295,7 +300,8 @@ impl File {
 
 /// An argument's key in the file, if it may stand there: whatever has a variable, but the file itself.
 fn file_key(arg: &Arg) -> Option<String> {
-    (arg.get_env().is_some() && arg.get_id() != "config").then(|| arg.get_long().unwrap_or_default().to_owned())
+    (arg.get_env().is_some() && arg.get_id() != "config")
+        .then(|| arg.get_long().unwrap_or_default().to_owned())
 }
 
 /// A TOML value as it would be written on a command line.

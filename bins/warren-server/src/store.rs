@@ -80,6 +80,13 @@ pub(crate) struct TokenRow {
     pub(crate) expires_at: Option<i64>,
 }
 
+impl TokenRow {
+    /// Whether it is no longer valid at `now`, unix milliseconds.
+    pub(crate) fn has_ended(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
 /// A token to remember.
 #[derive(Clone, Debug)]
 pub(crate) struct NewToken {

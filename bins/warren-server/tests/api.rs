@@ -1,4 +1,5 @@
 //! The API over real HTTP on loopback.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
 mod support;
 
@@ -55,7 +56,7 @@ async fn a_workspace_is_made_found_and_deleted_with_its_token() {
     let made = world.workspace(&alice, "dev").await;
     let agent_token = made["agent_token"].as_str().unwrap().to_owned();
     let command = made["command"].as_str().unwrap().replace(&agent_token, "TOKEN");
-    assert_eq!(command, format!("WARREN_AGENT_TOKEN=TOKEN warren-agent --access-url http://{}", world.http));
+    assert_eq!(command, format!("WARREN_AGENT_TOKEN=TOKEN warren-agent --url http://{}", world.http));
 
     for path in ["dev", "alice/dev", "me/dev"] {
         let one = world.get(&format!("/api/v1/workspaces/{path}"), &alice).await;
@@ -84,7 +85,9 @@ async fn members_see_their_own_and_cannot_tell_what_others_have() {
 
     let names = |answer: support::Answer| -> Vec<String> {
         let all = answer.json["workspaces"].as_array().unwrap().clone();
-        all.iter().map(|w| format!("{}/{}", w["owner"].as_str().unwrap(), w["name"].as_str().unwrap())).collect()
+        all.iter()
+            .map(|w| format!("{}/{}", w["owner"].as_str().unwrap(), w["name"].as_str().unwrap()))
+            .collect()
     };
     assert_eq!(names(world.get("/api/v1/workspaces", &bob).await), ["bob/dev"]);
     assert_eq!(names(world.get("/api/v1/workspaces", &carol).await), ["alice/secret", "bob/dev"]);
@@ -112,7 +115,8 @@ async fn every_refusal_says_what_and_what_to_do() {
     };
     let weak = json!({ "token": world.server().setup_token(), "username": "alice", "password": "short" });
     note("a weak password", world.post("/api/v1/setup", "", weak).await);
-    let named = json!({ "token": world.server().setup_token(), "username": "Alice B", "password": "correct horse" });
+    let named =
+        json!({ "token": world.server().setup_token(), "username": "Alice B", "password": "correct horse" });
     note("a bad user's name", world.post("/api/v1/setup", "", named).await);
     let stale = json!({ "token": "warren_setup_0", "username": "alice", "password": "correct horse" });
     note("a wrong setup token", world.post("/api/v1/setup", "", stale.clone()).await);
@@ -120,10 +124,19 @@ async fn every_refusal_says_what_and_what_to_do() {
     note("a second setup", world.post("/api/v1/setup", "", stale).await);
     note("no token", world.get("/api/v1/me", "").await);
     note("an unknown token", world.get("/api/v1/me", "warren_session_0").await);
-    note("a wrong password", world.post("/api/v1/login", "", json!({"username": "alice", "password": "x"})).await);
-    note("an unknown user", world.post("/api/v1/login", "", json!({"username": "eve", "password": "x"})).await);
+    note(
+        "a wrong password",
+        world.post("/api/v1/login", "", json!({"username": "alice", "password": "x"})).await,
+    );
+    note(
+        "an unknown user",
+        world.post("/api/v1/login", "", json!({"username": "eve", "password": "x"})).await,
+    );
     note("a missing field", world.post("/api/v1/login", "", json!({"username": "alice"})).await);
-    note("a taken user's name", world.post("/api/v1/users", &alice, json!({"username": "alice", "password": "12345678"})).await);
+    note(
+        "a taken user's name",
+        world.post("/api/v1/users", &alice, json!({"username": "alice", "password": "12345678"})).await,
+    );
     note("no workspace at all", world.get("/api/v1/workspaces/dev", &alice).await);
     world.workspace(&alice, "dev").await;
     world.workspace(&alice, "devbox").await;
@@ -138,7 +151,8 @@ async fn every_refusal_says_what_and_what_to_do() {
     note("the coordinator without WebSocket", world.get("/api/v1/coordinate", &alice).await);
     let text = Request::post("/api/v1/login").header("Host", "x").body(Full::new(Bytes::from("{"))).unwrap();
     note("no JSON", send(world.http, text).await);
-    let broken = Request::post("/api/v1/login").header("Host", "x").header("Content-Type", "application/json");
+    let broken =
+        Request::post("/api/v1/login").header("Host", "x").header("Content-Type", "application/json");
     note("broken JSON", send(world.http, broken.body(Full::new(Bytes::from("{"))).unwrap()).await);
     world.advance_ms(31 * 86_400_000);
     note("an ended session", world.get("/api/v1/me", &alice).await);
@@ -161,7 +175,11 @@ async fn guessing_passwords_soon_costs_time() {
 
 #[tokio::test]
 async fn the_probes_answer_as_relay_clients_expect() {
-    let world = World::with(|settings| settings.derp_server_enable = false).await;
+    let world = World::with(|settings| {
+        settings.derp_server_enable = false;
+        settings.stun_servers = vec!["stun.example.com:3478".parse().unwrap()];
+    })
+    .await;
     // Nothing but a probe is left of a relay that is off.
     for path in ["/derp/latency-check", "/derp/probe"] {
         for method in ["GET", "HEAD"] {
@@ -175,7 +193,8 @@ async fn the_probes_answer_as_relay_clients_expect() {
     for (challenge, response) in
         [("ts_a.b:c-1", "response ts_a.b:c-1"), ("no spaces", ""), (&"x".repeat(65) as &str, "")]
     {
-        let request = Request::get("/generate_204").header("Host", "x").header("X-Tailscale-Challenge", challenge);
+        let request =
+            Request::get("/generate_204").header("Host", "x").header("X-Tailscale-Challenge", challenge);
         let answer = send(world.http, request.body(Full::default()).unwrap()).await;
         assert_eq!(answer.status, 204);
         assert_eq!(answer.header("x-tailscale-response"), response, "{challenge}");
@@ -204,7 +223,9 @@ async fn derp_is_upgraded_to_whatever_the_method_target_and_case() {
     {
         let (head, mut tcp) = raw(
             &world,
-            &format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"),
+            &format!(
+                "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
+            ),
         )
         .await;
         assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");

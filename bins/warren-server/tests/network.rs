@@ -1,9 +1,10 @@
 //! The server as nodes meet it: the coordinator, the relay map, STUN.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
 mod support;
 
-use io_adapters::control::{ControlStream, connect};
 use io_adapters::access_url::COORDINATE;
+use io_adapters::control::{ControlStream, connect};
 use proto_core::id::{NodeId, RegionId};
 use proto_core::key::{DiscoSecret, NodeSecret};
 use proto_core::machine::{StreamProtocol, StreamTarget};
@@ -73,7 +74,8 @@ impl Node {
     /// The next message; none at the end.
     async fn next(&mut self) -> Option<ToNode> {
         let next = poll_fn(|cx| self.0.poll_message(cx));
-        let bytes = tokio::time::timeout(PATIENCE, next).await.expect("the coordinator says nothing").ok()??;
+        let bytes =
+            tokio::time::timeout(PATIENCE, next).await.expect("the coordinator says nothing").ok()??;
         Some(ToNode::parse(&bytes).unwrap())
     }
 
@@ -159,7 +161,10 @@ async fn a_deleted_workspaces_agent_is_told_and_stays_out() {
     let (mut agent, _) = Node::join(world.http, token, 1).await;
     assert_eq!(world.ask("DELETE", "/api/v1/workspaces/dev", &alice, None).await.status, 204);
     let (to, code, message) = agent.refusal().await;
-    assert_eq!((to, code.as_str(), message.as_str()), (None, "EXPELLED", "the workspace \"dev\" was deleted"));
+    assert_eq!(
+        (to, code.as_str(), message.as_str()),
+        (None, "EXPELLED", "the workspace \"dev\" was deleted")
+    );
     while agent.next().await.is_some() {}
 
     // The refusal at the door reads as one by message, with the API's own sentence.
@@ -179,7 +184,11 @@ async fn a_changed_relay_map_reaches_the_nodes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("map.json");
     std::fs::write(&path, map("first")).unwrap();
-    let world = World::with(|settings| settings.derp_config_path = Some(path.clone())).await;
+    let world = World::with(|settings| {
+        settings.derp_config_path = Some(path.clone());
+        settings.derp_config_refresh = 1;
+    })
+    .await;
     let alice = world.set_up().await;
     let (mut node, _) = Node::join(world.http, &alice, 1).await;
     let code = |m: &ToNode| match m {
@@ -192,6 +201,8 @@ async fn a_changed_relay_map_reaches_the_nodes() {
     std::fs::write(&path, map("second")).unwrap();
     world.server().reload().await;
     assert_eq!(node.until(code).await, "second", "the broken map in between is not told");
+    std::fs::write(&path, map("third")).unwrap();
+    assert_eq!(node.until(code).await, "third", "it is read again without being asked to");
 }
 
 #[tokio::test]
@@ -264,8 +275,14 @@ async fn stun_is_found_beside_the_access_url_and_where_it_is_advertised() {
     .await;
     let map = world.server().relay_map();
     let [relay, stun] = map.regions[&RegionId(999)].nodes.as_slice() else { panic!("{map:?}") };
-    assert_eq!((relay.host.as_str(), relay.stun_port(), relay.stun_only), ("warren.example.com", None, false));
-    assert_eq!((stun.host.as_str(), stun.stun_port(), stun.stun_only), ("stun.example.com", Some(port), true));
+    assert_eq!(
+        (relay.host.as_str(), relay.stun_port(), relay.stun_only),
+        ("warren.example.com", None, false)
+    );
+    assert_eq!(
+        (stun.host.as_str(), stun.stun_port(), stun.stun_only),
+        ("stun.example.com", Some(port), true)
+    );
     let seen = seen_through(&map, &[("stun.example.com", world.server().addresses().stun.unwrap())]).await;
     assert_eq!(seen.len(), 1, "the relay's own record must not be asked");
     assert_eq!(seen[0].0, seen[0].1);

@@ -1,4 +1,5 @@
 //! The program itself: its help, its settings, its refusals, its signals.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it does not expect")]
 
 mod support;
 
@@ -26,7 +27,10 @@ fn server(directory: &Path) -> Command {
 }
 
 fn text(output: &Output) -> (String, String) {
-    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -82,7 +86,9 @@ fn a_bad_settings_file_is_refused_with_its_line() {
 #[test]
 fn a_wrong_flag_is_a_usage_error() {
     let directory = tempfile::tempdir().unwrap();
-    for arguments in [["--http-address", "localhost"], ["--http-adress", "127.0.0.1:1"], ["--access-url", "x"]] {
+    for arguments in
+        [["--http-address", "localhost"], ["--http-adress", "127.0.0.1:1"], ["--access-url", "x"]]
+    {
         let output = program(directory.path()).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", text(&output).1);
     }
@@ -107,8 +113,18 @@ fn what_keeps_it_from_starting_is_one_sentence_with_a_hint() {
 
     let mut said = String::new();
     let mut refuse = |what: &str, arguments: &[&str]| {
-        let mut command = server(directory.path());
-        let output = command.args(["--log", "error"]).args(arguments).output().unwrap();
+        let mut command = program(directory.path());
+        for default in [
+            ["--state-dir", "state"],
+            ["--http-address", "127.0.0.1:0"],
+            ["--stun-address", "127.0.0.1:0"],
+            ["--log", "error"],
+        ] {
+            if !arguments.contains(&default[0]) {
+                command.args(default);
+            }
+        }
+        let output = command.args(arguments).output().unwrap();
         let (out, error) = text(&output);
         assert_eq!((output.status.code(), out.as_str()), (Some(1), ""), "{what}: {error}");
         let error = error.replace(&http.port().to_string(), "PORT").replace(&stun.port().to_string(), "PORT");
@@ -145,7 +161,8 @@ impl Running {
     fn start(mut command: Command, directory: &Path) -> (Self, Value) {
         let ready = directory.join("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let child = command.args(["--ready-file", "ready.json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child =
+            command.args(["--ready-file", "ready.json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Self(child.spawn().unwrap());
         let since = Instant::now();
         loop {
@@ -159,7 +176,8 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
+        let status =
+            Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -213,7 +231,8 @@ async fn the_first_start_prints_a_link_and_sigterm_ends_it_in_order() {
     let (running, ready) = Running::start(server(directory.path()), directory.path());
     assert_eq!(ready["setup_token"], Value::Null);
     let login = serde_json::json!({ "username": "alice", "password": "correct horse" });
-    let answer = support::ask(address(&ready, "http_address"), "POST", "/api/v1/login", "", Some(login)).await;
+    let answer =
+        support::ask(address(&ready, "http_address"), "POST", "/api/v1/login", "", Some(login)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     running.signal("INT");
     assert!(running.end().status.success());

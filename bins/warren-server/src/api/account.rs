@@ -114,7 +114,11 @@ pub(super) async fn create_user(
 }
 
 fn administering(person: &Person) -> Result<(), ApiError> {
-    if person.user.role.administers() { Ok(()) } else { Err(forbidden("only owners and admins see and make users")) }
+    if person.user.role.administers() {
+        Ok(())
+    } else {
+        Err(forbidden("only owners and admins see and make users"))
+    }
 }
 
 fn forbidden(detail: &str) -> ApiError {
@@ -148,5 +152,10 @@ async fn grant(app: &App, user: &UserRow) -> Result<Grant, ApiError> {
 }
 
 fn document(user: &UserRow) -> User {
-    User { id: user.id.clone(), name: user.name.clone(), role: user.role, created_at: rfc3339(user.created_at) }
+    User {
+        id: user.id.clone(),
+        name: user.name.clone(),
+        role: user.role,
+        created_at: rfc3339(user.created_at),
+    }
 }

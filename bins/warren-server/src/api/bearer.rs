@@ -59,11 +59,12 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Token
     let row = app.store.token(sha256).await?;
     let Some(row) = row.filter(|row| token::same(&row.sha256, &sha256)) else {
         let detail = "the token is not known here: it is mistyped, revoked, or another server's".to_owned();
-        let hint = "log in again with `warren login URL`; an agent needs the token of a workspace that exists";
+        let hint =
+            "log in again with `warren login URL`; an agent needs the token of a workspace that exists";
         return refused("TOKEN_UNKNOWN", "the token is not known", detail, hint);
     };
     match row.expires_at {
-        Some(end) if end <= app.clock.now() => {
+        Some(end) if row.has_ended(app.clock.now()) => {
             let detail = format!("the session ended at {}", rfc3339(end));
             refused("TOKEN_EXPIRED", "the session has ended", detail, "log in again with `warren login URL`")
         }

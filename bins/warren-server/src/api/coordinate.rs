@@ -4,7 +4,7 @@ use super::Remote;
 use super::bearer;
 use super::problem::ApiError;
 use crate::app::Shared;
-use crate::auth::TokenKind;
+use crate::hub::principal;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -13,8 +13,6 @@ use axum::http::header::{
     UPGRADE,
 };
 use axum::response::{IntoResponse, Response};
-use proto_core::coord::Principal;
-use proto_core::id::NodeId;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Refuses with a problem before the upgrade, so that the reason reaches the user; then hands the connection to
@@ -24,7 +22,7 @@ pub(super) async fn coordinate(
     remote: Option<Extension<Remote>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    open(app, remote, request).await.map_err(ApiError::to_node)
+    open(app, remote, request).await.map_err(ApiError::for_node)
 }
 
 async fn open(
@@ -33,14 +31,11 @@ async fn open(
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let row = bearer::authenticate(&app, request.headers()).await?;
-    let principal = match (row.kind, row.user, row.agent_id) {
-        (TokenKind::Session, Some(user), _) => Principal::User { user: user.id },
-        (TokenKind::Agent, _, Some(id)) => Principal::Agent { id: NodeId(id) },
-        (kind, ..) => {
-            let status = (StatusCode::FORBIDDEN, "TOKEN_WRONG_KIND", "another kind of token is needed");
-            let detail = format!("a token of the kind \"{}\" opens no connection to the coordinator", kind.name());
-            return Err(ApiError::new(status, detail, "log in with `warren login URL`"));
-        }
+    let Some(principal) = principal(&row) else {
+        let status = (StatusCode::FORBIDDEN, "TOKEN_WRONG_KIND", "another kind of token is needed");
+        let detail =
+            format!("a token of the kind \"{}\" opens no connection to the coordinator", row.kind.name());
+        return Err(ApiError::new(status, detail, "log in with `warren login URL`"));
     };
     if *app.draining.borrow() {
         return Err(ApiError::draining());

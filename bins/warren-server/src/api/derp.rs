@@ -7,7 +7,8 @@ use crate::hub;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +22,11 @@ pub(super) async fn derp(
 ) -> Result<Response, ApiError> {
     let Some(relay) = app.hub.relay().cloned() else {
         let kind = (StatusCode::NOT_FOUND, "RELAY_OFF", "there is no relay here");
-        return Err(ApiError::new(kind, "the embedded relay is off", "use a relay of the map /api/v1/derp-map"));
+        return Err(ApiError::new(
+            kind,
+            "the embedded relay is off",
+            "use a relay of the map /api/v1/derp-map",
+        ));
     };
     if *app.draining.borrow() {
         return Err(ApiError::draining());

@@ -10,11 +10,15 @@ use axum::response::{IntoResponse, Response};
 use proto_core::wire::api::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// For a whole body; the greatest is 64 KiB.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a request was not done.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
-    problem: Problem,
+    problem: Box<Problem>,
     retry_after_s: Option<i64>,
     to_node: bool,
 }
@@ -34,7 +38,7 @@ impl ApiError {
             hint: hint.into(),
             nearest: Vec::new(),
         };
-        Self { problem, retry_after_s: None, to_node: false }
+        Self { problem: Box::new(problem), retry_after_s: None, to_node: false }
     }
 
     /// A field of the request will not do.
@@ -64,7 +68,7 @@ impl ApiError {
 
     /// Makes the answer a coordination message as well (`refused`), since it goes to a node: `type` is a
     /// reference in RFC 9457, so one document can be both.
-    pub(crate) const fn to_node(mut self) -> Self {
+    pub(crate) const fn for_node(mut self) -> Self {
         self.to_node = true;
         self
     }
@@ -86,7 +90,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = if self.to_node {
-            (status, Json(Refusal { r#type: "refused", message: &self.problem.detail, problem: &self.problem }))
+            (
+                status,
+                Json(Refusal { r#type: "refused", message: &self.problem.detail, problem: &self.problem }),
+            )
                 .into_response()
         } else {
             (status, Json(self.problem)).into_response()
@@ -119,9 +126,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Document<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(document)) => Ok(Self(document)),
-            Err(rejection) => Err(refusal(&rejection)),
+        match tokio::time::timeout(BODY_TIMEOUT, Json::<T>::from_request(request, state)).await {
+            Ok(Ok(Json(document))) => Ok(Self(document)),
+            Ok(Err(rejection)) => Err(refusal(&rejection)),
+            Err(_) => {
+                let kind = (StatusCode::REQUEST_TIMEOUT, "BODY_LATE", "the request's body is late");
+                Err(ApiError::new(kind, "the request's body did not arrive in time", "send it at once"))
+            }
         }
     }
 }
@@ -135,7 +146,11 @@ fn refusal(rejection: &JsonRejection) -> ApiError {
         JsonRejection::MissingJsonContentType(_) => "the request's body is not declared as JSON".to_owned(),
         _ => format!("the request's body is not the JSON expected: {why}"),
     };
-    ApiError::new(kind, detail, "send the header `Content-Type: application/json` and a document of the API's form")
+    ApiError::new(
+        kind,
+        detail,
+        "send the header `Content-Type: application/json` and a document of the API's form",
+    )
 }
 
 /// For paths that do not exist.

@@ -59,7 +59,8 @@ pub(super) async fn setup_page() -> Response {
         "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; ",
         "base-uri 'none'; frame-ancestors 'none'; script-src 'self'"
     );
-    let headers: [(HeaderName, &str); 2] = [(CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer")];
+    let headers: [(HeaderName, &str); 2] =
+        [(CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer")];
     (headers, Html(include_str!("setup.html"))).into_response()
 }
 

@@ -12,9 +12,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use proto_core::id::NodeId;
-use proto_core::wire::api::{
-    Agent, AgentStatus, CreateWorkspace, CreatedWorkspace, Workspace, Workspaces,
-};
+use proto_core::wire::api::{Agent, AgentStatus, CreateWorkspace, CreatedWorkspace, Workspace, Workspaces};
 
 /// The owner's name that stands for whoever asks.
 const ME: &str = "me";
@@ -58,7 +56,7 @@ pub(super) async fn create(
 
 /// What to run in the workspace. The token is in the environment, where other users' `ps` does not see it.
 fn command(access_url: &AccessUrl, token: &Token) -> String {
-    format!("WARREN_AGENT_TOKEN={} warren-agent --access-url {access_url}", token.text())
+    format!("WARREN_AGENT_TOKEN={} warren-agent --url {access_url}", token.text())
 }
 
 pub(super) async fn one(
@@ -126,7 +124,9 @@ async fn find(app: &App, person: &Person, owner: &str, name: &str) -> Result<Wor
     let wanted = if owner == me { name.to_owned() } else { format!("{owner}/{name}") };
     let near = names::nearest(&wanted, rows.iter().map(address));
     let hint = match near.as_slice() {
-        [] if rows.is_empty() => "there is none yet: make one with `warren workspaces create NAME`".to_owned(),
+        [] if rows.is_empty() => {
+            "there is none yet: make one with `warren workspaces create NAME`".to_owned()
+        }
         [] => "`warren workspaces list` shows those there are".to_owned(),
         [one] => format!("did you mean \"{one}\"?"),
         several => format!("the nearest names are {}", several.join(", ")),

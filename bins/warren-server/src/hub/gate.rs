@@ -1,8 +1,9 @@
 //! The coordinator's view of the product: who may talk to whom, and who came and left.
 
 use super::Presence;
+use crate::auth::{TokenKind, token};
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{Store, TokenRow};
 use io_adapters::store::{Admission, Denied};
 use proto_core::coord::{CoordinatorEvent, Principal, Verdict, code};
 use proto_core::id::NodeId;
@@ -11,6 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The code of a refusal because the database did not answer: ask again later.
 const CODE_UNAVAILABLE: &str = "UNAVAILABLE";
+
+/// Who the bearer of a token is for the coordinator; nobody if it is of a kind that opens no connection.
+pub(crate) fn principal(row: &TokenRow) -> Option<Principal> {
+    match (row.kind, &row.user, &row.agent_id) {
+        (TokenKind::Session, Some(user), _) => Some(Principal::User { user: user.id.clone() }),
+        (TokenKind::Agent, _, Some(id)) => Some(Principal::Agent { id: NodeId(id.clone()) }),
+        _ => None,
+    }
+}
 
 /// The ports of the coordinator, filled by the server's store.
 pub(crate) struct Gate {
@@ -45,9 +55,19 @@ impl Gate {
 }
 
 impl Admission for Gate {
-    async fn admit(&self, _: &str) -> Result<Principal, Denied> {
-        // Tokens are checked before the upgrade (`api::coordinate`), where a refusal can say more.
-        Err(Denied::unauthorized())
+    async fn admit(&self, bearer: &str) -> Result<Principal, Denied> {
+        let sha256 = token::sha256_of(bearer);
+        match self.store.token(sha256).await {
+            Ok(Some(row)) if token::same(&row.sha256, &sha256) && !row.has_ended(self.clock.now()) => {
+                principal(&row).ok_or_else(Denied::unauthorized)
+            }
+            Ok(_) => Err(Denied::unauthorized()),
+            Err(error) => {
+                tracing::error!("can't look up a token: {error}");
+                let message = "the server's database does not answer: try again".to_owned();
+                Err(Denied { code: CODE_UNAVAILABLE.to_owned(), message })
+            }
+        }
     }
 
     async fn authorize(&self, principal: &Principal, _: &NodeId, to: &NodeId) -> Verdict {

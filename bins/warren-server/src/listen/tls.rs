@@ -1,6 +1,6 @@
 //! The certificate of the HTTPS listener: read at start and again at SIGHUP, without a restart.
 
-use crate::fault::Fault;
+use crate::fault::{Fault, words};
 use io_adapters::relay_stream::tls::{Identity, TlsError};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,8 @@ impl Certificate {
     /// # Errors
     /// If a file is unreadable or not PEM, or the two do not belong together.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, Fault> {
-        let identity = Identity::from_files(certificate, key).map_err(|error| fault(&error, certificate, key))?;
+        let identity =
+            Identity::from_files(certificate, key).map_err(|error| fault(&error, certificate, key))?;
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), identity })
     }
 
@@ -35,13 +36,20 @@ impl Certificate {
 
 fn fault(error: &TlsError, certificate: &Path, key: &Path) -> Fault {
     let message = match error {
-        TlsError::File { path, why } => format!("can't use {}: {}", path.display(), without_number(why)),
-        TlsError::Certificate(why) => format!(
-            "the certificate {} and the key {} do not go together: {why}",
-            certificate.display(),
-            key.display()
-        ),
-        other => other.to_string(),
+        TlsError::File { path, why } => {
+            let what = if path == key { "private key" } else { "certificate" };
+            format!("can't use the {what} {}: {}", path.display(), words(why))
+        }
+        TlsError::Certificate(why) if why.ends_with("KeyMismatch") => {
+            format!(
+                "the private key {} is not that of the certificate {}",
+                key.display(),
+                certificate.display()
+            )
+        }
+        other => {
+            format!("can't use the certificate {}: {}", certificate.display(), words(&other.to_string()))
+        }
     };
     Fault::new(
         "CERTIFICATE_UNUSABLE",
@@ -49,9 +57,4 @@ fn fault(error: &TlsError, certificate: &Path, key: &Path) -> Fault {
         "give PEM files with `--tls-cert-file` and `--tls-key-file`, readable by this user; \
          the server's certificate comes first, then its chain",
     )
-}
-
-/// An error's words without Rust's `(os error 2)`.
-fn without_number(why: &str) -> &str {
-    why.split(" (os error").next().unwrap_or(why)
 }

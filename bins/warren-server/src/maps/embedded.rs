@@ -50,7 +50,13 @@ fn add(map: &mut RelayMap, region: RelayRegion) {
 }
 
 fn region(id: u64, code: &str, name: &str, nodes: Vec<RelayNode>) -> RelayRegion {
-    RelayRegion { id: RegionId(id), code: code.to_owned(), name: name.to_owned(), nodes, ..Default::default() }
+    RelayRegion {
+        id: RegionId(id),
+        code: code.to_owned(),
+        name: name.to_owned(),
+        nodes,
+        ..Default::default()
+    }
 }
 
 fn stun_node(region: u64, suffix: &str, stun: &HostPort) -> RelayNode {

@@ -84,8 +84,12 @@ async fn a_bad_map_is_refused_with_its_field_and_line() {
         let fault = sources(directory.path(), Some(name), None, own()).load().await.unwrap_err();
         said.push(fault.to_string());
     }
-    said.push(sources(directory.path(), Some("absent.json"), None, own()).load().await.unwrap_err().to_string());
-    said.push(sources(directory.path(), None, None, RelayMap::default()).load().await.unwrap_err().to_string());
+    said.push(
+        sources(directory.path(), Some("absent.json"), None, own()).load().await.unwrap_err().to_string(),
+    );
+    said.push(
+        sources(directory.path(), None, None, RelayMap::default()).load().await.unwrap_err().to_string(),
+    );
     let text = said.join("\n\n").replace(&directory.path().display().to_string(), "DIR");
     insta::assert_snapshot!(text);
 }

@@ -18,9 +18,9 @@ impl FromStr for Listen {
         if text.eq_ignore_ascii_case("none") {
             return Ok(Self(None));
         }
-        let address = text.parse().map_err(|_| {
-            "an address has the form 127.0.0.1:7080 or [::1]:7080, or is \"none\"".to_owned()
-        })?;
+        let address = text
+            .parse()
+            .map_err(|_| "an address has the form 127.0.0.1:7080 or [::1]:7080, or is \"none\"".to_owned())?;
         Ok(Self(Some(address)))
     }
 }
@@ -121,7 +121,8 @@ impl FromStr for AccessUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "a server's URL has the form https://warren.example.com or http://192.0.2.1:7080".to_owned();
+        let wrong =
+            || "a server's URL has the form https://warren.example.com or http://192.0.2.1:7080".to_owned();
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
@@ -149,7 +150,11 @@ impl FromStr for AccessUrl {
 impl fmt::Display for AccessUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "https://" } else { "http://" })?;
-        if self.host.contains(':') { write!(f, "[{}]", self.host)? } else { f.write_str(&self.host)? }
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?
+        } else {
+            f.write_str(&self.host)?
+        }
         if self.port == Self::scheme_port(self.tls) { Ok(()) } else { write!(f, ":{}", self.port) }
     }
 }
@@ -178,7 +183,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<AccessUrl>().unwrap().to_string(), printed);
         }
-        for text in ["", "warren.example.com", "ftp://a", "https://", "https://a/b", "https://u@h", "http://a:0"] {
+        for text in
+            ["", "warren.example.com", "ftp://a", "https://", "https://a/b", "https://u@h", "http://a:0"]
+        {
             assert!(text.parse::<AccessUrl>().is_err(), "{text}");
         }
         assert!("http://[::1]:1".parse::<AccessUrl>().unwrap().is_loopback());

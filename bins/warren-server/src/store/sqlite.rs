@@ -77,8 +77,7 @@ impl SqliteStore {
             Location::File(path) => {
                 let version = migrate::examine(path, steps).await?;
                 create_private(path)?;
-                let options =
-                    SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
+                let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
                 (options, Some(path.as_path()), version)
             }
         };
@@ -96,7 +95,11 @@ impl SqliteStore {
         };
         // A connection that is closed when idle would take a database in memory with it.
         let pool = |size| {
-            SqlitePoolOptions::new().max_connections(size).min_connections(1).idle_timeout(None).max_lifetime(None)
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .min_connections(1)
+                .idle_timeout(None)
+                .max_lifetime(None)
         };
         let writer = pool(1).connect_with(options.clone()).await.map_err(failed)?;
         let mut connection = writer.acquire().await.map_err(failed)?;
@@ -240,7 +243,8 @@ impl Store for SqliteStore {
 
     fn setup_required(&self) -> Answer<'_, bool> {
         Box::pin(async {
-            let (users,): (i64,) = sqlx::query_as("SELECT count(*) FROM users").fetch_one(&self.reader).await?;
+            let (users,): (i64,) =
+                sqlx::query_as("SELECT count(*) FROM users").fetch_one(&self.reader).await?;
             Ok(users == 0)
         })
     }
@@ -363,8 +367,7 @@ impl Store for SqliteStore {
                 .bind(now)
                 .execute(&mut *transaction)
                 .await?;
-            let agent =
-                AgentRow { id: agent_id, name: "main".to_owned(), last_seen_at: None, version: None };
+            let agent = AgentRow { id: agent_id, name: "main".to_owned(), last_seen_at: None, version: None };
             sqlx::query("INSERT INTO agents (id, workspace_id, name, created_at) VALUES ($1, $2, $3, $4)")
                 .bind(&agent.id)
                 .bind(&id)

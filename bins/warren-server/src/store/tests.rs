@@ -57,7 +57,12 @@ async fn a_database_that_is_not_ours_to_change_stays_to_the_byte() {
 
     let all = [
         refusal(directory.path(), "newer.db", None).await,
-        refusal(directory.path(), "text.db", Some(b"this is not a database at all, only some text in a file")).await,
+        refusal(
+            directory.path(),
+            "text.db",
+            Some(b"this is not a database at all, only some text in a file"),
+        )
+        .await,
         refusal(directory.path(), "cut.db", Some(&cut)).await,
         refusal(directory.path(), "broken.db", Some(&broken)).await,
         refusal(directory.path(), "foreign.db", None).await,
@@ -114,7 +119,11 @@ async fn a_failing_step_leaves_what_was_there() {
     store.close().await;
     let bad = [
         MIGRATIONS[0],
-        Migration { version: 2, name: "bad", sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)" },
+        Migration {
+            version: 2,
+            name: "bad",
+            sql: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)",
+        },
     ];
     let fault = open(&path, &bad).await.unwrap_err();
     insta::assert_snapshot!(fault.to_string());
@@ -151,7 +160,8 @@ fn database_urls_name_a_place_or_say_why_not() {
 #[tokio::test]
 async fn the_setup_token_makes_one_owner() {
     let store = memory().await;
-    let (first, second) = (Token::generate(TokenKind::Setup).unwrap(), Token::generate(TokenKind::Setup).unwrap());
+    let (first, second) =
+        (Token::generate(TokenKind::Setup).unwrap(), Token::generate(TokenKind::Setup).unwrap());
     let new = |token: &Token| NewToken {
         kind: TokenKind::Setup,
         sha256: token.sha256(),
@@ -162,10 +172,16 @@ async fn the_setup_token_makes_one_owner() {
     store.add_token(new(&first), 1).await.unwrap();
     store.add_token(new(&second), 2).await.unwrap();
     let owner = || user("alice", Role::Owner);
-    assert!(matches!(store.set_up(first.sha256(), owner(), 3).await, Err(StoreError::Missing)), "it was replaced");
+    assert!(
+        matches!(store.set_up(first.sha256(), owner(), 3).await, Err(StoreError::Missing)),
+        "it was replaced"
+    );
     assert!(store.setup_required().await.unwrap());
     store.set_up(second.sha256(), owner(), 3).await.unwrap();
-    assert!(matches!(store.set_up(second.sha256(), owner(), 4).await, Err(StoreError::Missing)), "it was used");
+    assert!(
+        matches!(store.set_up(second.sha256(), owner(), 4).await, Err(StoreError::Missing)),
+        "it was used"
+    );
     assert!(!store.setup_required().await.unwrap());
 }
 
@@ -175,10 +191,7 @@ async fn a_workspace_takes_its_agent_and_token_along() {
     let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
     let token = Token::generate(TokenKind::Agent).unwrap();
     let made = store.create_workspace(&alice, "dev", token.sha256(), 6).await.unwrap();
-    assert!(matches!(
-        store.create_workspace(&alice, "dev", [0; 32], 7).await,
-        Err(StoreError::Taken)
-    ));
+    assert!(matches!(store.create_workspace(&alice, "dev", [0; 32], 7).await, Err(StoreError::Taken)));
     let agent = made.agents[0].id.clone();
     assert_eq!(store.token(token.sha256()).await.unwrap().unwrap().agent_id, Some(agent.clone()));
     assert_eq!(store.agent_owner(&agent).await.unwrap(), Some(alice.id.clone()));

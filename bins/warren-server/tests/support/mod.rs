@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 use warren_server::{Clock, Listen, Server, Settings};
 
 /// 2026-01-01T00:00:00Z, when every test begins.
-pub const ORIGIN_MS: i64 = 1_767_225_600_000;
+pub(crate) const ORIGIN_MS: i64 = 1_767_225_600_000;
 
 /// A server with a clock that the test moves.
-pub struct World {
-    pub server: Option<Server>,
-    pub http: SocketAddr,
-    pub now: Arc<AtomicI64>,
-    pub directory: TempDir,
+pub(crate) struct World {
+    pub(crate) server: Option<Server>,
+    pub(crate) http: SocketAddr,
+    pub(crate) now: Arc<AtomicI64>,
+    pub(crate) directory: TempDir,
 }
 
-pub fn settings(directory: &TempDir) -> Settings {
+pub(crate) fn settings(directory: &TempDir) -> Settings {
     let mut settings = Settings::defaults();
     settings.state_dir = Some(directory.path().join("state"));
     settings.http_address = "127.0.0.1:0".parse().unwrap();
@@ -33,11 +33,11 @@ pub fn settings(directory: &TempDir) -> Settings {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = settings(&directory);
         settings.database_url = Some("sqlite::memory:".to_owned());
@@ -52,28 +52,28 @@ impl World {
         Self { server: Some(server), http, now, directory }
     }
 
-    pub fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
 
-    pub fn advance_ms(&self, by: i64) {
+    pub(crate) fn advance_ms(&self, by: i64) {
         self.now.fetch_add(by, Ordering::Relaxed);
     }
 
-    pub async fn ask(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
         ask(self.http, method, path, token, body).await
     }
 
-    pub async fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
         self.ask("GET", path, token, None).await
     }
 
-    pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.ask("POST", path, token, Some(body)).await
     }
 
     /// Makes the owner, alice; her session token.
-    pub async fn set_up(&self) -> String {
+    pub(crate) async fn set_up(&self) -> String {
         let token = self.server().setup_token().unwrap();
         let body = json!({ "token": token, "username": "alice", "password": "correct horse" });
         let answer = self.post("/api/v1/setup", "", body).await;
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Makes a user and logs in; the session token.
-    pub async fn user(&self, by: &str, name: &str, role: &str) -> String {
+    pub(crate) async fn user(&self, by: &str, name: &str, role: &str) -> String {
         let body = json!({ "username": name, "password": "battery staple", "role": role });
         let answer = self.post("/api/v1/users", by, body).await;
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -90,7 +90,7 @@ impl World {
         self.post("/api/v1/login", "", body).await.text_at("/token")
     }
 
-    pub async fn workspace(&self, token: &str, name: &str) -> Value {
+    pub(crate) async fn workspace(&self, token: &str, name: &str) -> Value {
         let answer = self.post("/api/v1/workspaces", token, json!({ "name": name })).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json
@@ -98,24 +98,34 @@ impl World {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: hyper::HeaderMap,
-    pub text: String,
-    pub json: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
 }
 
 impl Answer {
-    pub fn text_at(&self, pointer: &str) -> String {
-        self.json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}: {self:?}")).to_owned()
+    pub(crate) fn text_at(&self, pointer: &str) -> String {
+        self.json
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{pointer}: {self:?}"))
+            .to_owned()
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
-pub async fn ask(at: SocketAddr, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+pub(crate) async fn ask(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: Option<Value>,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("Host", at.to_string());
     if !token.is_empty() {
         request = request.header("Authorization", format!("Bearer {token}"));
@@ -130,7 +140,7 @@ pub async fn ask(at: SocketAddr, method: &str, path: &str, token: &str, body: Op
     send(at, request.body(Full::new(body)).unwrap()).await
 }
 
-pub async fn send(at: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+pub(crate) async fn send(at: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
     let tcp = TcpStream::connect(at).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -144,7 +154,7 @@ pub async fn send(at: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
 }
 
 /// The head alone of an answer that has no end: an upgrade.
-pub async fn head(at: SocketAddr, request: Request<Full<Bytes>>) -> hyper::http::response::Parts {
+pub(crate) async fn head(at: SocketAddr, request: Request<Full<Bytes>>) -> hyper::http::response::Parts {
     let tcp = TcpStream::connect(at).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.unwrap();
     let connection = tokio::spawn(connection.with_upgrades());
