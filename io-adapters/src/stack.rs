@@ -186,13 +186,19 @@ impl<W: WgEngine> Stack<W> {
                 self.tell(input, now);
             }
             Input::StreamClosed { stream, .. } => {
-                if let Some(region) = self.relays.remove(&stream).and_then(|relay| relay.region) {
-                    self.regions.remove(&region);
-                }
+                self.forget_relay(stream);
                 self.tell(input, now);
             }
             Input::Deadline => self.expire(now),
             other => self.tell(other, now),
+        }
+    }
+
+    /// A relay's stream is over. Another may have taken its place in the region before.
+    fn forget_relay(&mut self, stream: StreamId) {
+        let region = self.relays.remove(&stream).and_then(|relay| relay.region);
+        if let Some(region) = region.filter(|region| self.regions.get(region) == Some(&stream)) {
+            self.regions.remove(&region);
         }
     }
 
@@ -216,9 +222,7 @@ impl<W: WgEngine> Stack<W> {
                     Output::Open { stream, target }
                 }
                 Output::Close { stream } => {
-                    if let Some(region) = self.relays.remove(&stream).and_then(|relay| relay.region) {
-                        self.regions.remove(&region);
-                    }
+                    self.forget_relay(stream);
                     Output::Close { stream }
                 }
                 Output::Write { stream, bytes } => Output::Write { stream, bytes },

@@ -122,9 +122,7 @@ fn run_lab(lab: &Lab) -> ExitCode {
         failed |= result.is_err();
         match result {
             Ok(verdict) if lab.hash => say(&format!("{:016x}", verdict.hash.0)),
-            Ok(verdict) => {
-                say(&format!("{}\nok   {}\n  {verdict}", verdict.tail, scenario.name).trim_start())
-            }
+            Ok(verdict) => say(format!("{}\nok   {}\n  {verdict}", verdict.tail, scenario.name).trim_start()),
             Err(why) => complain(&format!("FAIL {}: {why}", scenario.name)),
         }
     }

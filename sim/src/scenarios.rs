@@ -1,6 +1,6 @@
 //! Scenarios that have a name, for tests and for `sim run --scenario`.
 
-use crate::nat::Hairpin;
+use crate::nat::{Allocation, Hairpin, NatProfile};
 use crate::netem::LinkProfile;
 use crate::step::{Role, Scenario, Step};
 use crate::topology::{Meeting, Network};
@@ -53,6 +53,20 @@ const ALL: &[Named] = &[
     Named {
         name: "nat-reboot",
         make: |s| pair(s, PortRestricted, PortRestricted).until(60).step(20, Step::RebootNat(Role::Client)),
+    },
+    Named {
+        name: "nat-reboot-new-ports",
+        make: |s| {
+            let random = NatProfile { allocation: Allocation::Random, ..NatProfile::port_restricted() };
+            let mut scenario =
+                pair(s, PortRestricted, PortRestricted).until(60).step(20, Step::RebootNat(Role::Client));
+            scenario.layers = Some([vec![random], vec![NatProfile::port_restricted()]]);
+            scenario
+        },
+    },
+    Named {
+        name: "withdrawn",
+        make: |s| pair(s, PortRestricted, PortRestricted).until(40).step(20, Step::Withdraw),
     },
     Named {
         name: "server-away",

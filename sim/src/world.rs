@@ -361,8 +361,7 @@ impl World {
             self.output(id, output);
         }
         let mut batch = std::mem::take(&mut self.batch);
-        loop {
-            let Process::Node(node) = &mut self.hosts[id.0].process else { break };
+        while let Process::Node(node) = &mut self.hosts[id.0].process {
             let local = node.local(now);
             if !node.stack.poll_batch(&mut batch, local) {
                 break;

@@ -7,7 +7,7 @@ use crate::id::RegionId;
 use crate::key::NodePublic;
 use crate::machine::{Machine, Output};
 use crate::nat::{NetcheckCommand, Report};
-use crate::peer::{PeerCommand, PeerEvent};
+use crate::peer::{PathStory, PeerCommand, PeerEvent};
 use crate::relay::{GoneReason, PoolCommand, PoolEvent};
 use crate::route::Route;
 use crate::time::Time;
@@ -189,6 +189,12 @@ impl Node {
                 }
                 Some(PeerEvent::Route(route)) => self.route_changed(key, route, now),
                 Some(PeerEvent::Story(story)) => {
+                    if matches!(story, PathStory::Doubted { .. }) {
+                        // What broke this path, a router that restarted perhaps, may have broken the relay's
+                        // connection and our reflexive address with it: look now, while there is time.
+                        self.tell_pool(PoolCommand::Check, now);
+                        self.tell_netcheck(NetcheckCommand::Check, now);
+                    }
                     if let Some(entry) = self.book.get_mut(&key) {
                         entry.tell(story.clone(), now);
                     }

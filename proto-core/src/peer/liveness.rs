@@ -121,6 +121,12 @@ impl Liveness {
 
     /// A probe was answered.
     pub(super) fn answered(&mut self, full: bool, rtt: Duration, now: Time) {
+        let silent = self.asked_since_answer.is_some_and(|at| now.since(at) > self.patience());
+        if silent && let Some(full) = &mut self.full {
+            // Nothing at all passed for a while: that the long probes of that time were lost says nothing of
+            // their length.
+            *full = FullCheck { since: now, asked: 0, last: now };
+        }
         self.rtt = rtt;
         self.answered = now;
         self.asked_since_answer = None;
@@ -349,6 +355,19 @@ mod tests {
         });
         assert_eq!(doubted, Some(1_500));
         assert!(matches!(lost, Some((at, Loss::NoData)) if at < 4_000), "{lost:?}");
+    }
+
+    #[test]
+    fn an_outage_is_not_taken_for_a_path_without_data() {
+        let mut live = Liveness::new(RTT, at(0));
+        let outage = 100..3_200;
+        let (_, lost) = run(&mut live, 0, 6_000, |live, t, ask| {
+            live.sent(at(t));
+            if let Some(ask) = ask.filter(|_| !outage.contains(&t)) {
+                live.answered(ask.full, RTT, at(t));
+            }
+        });
+        assert_eq!(lost, None);
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum LinkCommand {
     /// The network changed: connect anew at once. A connection that still works is kept until the new one
     /// is up.
     Kick,
+    /// The connection may be dead: ask it, and give it up if it does not answer soon.
+    Check,
     /// The region as the map now has it. The connection stays if its node is still there, unchanged.
     Region(RelayRegion),
 }
@@ -238,6 +240,7 @@ impl RelayLink {
             }
             LinkCommand::Send { to, bytes } => self.send(to, bytes, now),
             LinkCommand::Kick => self.kick(now),
+            LinkCommand::Check => self.ping(limits::RELAY_PONG_AFTER_KICK, now),
             LinkCommand::Region(region) => self.set_region(region, now),
         }
     }

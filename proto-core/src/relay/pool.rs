@@ -46,6 +46,8 @@ pub enum PoolCommand {
     },
     /// The network changed: connect anew everywhere, at once.
     Kick,
+    /// Something on the way broke: ask every connection whether it still works.
+    Check,
 }
 
 /// What a pool tells its owner.
@@ -164,11 +166,14 @@ impl RelayPool {
                     self.tell(region, LinkCommand::Send { to, bytes }, now);
                 }
             }
-            PoolCommand::Kick => {
-                for region in self.links.keys().copied().collect::<Vec<_>>() {
-                    self.tell(region, LinkCommand::Kick, now);
-                }
-            }
+            PoolCommand::Kick => self.tell_all(&LinkCommand::Kick, now),
+            PoolCommand::Check => self.tell_all(&LinkCommand::Check, now),
+        }
+    }
+
+    fn tell_all(&mut self, command: &LinkCommand, now: Time) {
+        for region in self.links.keys().copied().collect::<Vec<_>>() {
+            self.tell(region, command.clone(), now);
         }
     }
 

@@ -238,7 +238,7 @@ impl RelayServer {
         let jitter = u64::try_from(limits::RELAY_KEEPALIVE_JITTER.as_micros()).unwrap_or(0);
         let jitter = Duration::from_micros(self.rng.range(0..jitter));
         let connection = Connection {
-            decoder: Decoder::new(),
+            decoder: Decoder::for_relay(),
             stage: Stage::Login,
             timer: now + limits::RELAY_LOGIN_DEADLINE,
             keepalive: limits::RELAY_KEEPALIVE + jitter,

@@ -63,6 +63,8 @@ pub struct LabPlan {
     pub seed: u64,
     /// The client's and the agent's networks.
     pub networks: [Network; 2],
+    /// Other NATs than the networks' own, nearest to the node first.
+    pub layers: Option<[Vec<NatProfile>; 2]>,
     /// How they meet.
     pub meeting: Meeting,
     /// How the gateways' links behave, besides turmoil's fixed latency.
@@ -84,6 +86,7 @@ impl LabPlan {
         Self {
             seed,
             networks: [client, agent],
+            layers: None,
             meeting: Meeting::Internet,
             link: LinkProfile::clean(Duration::ZERO),
             second_relay: false,
@@ -288,7 +291,7 @@ fn nodes(
 
 /// Puts the gateways onto the network, and says where client and agent are.
 fn sides(sim: &mut turmoil::Sim<'_>, plan: &LabPlan, wire: &Wire, seed: &Seed) -> [Side; 2] {
-    let layers = plan.networks.map(Network::layers);
+    let layers = plan.layers.clone().unwrap_or_else(|| plan.networks.map(Network::layers));
     match plan.meeting {
         Meeting::Internet => {
             let mut place = |n: u8| site(sim, (n, &layers[usize::from(n) - 1]), plan.link, (wire, seed));

@@ -1,7 +1,7 @@
 //! The lab's scenarios: what happens, and what must come of it.
 
 use super::lab::{self, Act, LabPlan, LabVerdict, Spot};
-use crate::nat::Hairpin;
+use crate::nat::{Allocation, Hairpin, NatProfile};
 use crate::netem::LinkProfile;
 use crate::topology::{Meeting, Network};
 use proto_core::time::{Duration, Time};
@@ -131,6 +131,20 @@ pub const ALL: &[LabScenario] = &[
     LabScenario {
         name: "nat-reboot",
         plan: |s| LabPlan::pair(s, PortRestricted, PortRestricted).until(45).act(12, Act::Bounce(ClientEdge)),
+        check: |v| {
+            demand(v.counters.gateways == 3, "a gateway began twice")?;
+            demand(v.gap(12, 45) < ms(8_000), "data flows again")?;
+            demand(v.all(true, 35, 45), "directly")
+        },
+    },
+    LabScenario {
+        name: "nat-reboot-new-ports",
+        plan: |s| {
+            let mut plan = LabPlan::pair(s, PortRestricted, PortRestricted).until(45);
+            let random = NatProfile { allocation: Allocation::Random, ..NatProfile::port_restricted() };
+            plan.layers = Some([vec![random], vec![NatProfile::port_restricted()]]);
+            plan.act(12, Act::Bounce(ClientEdge))
+        },
         check: |v| {
             demand(v.counters.gateways == 3, "a gateway began twice")?;
             demand(v.gap(12, 45) < ms(8_000), "data flows again")?;

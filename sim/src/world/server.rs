@@ -1,7 +1,7 @@
 //! A server of a world: coordinator, relay and STUN, as the production server composes them, without sockets.
 
 use proto_core::coord::{
-    Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Verdict, Who,
+    Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Verdict,
 };
 use proto_core::id::{NodeId, StreamId};
 use proto_core::key::NodeSecret;
@@ -10,7 +10,7 @@ use proto_core::relay::{RelayHub, RelayServerConfig};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use proto_core::time::{Time, earliest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The port of coordination and relay.
 pub const HTTP_PORT: u16 = 80;
@@ -26,8 +26,8 @@ pub struct Server {
     next: u64,
     /// What to write to a stream, and which to close.
     pub out: Vec<(StreamId, Option<Vec<u8>>)>,
-    /// Tunnels that were asked about.
-    pub authorized: u64,
+    /// Nodes that were online.
+    seen: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ impl Server {
             streams: BTreeMap::new(),
             next: 1,
             out: Vec::new(),
-            authorized: 0,
+            seen: BTreeSet::new(),
         }
     }
 
@@ -138,14 +138,12 @@ impl Server {
         earliest(self.coordinator.as_ref().and_then(Machine::deadline), self.relay.deadline())
     }
 
-    /// Ends a node's tunnels.
-    pub fn expel(&mut self, who: NodeId, now: Time) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let command = CoordinatorCommand::Expel {
-                who: Who::Node(who),
-                code: "EXPELLED".into(),
-                message: "withdrawn by the scenario".into(),
-            };
+    /// Ends the tunnels between `agent` and everybody.
+    pub fn withdraw(&mut self, agent: &NodeId, now: Time) {
+        for client in self.seen.iter().filter(|id| *id != agent) {
+            let Some(coordinator) = &mut self.coordinator else { continue };
+            let (a, b) = (client.clone(), agent.clone());
+            let command = CoordinatorCommand::Withdraw { a, b, reason: "withdrawn by the scenario".into() };
             coordinator.handle(Input::Command(command), now);
         }
         self.drain(now);
@@ -155,10 +153,10 @@ impl Server {
         while let Some(coordinator) = &mut self.coordinator {
             match coordinator.poll() {
                 Some(Output::Event(CoordinatorEvent::Authorize { request, .. })) => {
-                    self.authorized += 1;
                     let verdict = CoordinatorCommand::Authorized { request, verdict: Verdict::Allowed };
                     coordinator.handle(Input::Command(verdict), now);
                 }
+                Some(Output::Event(CoordinatorEvent::Online { id, .. })) => _ = self.seen.insert(id),
                 Some(Output::Write { stream, bytes }) => self.out.push((stream, Some(bytes))),
                 Some(Output::Close { stream }) => self.out.push((stream, None)),
                 Some(_) => {}

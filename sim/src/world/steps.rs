@@ -40,7 +40,7 @@ impl World {
             Step::Withdraw => {
                 let Some(id) = self.host(Role::Server) else { return };
                 if let Process::Server(server) = &mut self.hosts[id.0].process {
-                    server.expel(NodeId(AGENT.into()), self.now);
+                    server.withdraw(&NodeId(AGENT.into()), self.now);
                     self.drive(id);
                 }
             }

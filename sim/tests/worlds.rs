@@ -1,0 +1,163 @@
+//! Worlds with a name: faults, shared networks, bad links. Each over many seeds, and each fault must be seen
+//! to bite.
+
+use proto_core::time::Duration;
+use sim::scenarios;
+use sim::world::{Verdict, World};
+
+const SEEDS: u64 = 25;
+
+/// Runs a scenario over many seeds; each must keep the invariants and pass `check`.
+fn each(name: &str, check: impl Fn(&Verdict) -> Result<(), &'static str>) -> Vec<Verdict> {
+    let run = |seed| {
+        let scenario = scenarios::find(name, seed).expect("the scenario's name");
+        let verdict = World::new(scenario, false).run();
+        if let Err(why) = verdict.check() {
+            panic!("{why}");
+        }
+        if let Err(what) = check(&verdict) {
+            panic!("it does not hold that {what}\n{verdict}");
+        }
+        verdict
+    };
+    (0..SEEDS).map(run).collect()
+}
+
+fn demand(holds: bool, what: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(what) }
+}
+
+fn bites(verdicts: &[Verdict], what: &str) {
+    let sum: u64 = verdicts.iter().filter_map(|v| v.bites.get(what)).sum();
+    assert!(sum > 0, "the fault \"{what}\" never touched anything");
+}
+
+fn ends(verdict: &Verdict, direct: bool) -> Result<(), &'static str> {
+    let what = if direct { "both ends are direct at the end" } else { "both ends are relayed at the end" };
+    demand(verdict.direct == [Some(direct); 2], what)
+}
+
+/// Of the echoes sent all but `missing` came back.
+fn echoes(verdict: &Verdict, missing: u64) -> Result<(), &'static str> {
+    let echo = &verdict.echo;
+    demand(echo.sent > 20 && echo.answered + missing >= echo.sent, "the echoes came back")
+}
+
+fn gap(verdict: &Verdict, most: Duration) -> Result<(), &'static str> {
+    demand(verdict.echo.gap <= most, "data stalls no longer than allowed")
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn nodes_on_one_lan_talk_directly_and_locally() {
+    for verdict in each("same-lan", |v| ends(v, true).and(echoes(v, 2))) {
+        assert!(verdict.echo.fastest < Some(Duration::from_millis(1)), "{verdict}");
+    }
+}
+
+#[test]
+fn isolated_nodes_need_a_hairpin() {
+    for verdict in each("isolated-hairpin", |v| ends(v, true).and(echoes(v, 2))) {
+        assert!(verdict.nats.hairpinned > 0, "{verdict}");
+    }
+    each("isolated", |v| ends(v, false).and(echoes(v, 2)));
+}
+
+#[test]
+fn customers_of_one_carrier_need_a_hairpin() {
+    each("same-carrier-hairpin", |v| ends(v, true).and(echoes(v, 2)));
+    each("same-carrier", |v| ends(v, false).and(echoes(v, 2)));
+}
+
+#[test]
+fn two_carriers_are_punched_through() {
+    each("carriers", |v| echoes(v, 2));
+}
+
+#[test]
+fn openers_keep_linux_routers_from_poisoning_the_port() {
+    let verdicts = each("linux-race", |v| echoes(v, 20));
+    bites(&verdicts, "loss");
+}
+
+#[test]
+fn a_direct_path_that_dies_is_left_within_bounds_and_comes_back() {
+    let verdicts = each("direct-blackhole", |v| ends(v, true).and(echoes(v, 2)).and(gap(v, secs(4))));
+    bites(&verdicts, "partition");
+    assert!(verdicts.iter().all(|v| v.switches >= 2), "nobody ever left the direct path");
+}
+
+#[test]
+fn a_path_that_works_one_way_is_left_within_bounds() {
+    let verdicts = each("one-way-blackhole", |v| ends(v, true).and(echoes(v, 2)).and(gap(v, secs(4))));
+    bites(&verdicts, "partition");
+}
+
+#[test]
+fn a_nat_that_forgets_is_punched_anew() {
+    for name in ["nat-reboot", "nat-reboot-new-ports"] {
+        let verdicts = each(name, |v| ends(v, true).and(echoes(v, 2)).and(gap(v, secs(5))));
+        bites(&verdicts, "nat reboot");
+    }
+}
+
+#[test]
+fn a_server_that_is_away_disturbs_no_direct_tunnel() {
+    let verdicts = each("server-away", |v| ends(v, true).and(echoes(v, 2)).and(gap(v, secs(1))));
+    bites(&verdicts, "cut");
+}
+
+#[test]
+fn a_relayed_tunnel_resumes_when_its_only_relay_returns() {
+    let verdicts = each("server-away-relayed", |v| ends(v, false).and(gap(v, secs(20 + 7))));
+    bites(&verdicts, "cut");
+    assert!(verdicts.iter().all(|v| v.echo.last > v.echo.first && v.echo.gap > secs(15)));
+}
+
+#[test]
+fn another_relay_takes_over_from_one_that_vanishes() {
+    let verdicts = each("relay-lost", |v| ends(v, false).and(gap(v, secs(10))));
+    bites(&verdicts, "cut");
+}
+
+#[test]
+fn a_restarted_agent_and_a_restarted_server_are_found_again() {
+    let verdicts = each("agent-restart", |v| ends(v, true).and(gap(v, secs(5))));
+    bites(&verdicts, "restart");
+    each("server-restart", |v| ends(v, false).and(gap(v, secs(5))));
+}
+
+#[test]
+fn an_agent_that_loses_power_comes_back() {
+    let verdicts = each("agent-power-cut", |v| ends(v, true).and(gap(v, secs(20 + 10))));
+    bites(&verdicts, "power");
+}
+
+#[test]
+fn a_client_that_roams_keeps_its_streams() {
+    let verdicts = each("roam", |v| ends(v, true).and(echoes(v, 2)).and(gap(v, secs(6))));
+    bites(&verdicts, "roam");
+    assert!(verdicts.iter().all(|v| v.echo.lost_flows == 0));
+}
+
+#[test]
+fn bad_links_are_survived() {
+    let verdicts = each("bad-link", |v| ends(v, true).and(echoes(v, 10)).and(gap(v, secs(4))));
+    for what in ["loss", "duplicate", "reorder"] {
+        bites(&verdicts, what);
+    }
+}
+
+#[test]
+fn a_transfer_arrives_whole_beside_the_echoes() {
+    each("transfer", |v| demand(v.received == 4 << 20, "the whole transfer arrived").and(echoes(v, 2)));
+}
+
+#[test]
+fn a_withdrawn_tunnel_carries_nothing_more() {
+    let verdicts = each("withdrawn", |v| demand(v.direct == [None, None], "no route is left"));
+    assert!(verdicts.iter().all(|v| v.echo.answered > 20 && v.echo.answered < 50), "{}", verdicts[0]);
+}
