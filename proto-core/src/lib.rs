@@ -13,6 +13,7 @@
 //! | [`time`], [`seed`], [`id`], [`key`], [`limits`] | what everything is made of |
 //! | [`route`] | where a peer's packets travel |
 //! | [`wire`] | what bytes mean: STUN, disco, DERP, coordination messages |
+//! | [`relay_map`] | which relays there are: read, check, merge, compare |
 //! | [`stream`] | what streams inside a tunnel begin with, and how their pieces are put in order |
 //! | [`wg`] | the tunnel's engine as a port; who shakes hands, when |
 //! | [`explain`] | from evidence to a verdict: why a pair is direct or not |

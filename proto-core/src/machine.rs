@@ -1,5 +1,5 @@
 //! The contract that every state machine keeps, so that one driver can run them all, in production and in
-//! simulation. The seven laws that go with it are tests: [`laws`].
+//! simulation. The seven laws that go with it are tests: `machine/laws.rs`.
 
 use crate::id::{LinkId, StreamId};
 use crate::route::Activity;

@@ -1,4 +1,5 @@
 //! Replays the fuzz targets' corpus, and then a bounded number of mutations of it, the same in every run.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 #[expect(unreachable_pub, reason = "it is a crate of its own for cargo-fuzz")]
 #[path = "../fuzz/src/lib.rs"]

@@ -2,7 +2,7 @@
 
 use super::{OwnedInput, Subject};
 use crate::id::{LinkId, StreamId};
-use crate::key::{NodePublic, NodeSecret};
+use crate::key::NodePublic;
 use crate::machine::Machine;
 use crate::route::{Activity, Direction, Via};
 use crate::seed::{Rng, Seed};
@@ -174,9 +174,10 @@ pub fn hostile_datagram(rng: &mut Rng) -> Vec<u8> {
         }
         5 => [&disco::MAGIC[..], &random(rng, 200)].concat(),
         6 => {
-            let (us, them) = (NodeSecret::from_bytes(rng.bytes()), NodeSecret::from_bytes(rng.bytes()));
-            let ping = disco::Message::Ping { tx: disco::TxId::generate(rng), node_key: None, padding: 0 };
-            ping.seal(crate::key::DiscoPublic(us.public().0), &us.shared(&them.public()), rng)
+            // To whoever cannot open it, random bytes of the right length are a sealed ping.
+            let mut sealed = disco::MAGIC.to_vec();
+            sealed.extend_from_slice(&rng.bytes::<86>());
+            sealed
         }
         7 => [&[1 + rng.range(0..4) as u8, 0, 0, 0][..], &random(rng, 150)].concat(),
         _ => derp::Frame::KeepAlive.to_bytes(),
@@ -234,5 +235,11 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
 }
 
 fn random(rng: &mut Rng, most: u64) -> Vec<u8> {
-    (0..rng.range(0..most)).map(|_| rng.u64() as u8).collect()
+    let length = rng.range(0..most) as usize;
+    let mut bytes = Vec::with_capacity(length + 32);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&rng.bytes::<32>());
+    }
+    bytes.truncate(length);
+    bytes
 }

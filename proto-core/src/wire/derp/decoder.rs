@@ -1,21 +1,51 @@
 //! Frames out of a stream that comes in pieces.
 
-use super::{DerpError, FRAME_HEADER_LEN, Frame, decode, peek};
+use super::{DerpError, FRAME_HEADER_LEN, Frame, Header, PACKET_MAX, decode, peek};
+use crate::limits;
 
 /// Keeps the piece of a frame whose rest has not come yet: at most one frame of a known kind. Frames of
 /// unknown kinds are skipped as they come, however long.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     partial: Vec<u8>,
     /// Bytes still to come of a frame that is being skipped.
     skip: usize,
+    /// The most bytes of a known frame's payload at this end.
+    payload_max: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// A decoder at the start of the stream from a relay.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { partial: Vec::new(), skip: 0, payload_max: limits::DERP_SERVER_INFO_MAX }
+    }
+
+    /// A decoder at the start of the stream from a node. What only a relay sends may not be longer here than
+    /// what a node may send, so that thousands of hostile nodes cost less.
+    #[must_use]
+    pub const fn for_relay() -> Self {
+        Self { partial: Vec::new(), skip: 0, payload_max: limits::DERP_CLIENT_INFO_MAX }
+    }
+
+    fn check(&self, header: Header) -> Result<(), DerpError> {
+        header.check()?;
+        if header.is_known() && header.payload as usize > self.payload_max {
+            return Err(DerpError::TooLong { kind: header.kind, payload: header.payload });
+        }
+        Ok(())
+    }
+
+    /// Forgets the frame that was completed, and the room it took if that was much.
+    fn reset(&mut self) {
+        self.partial.clear();
+        self.partial.shrink_to(2 * PACKET_MAX);
     }
 
     /// The frames that `bytes` complete. What is left over when the result is dropped is kept.
@@ -70,7 +100,7 @@ impl Frames<'_> {
             return Err(error);
         }
         if core::mem::take(&mut self.from_partial) {
-            self.decoder.partial.clear();
+            self.decoder.reset();
         }
         loop {
             self.skip_on();
@@ -84,7 +114,7 @@ impl Frames<'_> {
                 continue;
             }
             let Some(header) = peek(self.rest) else { return Ok(None) };
-            header.check()?;
+            self.decoder.check(header)?;
             if !header.is_known() {
                 self.decoder.skip = header.frame_len();
                 continue;
@@ -106,7 +136,7 @@ impl Frames<'_> {
             return Ok(false);
         }
         let Some(header) = peek(&self.decoder.partial) else { return Ok(false) };
-        header.check()?;
+        self.decoder.check(header)?;
         if !header.is_known() {
             // Only a header can have been kept of it.
             self.decoder.skip = header.frame_len().saturating_sub(self.decoder.partial.len());
@@ -135,7 +165,7 @@ impl Drop for Frames<'_> {
         // Whatever was not asked for is still decoded next time; only a caller that stops early leaves more
         // than one piece here.
         if core::mem::take(&mut self.from_partial) {
-            self.decoder.partial.clear();
+            self.decoder.reset();
         }
         self.skip_on();
         self.decoder.partial.extend_from_slice(self.rest);

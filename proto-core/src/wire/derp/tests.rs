@@ -201,6 +201,17 @@ fn a_frame_longer_than_its_kind_may_be_ends_the_stream() {
 }
 
 #[test]
+fn a_relay_keeps_less_than_a_node_does() {
+    let header = [&[FrameKind::ServerInfo as u8][..], &300_000_u32.to_be_bytes()].concat();
+    assert_eq!(Decoder::new().feed(&header).next(), Ok(None));
+    let too_long = DerpError::TooLong { kind: 3, payload: 300_000 };
+    assert_eq!(Decoder::for_relay().feed(&header).next(), Err(too_long));
+    let mut decoder = Decoder::for_relay();
+    assert_eq!(decoder.feed(&header[..2]).next(), Ok(None));
+    assert_eq!(decoder.feed(&header[2..]).next(), Err(too_long));
+}
+
+#[test]
 fn unknown_frames_are_skipped_however_long_and_nothing_of_them_is_kept() {
     let mut decoder = Decoder::new();
     let header = [0x7f, 0, 0x0f, 0x42, 0x40]; // a million bytes
