@@ -6,7 +6,7 @@
 //!   repeat uses a model instead.
 //! * Its own queue of packets that wait for a session cannot be looked into, and flushing it without a session
 //!   only puts them back. So packets wait here, bounded, and it is asked to seal only when a session stands.
-//! * It stamps what happens with the time of the last timer call, so timers run every [`TICK`].
+//! * It stamps what happens with the time of the last timer call, so timers run every `TICK`.
 //! * An expired tunnel stays expired until a new initiation: sealing begins one, as does the core's word.
 
 use boringtun::noise::handshake::parse_handshake_anon;

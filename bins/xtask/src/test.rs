@@ -41,13 +41,12 @@ const STEPS: &[Step] = &[
     },
     Step { name: "tests", slow: false, run: tests },
     Step { name: "documentation examples", slow: false, run: examples },
-    Step { name: "WireGuard model against boringtun", slow: true, run: wg_model },
     Step { name: "lint", slow: false, run: |_, _| lint() },
     Step { name: "documentation", slow: false, run: |_, _| documentation() },
 ];
 
 /// Test programs that take minutes, not seconds: left out by `--fast`.
-const SLOW: &[&str] = &["capture", "lane2", "nat_lab", "programs"];
+const SLOW: &[&str] = &["capture", "labs", "matrix", "nat_lab", "programs", "worlds"];
 
 /// A test program that has not ended by then hangs: the slowest takes three minutes on two cores.
 const TEST_TIMEOUT: Duration = Duration::from_secs(900);
@@ -169,15 +168,6 @@ impl TestProgram {
 
 fn examples(_: &Args, tally: &mut Tally) -> Result {
     counted(command("cargo", &["test", "--workspace", "--doc", "--quiet"]), tally)
-}
-
-/// In a target folder of its own: the flag turns boringtun's clock into a mock, which must never leak into
-/// the programs (cargo would otherwise unify the feature).
-fn wg_model(_: &Args, tally: &mut Tally) -> Result {
-    let mut test = command("cargo", &["test", "--package", "sim", "--test", "wg_conformance"]);
-    test.env("RUSTFLAGS", "--cfg tokio_unstable --cfg sim_wg")
-        .env("CARGO_TARGET_DIR", shell::target().join("sim-wg"));
-    counted(test, tally)
 }
 
 /// Runs tests, shows what they print and adds up their result lines.

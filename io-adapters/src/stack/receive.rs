@@ -26,11 +26,11 @@ struct Origin {
 }
 
 impl Origin {
-    fn address(&self) -> Option<IpAddr> {
+    fn address(&self) -> IpAddr {
         match self.via {
-            Via::Direct { addr, .. } => Some(addr.ip()),
+            Via::Direct { addr, .. } => addr.ip(),
             // What comes through relays comes from one source as far as floods go: the relay's name stands in.
-            Via::Relay(region) => Some(IpAddr::V6(core::net::Ipv6Addr::from_bits(u128::from(region.0)))),
+            Via::Relay(region) => IpAddr::V6(core::net::Ipv6Addr::from_bits(u128::from(region.0))),
         }
     }
 }
@@ -75,7 +75,7 @@ impl<W: WgEngine> Stack<W> {
         if self.scratch.slab.len() < room {
             self.scratch.slab = BytesMut::zeroed(SLAB.max(room));
         }
-        self.engine.source(origin.address());
+        self.engine.source(Some(origin.address()));
         let out = &mut self.scratch.slab[..room];
         match self.engine.open(bytes, out, now) {
             Opened::Data(peer, len) => {

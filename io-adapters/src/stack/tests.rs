@@ -72,9 +72,9 @@ fn both_sides_may_begin_at_once() {
         assert_eq!(read, text(100));
     }
     world.run(Duration::from_secs(1));
-    for us in 0..2 {
+    for (us, opened) in flows.into_iter().enumerate() {
         let mut read = Vec::new();
-        assert_eq!(read_all(&mut world.stacks[us], flows[us], &mut read), Ok(false));
+        assert_eq!(read_all(&mut world.stacks[us], opened, &mut read), Ok(false));
         assert_eq!(read, b"answer");
     }
     // From then on both use the same connection.

@@ -425,10 +425,10 @@ mod tests {
     fn what_is_assumed_can_be_read_and_is_no_more_than_what_is_announced() {
         let assumed = format!("{:?}", assumed_parameters().unwrap());
         assert!(assumed.contains("initial_max_streams_bidi: 256"), "{assumed}");
-        assert!(ASSUMED_STREAMS <= super::super::config::STREAMS_FIRST);
+        const { assert!(ASSUMED_STREAMS <= super::super::config::STREAMS_FIRST) };
         let window = super::super::config::STREAM_WINDOW;
         assert!((window / 8..=window).contains(&ASSUMED_STREAM_WINDOW));
-        assert!(ASSUMED_WINDOW <= super::super::config::WINDOW);
+        const { assert!(ASSUMED_WINDOW <= super::super::config::WINDOW) };
         assert!(ASSUMED_DATAGRAM as usize <= super::super::config::DATAGRAMS_WAITING);
     }
 

@@ -507,10 +507,10 @@ impl Mux {
         let flow = self.flows.get_mut(&name).ok_or(StreamError::Closed)?;
         // Handles are used again: a lost stream's may name another connection by now.
         let link = if flow.lost { None } else { self.links.get_mut(&flow.handle) };
-        let link = link.map(|link| {
+        let mut link = link;
+        if let Some(link) = &mut link {
             link.dirty = true;
-            link
-        });
+        }
         let before = flow.held();
         let result = act(flow, link, HELD_MAX.saturating_sub(self.held));
         self.held = self.held + flow.held() - before;
@@ -599,6 +599,3 @@ impl Mux {
 fn hello_of(connection: &Connection) -> Option<Hello> {
     connection.crypto_session().peer_identity()?.downcast::<Hello>().ok().map(|hello| *hello)
 }
-
-#[cfg(test)]
-mod tests;

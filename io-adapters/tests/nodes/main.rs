@@ -1,4 +1,5 @@
 //! Whole nodes on loopback: the production driver, real sockets, real WireGuard, and a server's parts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world may stop there")]
 
 mod world;
 
