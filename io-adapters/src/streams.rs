@@ -8,7 +8,7 @@ mod noop_crypto;
 mod quic;
 
 pub(crate) use config::{PAYLOAD_MAX, QuicConfig};
-pub(crate) use quic::{INNER_PORT, Mux, MuxEvent};
+pub(crate) use quic::{INNER_PORT, Mux, MuxEvent, Room};
 
 /// Why a stream did not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

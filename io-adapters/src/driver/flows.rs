@@ -40,9 +40,8 @@ pub(super) struct Flows {
 struct Flow {
     peer: NodePublic,
     pipe: Arc<Pipe>,
-    /// What the user wrote and the stack has not taken yet, from `sent` on.
-    sending: Vec<u8>,
-    sent: usize,
+    /// What the user wrote and the stack has not taken yet.
+    sending: VecDeque<Bytes>,
     /// Nothing more goes out.
     out_over: bool,
     /// Nothing more comes in.
@@ -75,7 +74,7 @@ impl Flows {
     ) {
         match stack.open(&opening.key, now) {
             Ok(flow) => {
-                let pipe = Arc::new(Pipe::new(flow, opening.header));
+                let pipe = Arc::new(Pipe::new(flow, &opening.header));
                 self.insert(flow, opening.key, pipe.clone(), None);
                 let _ = opening.reply.send(Ok(TunnelStream::new(shared.clone(), pipe)));
                 // Arms the word that something has come.
@@ -108,11 +107,11 @@ impl Flows {
 
     /// A peer opened a stream.
     pub(super) fn incoming(&mut self, flow: FlowId, peer: NodePublic) {
-        self.insert(flow, peer, Arc::new(Pipe::new(flow, Vec::new())), Some(Vec::new()));
+        self.insert(flow, peer, Arc::new(Pipe::new(flow, &[])), Some(Vec::new()));
     }
 
     fn insert(&mut self, id: FlowId, peer: NodePublic, pipe: Arc<Pipe>, header: Option<Vec<u8>>) {
-        let flow = Flow { peer, pipe, sending: Vec::new(), sent: 0, out_over: false, in_over: false, header };
+        let flow = Flow { peer, pipe, sending: VecDeque::new(), out_over: false, in_over: false, header };
         if self.flows.insert(id, flow).is_none() {
             let count = self.by_peer.entry(peer).or_default();
             *count += 1;
@@ -192,10 +191,6 @@ impl Flows {
     fn pump_out<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         loop {
-            if flow.sent == flow.sending.len() {
-                flow.sending.clear();
-                flow.sent = 0;
-            }
             let wanted = flow.pipe.look(&mut flow.sending);
             if let Some(code) = wanted.reset.filter(|_| !flow.out_over) {
                 stack.reset(id, code);
@@ -207,7 +202,6 @@ impl Flows {
             }
             if flow.out_over {
                 flow.sending.clear();
-                flow.sent = 0;
             }
             if flow.sending.is_empty() {
                 if wanted.finish && !flow.out_over {
@@ -222,8 +216,8 @@ impl Flows {
                 }
                 return;
             }
-            match stack.write(id, &flow.sending[flow.sent..]) {
-                Ok(taken) => flow.sent += taken,
+            match stack.write_chunks(id, &mut flow.sending) {
+                Ok(()) => {}
                 Err(StreamError::Blocked) => return,
                 Err(error) => {
                     flow.pipe.fail_out(error);
@@ -279,7 +273,7 @@ impl Flows {
     pub(super) fn relax(&mut self) {
         for flow in self.flows.values_mut() {
             if flow.sending.is_empty() {
-                flow.sending = Vec::new();
+                flow.sending = VecDeque::new();
             }
             flow.pipe.relax();
         }
@@ -309,7 +303,6 @@ impl Flows {
 impl Flow {
     fn give_up_sending(&mut self) {
         self.out_over = true;
-        self.sending = Vec::new();
-        self.sent = 0;
+        self.sending = VecDeque::new();
     }
 }

@@ -4,10 +4,10 @@
 use super::shared::lock;
 use crate::stack::FlowId;
 use crate::streams::StreamError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// Bytes that a writer may have waiting in front of the driver, which holds as much again while it sends:
 /// four full GSO batches each, so that both sides work without waiting for one another.
@@ -28,7 +28,11 @@ struct State {
     touched: bool,
     /// A header waits to travel with the first bytes.
     header: bool,
-    out: Vec<u8>,
+    /// What was written: whole pieces, then what was copied since the last of them.
+    out: VecDeque<Bytes>,
+    tail: BytesMut,
+    /// Bytes of both together.
+    out_len: usize,
     finish: bool,
     reset: Option<u32>,
     out_error: Option<StreamError>,
@@ -61,8 +65,9 @@ pub(crate) struct Wanted {
 impl Pipe {
     /// A pipe of a stream that begins with `header`, which is not sent by itself: the first bytes written
     /// travel with it, or the user's first read or flush sends it alone.
-    pub(crate) fn new(flow: FlowId, header: Vec<u8>) -> Self {
-        let state = State { header: !header.is_empty(), out: header, ..State::default() };
+    pub(crate) fn new(flow: FlowId, header: &[u8]) -> Self {
+        let tail = BytesMut::from(header);
+        let state = State { header: !tail.is_empty(), out_len: tail.len(), tail, ..State::default() };
         Self { flow, state: Mutex::new(state) }
     }
 
@@ -73,25 +78,31 @@ impl Pipe {
 
     // --- The user's side. Each call says whether the driver must be told. ---
 
+    /// Copies what there is room for: how many bytes.
     pub(super) fn poll_write(
         &self,
         cx: &Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<(usize, bool), StreamError>> {
         let mut state = lock(&self.state);
-        if let Some(error) = state.out_error {
-            return Poll::Ready(Err(error));
-        }
-        if state.finish || state.reset.is_some() {
-            return Poll::Ready(Err(StreamError::Closed));
-        }
-        let taken = bytes.len().min(OUT_MAX.saturating_sub(state.out.len()));
-        if taken == 0 && !bytes.is_empty() {
-            state.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        state.out.extend_from_slice(&bytes[..taken]);
+        let taken = ready!(state.poll_room(cx, bytes.len()))?;
+        state.tail.extend_from_slice(&bytes[..taken]);
+        state.out_len += taken;
         Poll::Ready(Ok((taken, state.touch())))
+    }
+
+    /// Takes what there is room for off the front of `bytes`, without copying it.
+    pub(super) fn poll_write_bytes(
+        &self,
+        cx: &Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<bool, StreamError>> {
+        let mut state = lock(&self.state);
+        let taken = ready!(state.poll_room(cx, bytes.len()))?;
+        state.seal_tail();
+        state.out.push_back(bytes.split_to(taken));
+        state.out_len += taken;
+        Poll::Ready(Ok(state.touch()))
     }
 
     /// Whatever waits to travel with more must go now.
@@ -158,7 +169,7 @@ impl Pipe {
         let mut state = lock(&self.state);
         state.reset.get_or_insert(code);
         state.stop.get_or_insert(code);
-        state.out = Vec::new();
+        state.discard_out();
     }
 
     /// Reads no more. The driver must always be told.
@@ -180,12 +191,14 @@ impl Pipe {
 
     /// What the user wants; what it wrote is swapped into `into` if that is empty. If nothing is to be sent
     /// after that, the next write will tell the driver; else the driver looks again by itself.
-    pub(crate) fn look(&self, into: &mut Vec<u8>) -> Wanted {
+    pub(crate) fn look(&self, into: &mut VecDeque<Bytes>) -> Wanted {
         let (wanted, writer) = {
             let mut state = lock(&self.state);
             let mut writer = None;
-            if into.is_empty() && !state.out.is_empty() {
+            if into.is_empty() && state.out_len > 0 {
+                state.seal_tail();
                 std::mem::swap(&mut state.out, into);
+                state.out_len = 0;
                 state.header = false;
                 writer = state.writer.take();
             }
@@ -194,7 +207,7 @@ impl Pipe {
             }
             let wanted = Wanted {
                 // What is still here must be sent before the end.
-                finish: state.finish && state.out.is_empty(),
+                finish: state.finish && state.out_len == 0,
                 reset: state.reset,
                 stop: state.stop,
                 dropped: state.dropped,
@@ -235,8 +248,8 @@ impl Pipe {
     /// Gives back the memory of empty buffers: the stream has been quiet.
     pub(crate) fn relax(&self) {
         let mut state = lock(&self.state);
-        if state.out.is_empty() {
-            state.out = Vec::new();
+        if state.out_len == 0 {
+            state.discard_out();
         }
         if state.chunks.is_empty() {
             state.chunks = VecDeque::new();
@@ -268,7 +281,7 @@ impl Pipe {
         let writer = {
             let mut state = lock(&self.state);
             state.out_error.get_or_insert(error);
-            state.out = Vec::new();
+            state.discard_out();
             state.writer.take()
         };
         wake(writer);
@@ -286,6 +299,35 @@ impl Pipe {
 }
 
 impl State {
+    /// How many of `len` bytes may be written now.
+    fn poll_room(&mut self, cx: &Context<'_>, len: usize) -> Poll<Result<usize, StreamError>> {
+        if let Some(error) = self.out_error {
+            return Poll::Ready(Err(error));
+        }
+        if self.finish || self.reset.is_some() {
+            return Poll::Ready(Err(StreamError::Closed));
+        }
+        let taken = len.min(OUT_MAX.saturating_sub(self.out_len));
+        if taken == 0 && len > 0 {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Makes a piece of what was copied.
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.out.push_back(self.tail.split().freeze());
+        }
+    }
+
+    fn discard_out(&mut self) {
+        self.out = VecDeque::new();
+        self.tail = BytesMut::new();
+        self.out_len = 0;
+    }
+
     fn touch(&mut self) -> bool {
         !std::mem::replace(&mut self.touched, true)
     }

@@ -11,7 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
 /// A reliable stream inside a tunnel, both ways. Shutting it down ends our half, the other stays open;
 /// [`TunnelStream::reset`] abandons both. Dropping it ends our half, after what was written, and reads no
@@ -49,6 +49,36 @@ impl TunnelStream {
         poll_fn(|cx| self.pipe.poll_delivered(cx)).await.map_err(io_error)
     }
 
+    /// Writes all of `bytes`, without copying them.
+    ///
+    /// # Errors
+    /// As the writes of [`AsyncWrite`].
+    pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            poll_fn(|cx| {
+                let coop = ready!(tokio::task::coop::poll_proceed(cx));
+                let tell = ready!(self.pipe.poll_write_bytes(cx, &mut bytes)).map_err(io_error)?;
+                coop.made_progress();
+                self.tell(tell);
+                Poll::Ready(io::Result::Ok(()))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Ready once something is taken off the pipe, or there is no more.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.taken.is_empty() {
+            let coop = ready!(tokio::task::coop::poll_proceed(cx));
+            let (taken, tell) = self.pipe.poll_take(cx, &mut self.taken);
+            self.tell(tell);
+            ready!(taken).map_err(io_error)?;
+            coop.made_progress();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn tell(&self, tell: bool) {
         if tell {
             self.shared.signal(Signal::Touched(self.pipe.flow()));
@@ -62,14 +92,7 @@ impl AsyncRead for TunnelStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let coop = ready!(tokio::task::coop::poll_proceed(cx));
-        if self.taken.is_empty() {
-            let this = &mut *self;
-            let (taken, tell) = this.pipe.poll_take(cx, &mut this.taken);
-            this.tell(tell);
-            ready!(taken).map_err(io_error)?;
-        }
-        coop.made_progress();
+        ready!(self.poll_taken(cx))?;
         while buf.remaining() > 0 {
             let Some(chunk) = self.taken.front_mut() else { break };
             let n = chunk.len().min(buf.remaining());
@@ -80,6 +103,24 @@ impl AsyncRead for TunnelStream {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Reads what arrived where it lies, packet by packet, without copying it.
+impl AsyncBufRead for TunnelStream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_taken(cx))?;
+        Poll::Ready(Ok(this.taken.front().map_or(&[], |chunk| chunk)))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, n: usize) {
+        if let Some(chunk) = self.taken.front_mut() {
+            chunk.advance(n.min(chunk.len()));
+            if chunk.is_empty() {
+                self.taken.pop_front();
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use proto_core::key::NodePublic;
 use proto_core::time::Time;
 use proto_core::wg::WgEngine;
+use std::collections::VecDeque;
 
 impl<W: WgEngine> Stack<W> {
     /// Opens a stream to `peer`. Nothing is sent until something is written; the first bytes travel in the
@@ -41,6 +42,18 @@ impl<W: WgEngine> Stack<W> {
     pub fn write(&mut self, flow: FlowId, bytes: &[u8]) -> Result<usize, StreamError> {
         let (key, tunnel) = self.tunnel_of(flow)?;
         let written = tunnel.mux.write(flow.local(), bytes);
+        self.mark(&key);
+        written
+    }
+
+    /// Writes chunks to a stream without copying them: takes off the front what the stream takes, at least one
+    /// byte unless there is none.
+    ///
+    /// # Errors
+    /// As [`Stack::write`].
+    pub fn write_chunks(&mut self, flow: FlowId, chunks: &mut VecDeque<Bytes>) -> Result<(), StreamError> {
+        let (key, tunnel) = self.tunnel_of(flow)?;
+        let written = tunnel.mux.write_chunks(flow.local(), chunks);
         self.mark(&key);
         written
     }

@@ -73,7 +73,8 @@ impl<W: WgEngine> Stack<W> {
     fn wireguard(&mut self, origin: Origin, bytes: &[u8], now: Time) {
         let room = bytes.len().max(INITIATION_LEN);
         if self.scratch.slab.len() < room {
-            self.scratch.slab = BytesMut::zeroed(SLAB.max(room));
+            // What would leave most of a slab unused gets a piece of its own.
+            self.scratch.slab = BytesMut::zeroed(if room > SLAB / 2 { room } else { SLAB });
         }
         self.engine.source(Some(origin.address()));
         let out = &mut self.scratch.slab[..room];

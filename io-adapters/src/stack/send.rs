@@ -2,6 +2,7 @@
 
 use super::batch::{BATCH_BYTES, BATCH_SEGMENTS, SendBatch};
 use super::{Stack, inner, note_timer};
+use crate::streams::{PAYLOAD_MAX, Room};
 use core::net::SocketAddr;
 use proto_core::id::{LinkId, RegionId};
 use proto_core::key::NodePublic;
@@ -13,8 +14,12 @@ use proto_core::wg::{INITIATION_LEN, OVERHEAD, Sealed, WgEngine};
 
 /// Bytes that a sealed packet has beside its QUIC packet.
 const AROUND: usize = inner::HEADER_LEN + OVERHEAD;
-/// The most packets of one batch: what one GSO send takes of full ones.
-const FULL_BATCH: usize = BATCH_BYTES / (crate::streams::PAYLOAD_MAX as usize + AROUND);
+/// What one GSO send takes.
+const FULL_BATCH: Room = Room { packets: BATCH_SEGMENTS, bytes: BATCH_BYTES, around: AROUND };
+/// One packet of any length.
+const ONE: Room = Room { packets: 1, ..FULL_BATCH };
+/// The longest sealed packet.
+const SEALED_MAX: usize = PAYLOAD_MAX as usize + AROUND;
 /// Copies that wait to be sent along a second way.
 const COPIES_MAX: usize = 64;
 
@@ -64,29 +69,25 @@ impl<W: WgEngine> Stack<W> {
     /// Seals what the peer's streams have to send into `batch`: whether there was anything.
     fn fill_direct(&mut self, key: &NodePublic, batch: &mut SendBatch, now: Time) -> bool {
         let via = Via::Direct { link: batch.link, addr: batch.to };
-        let max = FULL_BATCH.min(BATCH_SEGMENTS);
-        let Some(segment) = self.plain_packets(key, max, now) else { return false };
+        let Some(segment) = self.plain_packets(key, FULL_BATCH, now) else { return false };
         batch.segment = segment + AROUND;
-        let plain = std::mem::take(&mut self.scratch.plain);
         let mut count = 0;
-        for quic in plain.chunks(segment) {
-            self.wrap(key, quic);
-            let room = batch.room((quic.len() + AROUND).max(INITIATION_LEN));
-            match self.engine.seal(key, &self.scratch.inner, room, now) {
+        self.wrap_each(key, segment, |this, inner| {
+            let room = batch.room((inner.len() + OVERHEAD).max(INITIATION_LEN));
+            match this.engine.seal(key, inner, room, now) {
                 Sealed::Data(len) => {
                     batch.commit(len);
                     count += 1;
                 }
                 Sealed::Initiation(len) => {
                     let bytes = room[..len].to_vec();
-                    self.send_along_route(key, &bytes);
-                    self.lost_session(key, now);
+                    this.send_along_route(key, &bytes);
+                    this.lost_session(key, now);
                 }
-                Sealed::Waiting => self.lost_session(key, now),
-                Sealed::Dropped => self.counters.unsent += 1,
+                Sealed::Waiting => this.lost_session(key, now),
+                Sealed::Dropped => this.counters.unsent += 1,
             }
-        }
-        self.scratch.plain = plain;
+        });
         if count > 0 {
             self.sent(key, via, count, batch.len);
             self.copy_batch(key, via, batch);
@@ -96,10 +97,10 @@ impl<W: WgEngine> Stack<W> {
     }
 
     /// QUIC packets of this peer into `scratch.plain`: the length of each.
-    fn plain_packets(&mut self, key: &NodePublic, max: usize, now: Time) -> Option<usize> {
+    fn plain_packets(&mut self, key: &NodePublic, room: Room, now: Time) -> Option<usize> {
         let instant = self.instant(now);
         let tunnel = self.tunnels.get_mut(key)?;
-        let segment = tunnel.mux.transmit(max, &mut self.scratch.plain, instant);
+        let segment = tunnel.mux.transmit(room, &mut self.scratch.plain, instant);
         if segment.is_some() {
             // QUIC may have something to tell, and its timers have changed.
             self.mark(key);
@@ -110,14 +111,30 @@ impl<W: WgEngine> Stack<W> {
         segment
     }
 
-    /// The inner packet of one QUIC packet, into `scratch.inner`.
-    fn wrap(&mut self, key: &NodePublic, quic: &[u8]) {
-        let Some(tunnel) = self.tunnels.get(key) else { return };
-        let inner = &mut self.scratch.inner;
-        inner.clear();
-        inner.extend_from_slice(&tunnel.header_out);
-        inner.extend_from_slice(quic);
-        inner::set_len(inner, quic.len());
+    /// Gives the inner packet of each QUIC packet in `scratch.plain` to `each`, with what it needs to seal it.
+    fn wrap_each(&mut self, key: &NodePublic, segment: usize, mut each: impl FnMut(&mut Self, &[u8])) {
+        let Some(header) = self.tunnels.get(key).map(|tunnel| tunnel.header_out) else { return };
+        let mut plain = std::mem::take(&mut self.scratch.plain);
+        let mut first = std::mem::take(&mut self.scratch.inner);
+        let len = plain.len();
+        for start in (0..len).step_by(segment.max(1)) {
+            let end = (start + segment).min(len);
+            // The header goes where the end of the packet before was, which has been sealed by now, so that only
+            // the first one has to be moved.
+            let inner = if let Some(at) = start.checked_sub(inner::HEADER_LEN) {
+                plain[at..start].copy_from_slice(&header);
+                &mut plain[at..end]
+            } else {
+                first.clear();
+                first.extend_from_slice(&header);
+                first.extend_from_slice(&plain[start..end]);
+                &mut first[..]
+            };
+            inner::set_len(inner, end - start);
+            each(self, inner);
+        }
+        self.scratch.plain = plain;
+        self.scratch.inner = first;
     }
 
     fn sent(&mut self, key: &NodePublic, via: Via, packets: u32, bytes: usize) {
@@ -158,30 +175,27 @@ impl<W: WgEngine> Stack<W> {
         if self.tunnels.get(key).is_none_or(|tunnel| tunnel.holding || tunnel.route.primary.is_none()) {
             return;
         }
-        let Some(segment) = self.plain_packets(key, 1, now) else { return };
-        let plain = std::mem::take(&mut self.scratch.plain);
-        for quic in plain.chunks(segment) {
-            self.wrap(key, quic);
-            let mut sealed = std::mem::take(&mut self.scratch.sealed);
-            sealed.resize((quic.len() + AROUND).max(INITIATION_LEN), 0);
-            match self.engine.seal(key, &self.scratch.inner, &mut sealed, now) {
+        let Some(segment) = self.plain_packets(key, ONE, now) else { return };
+        self.wrap_each(key, segment, |this, inner| {
+            let mut sealed = std::mem::take(&mut this.scratch.sealed);
+            sealed.resize((inner.len() + OVERHEAD).max(INITIATION_LEN), 0);
+            match this.engine.seal(key, inner, &mut sealed, now) {
                 // The engine had a session all along.
                 Sealed::Data(len) => {
-                    self.send_along_route(key, &sealed[..len]);
-                    if let Some(tunnel) = self.tunnels.get_mut(key) {
+                    this.send_along_route(key, &sealed[..len]);
+                    if let Some(tunnel) = this.tunnels.get_mut(key) {
                         tunnel.session = true;
                     }
                 }
                 Sealed::Initiation(len) => {
-                    self.send_along_route(key, &sealed[..len]);
-                    self.lost_session(key, now);
+                    this.send_along_route(key, &sealed[..len]);
+                    this.lost_session(key, now);
                 }
-                Sealed::Waiting => self.lost_session(key, now),
-                Sealed::Dropped => self.counters.unsent += 1,
+                Sealed::Waiting => this.lost_session(key, now),
+                Sealed::Dropped => this.counters.unsent += 1,
             }
-            self.scratch.sealed = sealed;
-        }
-        self.scratch.plain = plain;
+            this.scratch.sealed = sealed;
+        });
     }
 
     /// A packet waits inside the engine for a session.
@@ -297,24 +311,19 @@ impl<W: WgEngine> Stack<W> {
         let Some(Via::Relay(region)) = self.tunnels.get(key).and_then(|t| t.route.primary) else { return };
         let Some(&stream) = self.regions.get(&region) else { return };
         while let Some(room) = self.relays.get(&stream).map(|r| r.room().min(super::relay::CHUNK)) {
-            let max = room / (crate::streams::PAYLOAD_MAX as usize + AROUND);
-            if max == 0 {
+            if room < SEALED_MAX {
                 break;
             }
-            let Some(segment) = self.plain_packets(key, max, now) else { break };
-            let plain = std::mem::take(&mut self.scratch.plain);
-            for quic in plain.chunks(segment) {
-                self.seal_for_relay(key, region, quic, now);
-            }
-            self.scratch.plain = plain;
+            let room = Room { bytes: room, ..FULL_BATCH };
+            let Some(segment) = self.plain_packets(key, room, now) else { break };
+            self.wrap_each(key, segment, |this, inner| this.seal_for_relay(key, region, inner, now));
         }
     }
 
-    fn seal_for_relay(&mut self, key: &NodePublic, region: RegionId, quic: &[u8], now: Time) {
-        self.wrap(key, quic);
+    fn seal_for_relay(&mut self, key: &NodePublic, region: RegionId, inner: &[u8], now: Time) {
         let Some(relay) = self.regions.get(&region).and_then(|s| self.relays.get_mut(s)) else { return };
-        let room = (quic.len() + AROUND).max(INITIATION_LEN);
-        let (engine, inner) = (&mut self.engine, &self.scratch.inner);
+        let room = (inner.len() + OVERHEAD).max(INITIATION_LEN);
+        let engine = &mut self.engine;
         let mut sealed = Sealed::Dropped;
         let len = relay.push_with(key, room, |out| {
             sealed = engine.seal(key, inner, out, now);

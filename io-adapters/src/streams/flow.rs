@@ -5,7 +5,7 @@ use super::config::STREAM_WINDOW;
 use bytes::{Buf, Bytes};
 use proto_core::stream::CODE_TOO_FRAGMENTED;
 use proto_core::stream::reassembly::{Bounds, Piece, Reassembly};
-use quinn_proto::{Connection, FinishError, ReadError, StreamId, VarInt, WriteError};
+use quinn_proto::{Connection, FinishError, ReadError, SendStream, StreamId, VarInt, WriteError};
 
 /// What one stream may hold: as much again as the peer may send unread, since credit is given as pieces are
 /// read, in order or not; and pieces enough for that many full packets.
@@ -211,16 +211,16 @@ impl Flow {
         Ok(self.current.split_to(n))
     }
 
-    pub(super) fn write(
+    pub(super) fn write_with(
         &mut self,
         connection: Option<&mut Connection>,
-        bytes: &[u8],
+        write: impl FnOnce(&mut SendStream<'_>) -> Result<usize, WriteError>,
     ) -> Result<usize, StreamError> {
         if self.writing != Writing::Open {
             return Err(StreamError::Closed);
         }
         let Some(connection) = connection else { return Err(StreamError::Lost) };
-        match connection.send_stream(self.id).write(bytes) {
+        match write(&mut connection.send_stream(self.id)) {
             Ok(n) => {
                 self.written += n as u64;
                 Ok(n)

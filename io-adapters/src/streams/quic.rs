@@ -32,7 +32,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use proto_core::seed::{Rng, Seed};
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointEvent, Event, Incoming,
-    SendDatagramError, Side, StreamEvent, StreamId, Transmit, VarInt,
+    SendDatagramError, SendStream, Side, StreamEvent, StreamId, Transmit, VarInt, WriteError,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -154,6 +154,24 @@ impl Link {
         };
         self.dirty |= transmit.is_some();
         transmit
+    }
+}
+
+/// Room for packets that are to be sent at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// How many at most.
+    pub(crate) packets: usize,
+    /// How many bytes in all, with what is put around each.
+    pub(crate) bytes: usize,
+    /// Bytes that are put around each.
+    pub(crate) around: usize,
+}
+
+impl Room {
+    /// How many packets of `len` bytes; never none, since a packet may be shorter.
+    fn packets(self, len: u16) -> usize {
+        self.packets.min(self.bytes / (usize::from(len) + self.around)).max(1)
     }
 }
 
@@ -385,21 +403,22 @@ impl Mux {
         }
     }
 
-    /// QUIC packets to send, at most `max` of equal length (the last may be shorter), into `out`, which is
-    /// cleared first: the length of each, none if there is nothing to send now.
-    pub(crate) fn transmit(&mut self, max: usize, out: &mut Vec<u8>, now: Instant) -> Option<usize> {
-        let segment = self.next_packets(max, out, now);
+    /// QUIC packets to send, of equal length (the last may be shorter) and no more than there is room for, into
+    /// `out`, which is cleared first: the length of each, none if there is nothing to send now.
+    pub(crate) fn transmit(&mut self, room: Room, out: &mut Vec<u8>, now: Instant) -> Option<usize> {
+        let segment = self.next_packets(room, out, now);
         self.reschedule(now);
         segment
     }
 
-    fn next_packets(&mut self, max: usize, out: &mut Vec<u8>, now: Instant) -> Option<usize> {
+    fn next_packets(&mut self, room: Room, out: &mut Vec<u8>, now: Instant) -> Option<usize> {
         out.clear();
         if let Some(answer) = self.answers.pop_front() {
             out.extend_from_slice(&answer);
             return Some(answer.len());
         }
         for link in self.links.values_mut() {
+            let max = room.packets(link.connection.current_mtu());
             if let Some(transmit) = link.transmit(max, out, now) {
                 out.truncate(transmit.size);
                 return Some(transmit.segment_size.unwrap_or(transmit.size));
@@ -526,13 +545,34 @@ impl Mux {
     }
 
     pub(crate) fn write(&mut self, name: u64, bytes: &[u8]) -> Result<usize, StreamError> {
+        self.write_with(name, |stream| stream.write(bytes))
+    }
+
+    pub(crate) fn write_chunks(
+        &mut self,
+        name: u64,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Result<(), StreamError> {
+        self.write_with(name, |stream| {
+            let written = stream.write_chunks(chunks.make_contiguous())?;
+            chunks.drain(..written.chunks);
+            Ok(written.bytes)
+        })?;
+        Ok(())
+    }
+
+    fn write_with(
+        &mut self,
+        name: u64,
+        write: impl FnOnce(&mut SendStream<'_>) -> Result<usize, WriteError>,
+    ) -> Result<usize, StreamError> {
         self.with(name, |flow, link, _| {
-            let Some(link) = link else { return flow.write(None, bytes) };
+            let Some(link) = link else { return flow.write_with(None, write) };
             let usual = (2 * link.steering.window()).clamp(SEND_WINDOW.0, SEND_WINDOW.1);
             let first = flow.written < FIRST_BYTES;
             let reserve = if first || flow.priority > 0 { SEND_RESERVE } else { 0 };
             link.connection.set_send_window(usual + reserve);
-            let written = flow.write(Some(&mut link.connection), bytes);
+            let written = flow.write_with(Some(&mut link.connection), write);
             link.connection.set_send_window(usual);
             written
         })

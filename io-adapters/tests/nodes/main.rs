@@ -5,6 +5,7 @@ mod world;
 
 use io_adapters::handle::{NodeHandle, PeerHandle, TunnelError};
 use io_adapters::relay_stream::tls::Identity;
+use io_adapters::speedtest;
 use proto_core::id::NodeId;
 use proto_core::machine::TlsCheck;
 use proto_core::stream::Header;
@@ -173,6 +174,24 @@ async fn streams_have_back_pressure_halves_and_resets() {
         }
     };
     assert_eq!(within("the datagram", datagram).await.as_deref(), Some(&b"dgram"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_speed_test_counts_the_same_at_both_ends() {
+    let world = World::new(Plan::default()).await;
+    let _agent = world.agent().await;
+    let client = world.client().await;
+    let peer = tunnel(&client).await;
+    within("a direct path", peer.wait_direct()).await.unwrap();
+    let mut stream = peer.open(&Header::Speedtest { upload: true, duration_ms: 0 }).await.unwrap();
+    let mut told = 0;
+    let sending = speedtest::send(&mut stream, Duration::from_millis(50), |_, c| told += c.bytes);
+    let sent = within("sending", sending).await.unwrap();
+    assert!(sent.bytes > 0);
+    assert_eq!(told, sent.bytes, "the intervals add up to the whole");
+    let received = within("the agent's count", stream.read_u64()).await.unwrap();
+    assert_eq!(received, sent.bytes);
+    client.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
