@@ -169,6 +169,38 @@ fn an_overshoot_of_thousands_of_gaps_costs_nothing_but_time() {
 }
 
 #[test]
+fn packets_grow_to_what_the_path_takes() {
+    // Ethernet under an outer IPv6 and IPv4 is used to the last byte, and others all but: a tunnel of 1,420
+    // bytes, jumbo frames, a cloud's 8,896 bytes, the loopback.
+    for (longest, least) in [
+        (1_452, 1_452),
+        (1_472, 1_472),
+        (1_372, 1_352),
+        (8_952, 8_952),
+        (8_972, 8_971),
+        (8_848, 8_828),
+        (65_507, usize::from(crate::streams::PAYLOAD_MAX) + 80),
+    ] {
+        let mut world = World::new(Net { longest, ..Net::PERFECT }, 21);
+        let (peer, now) = (world.key(1), world.now);
+        let flow = world.stacks[0].open(&peer, now).unwrap();
+        let chunk = text(1 << 16);
+        let mut round_trips = 0;
+        let mut incoming = None;
+        while world.longest < least && round_trips < 40 {
+            while world.stacks[0].write(flow, &chunk).is_ok() {}
+            world.run(Duration::from_millis(2 * world.net.delay_ms));
+            incoming = incoming.or_else(|| world.incoming(1));
+            if let Some(incoming) = incoming {
+                read_all(&mut world.stacks[1], incoming, &mut Vec::new()).unwrap();
+            }
+            round_trips += 1;
+        }
+        assert!(world.longest >= least, "{} of {longest} after {round_trips} round trips", world.longest);
+    }
+}
+
+#[test]
 fn halves_close_on_their_own() {
     let (mut world, ours, theirs) = World::with_stream(Net::PERFECT, 3);
     world.stacks[0].finish(ours).unwrap();

@@ -66,10 +66,13 @@ pub(super) struct Net {
     pub(super) duplicate: u32,
     pub(super) delay_ms: u64,
     pub(super) jitter_ms: u64,
+    /// The longest datagram that arrives.
+    pub(super) longest: usize,
 }
 
 impl Net {
-    pub(super) const PERFECT: Self = Self { loss: 0, duplicate: 0, delay_ms: 10, jitter_ms: 0 };
+    /// Ethernet's 1,500 bytes less IPv6's header and UDP's; otherwise without a fault.
+    pub(super) const PERFECT: Self = Self { loss: 0, duplicate: 0, delay_ms: 10, jitter_ms: 0, longest: 1_452 };
 }
 
 pub(super) struct Packet {
@@ -88,6 +91,8 @@ pub(super) struct World {
     pub(super) trace: u64,
     pub(super) relay_credit: Option<usize>,
     pub(super) relay_written: usize,
+    /// The longest datagram that arrived.
+    pub(super) longest: usize,
     events: [Vec<StackEvent>; 2],
     secrets: [NodeSecret; 2],
     boots: [u64; 2],
@@ -129,6 +134,7 @@ impl World {
             trace: 0,
             relay_credit: None,
             relay_written: 0,
+            longest: 0,
             events: [Vec::new(), Vec::new()],
             secrets,
             boots,
@@ -267,9 +273,10 @@ impl World {
         for word in [self.now.as_micros(), us as u64, bytes.len() as u64] {
             self.trace = self.trace.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word;
         }
-        if !relayed && self.rng.permille(self.net.loss) {
+        if !relayed && (bytes.len() > self.net.longest || self.rng.permille(self.net.loss)) {
             return;
         }
+        self.longest = self.longest.max(bytes.len());
         let copies = 1 + u64::from(!relayed && self.rng.permille(self.net.duplicate));
         for copy in 0..copies {
             let jitter = if relayed { 0 } else { self.rng.range(0..self.net.jitter_ms * 1_000 + 1) };
