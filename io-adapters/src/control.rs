@@ -3,7 +3,7 @@
 //! Each text message is one JSON document. Messages are small and rare, so they may wait in memory, bounded.
 
 use crate::relay_stream::authority;
-use crate::relay_stream::upgrade::UpgradeError;
+use crate::relay_stream::upgrade::{UpgradeError, answered, words};
 use futures_util::{Sink, Stream};
 use proto_core::limits::CONTROL_MESSAGE_MAX;
 use proto_core::machine::StreamTarget;
@@ -66,13 +66,9 @@ where
             if code == 401 || code == 403 {
                 return Ok(ControlStream::refused(body));
             }
-            let body = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_string();
-            let colon = if body.is_empty() { "" } else { ": " };
-            let status = format!("{}{colon}{}", answer.status(), body.escape_debug());
-            Err(UpgradeError::Refused { host, path: target.path.clone(), status, code })
+            Err(answered(Error::Http(answer), host, &target.path))
         }
-        Err(Error::Protocol(e)) => Err(UpgradeError::Broken { host, why: e.to_string() }),
-        Err(e) => Err(UpgradeError::Broken { host, why: words(&e) }),
+        Err(error) => Err(answered(error, host, &target.path)),
     }
 }
 
@@ -165,17 +161,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
         }
         let _ = any;
         socket.poll_flush(cx).map_err(|e| words(&e))
-    }
-}
-
-fn words(error: &Error) -> String {
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => "the connection was closed".into(),
-        Error::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => "the connection broke".into(),
-        Error::Io(e) => e.to_string(),
-        other => other.to_string(),
     }
 }
 

@@ -252,7 +252,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
             Signal::Command(command) => self.stack.handle(Input::Command(command), now),
             Signal::NetworkChanged => {
                 self.look_at_interfaces(now);
-                self.stack.handle(Input::Command(NodeCommand::NetworkChanged), now);
+                self.network_changed(now);
             }
             Signal::Status(reply) => {
                 let _ = reply.send(self.stack.node().status());
@@ -284,13 +284,18 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
         changed
     }
 
+    fn network_changed(&mut self, now: Time) {
+        self.streams.network_changed();
+        self.stack.handle(Input::Command(NodeCommand::NetworkChanged), now);
+    }
+
     fn keep_time(&mut self, now: Time) -> bool {
         let due = self.stack.deadline().is_some_and(|(at, _)| at <= now);
         if due {
             self.stack.handle(Input::Deadline, now);
         }
         if self.interfaces_at <= now && self.leaving.is_none() && self.look_at_interfaces(now) {
-            self.stack.handle(Input::Command(NodeCommand::NetworkChanged), now);
+            self.network_changed(now);
         }
         due
     }

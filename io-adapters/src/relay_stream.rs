@@ -12,12 +12,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep_until, timeout};
 
+pub mod fallback;
 pub mod tls;
 pub mod upgrade;
+pub mod websocket;
 
 use crate::control::ControlStream;
+use fallback::{DerpIo, Fallback};
 use tls::{ClientTls, TlsError, Trust};
-use upgrade::{Prefixed, UpgradeError};
+use upgrade::UpgradeError;
 
 /// A relay node's addresses have this long to accept a TCP connection (`derp-and-disco`, 1.2).
 const CONNECT: Duration = Duration::from_millis(1_500);
@@ -60,7 +63,7 @@ pub enum Io<T> {
 /// A stream that is ready.
 pub enum Opened<T> {
     /// To a relay.
-    Derp(Prefixed<Io<T>>),
+    Derp(DerpIo<T>),
     /// To the coordinator.
     Control(ControlStream<Io<T>>),
 }
@@ -73,12 +76,15 @@ pub async fn open<N: Network>(
     network: &N,
     target: &StreamTarget,
     trust: &Trust,
+    fallback: &Fallback,
 ) -> Result<Opened<N::Tcp>, DialError> {
     let opening = async {
-        let io = dial(network, target, trust).await?;
         match target.protocol {
-            StreamProtocol::Derp => Ok(Opened::Derp(upgrade::derp(io, target).await?)),
-            StreamProtocol::Control => Ok(Opened::Control(crate::control::connect(io, target).await?)),
+            StreamProtocol::Derp => Ok(Opened::Derp(fallback.open(network, target, trust).await?)),
+            StreamProtocol::Control => {
+                let io = dial(network, target, trust).await?;
+                Ok(Opened::Control(crate::control::connect(io, target).await?))
+            }
         }
     };
     timeout(OPEN, opening).await.unwrap_or_else(|_| Err(DialError::Slow(authority(target))))

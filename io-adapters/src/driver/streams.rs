@@ -1,8 +1,8 @@
 //! The node's streams to relays and to the coordinator, from dialing to their end.
 
 use crate::control::ControlStream;
+use crate::relay_stream::fallback::{DerpIo, Fallback};
 use crate::relay_stream::tls::Trust;
-use crate::relay_stream::upgrade::Prefixed;
 use crate::relay_stream::{DialError, Io, Opened, open};
 use crate::transport::Network;
 use proto_core::id::StreamId;
@@ -11,6 +11,7 @@ use proto_core::node::NodeCommand;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, JoinSet};
@@ -27,6 +28,7 @@ const CLOSING_MAX: usize = 32;
 pub(super) struct Streams<N: Network> {
     network: N,
     trust: Trust,
+    fallback: Arc<Fallback>,
     dialing: JoinSet<(StreamId, Result<Opened<N::Tcp>, DialError>)>,
     resolving: JoinSet<(String, Vec<IpAddr>)>,
     open: BTreeMap<StreamId, Stream<N::Tcp>>,
@@ -44,7 +46,7 @@ enum Stream<T> {
 
 /// A relay's stream and what waits to be written to it.
 struct Derp<T> {
-    io: Prefixed<Io<T>>,
+    io: DerpIo<T>,
     out: Vec<u8>,
     sent: usize,
     /// Written, but perhaps not yet out of TLS.
@@ -58,6 +60,7 @@ impl<N: Network> Streams<N> {
         Self {
             network,
             trust,
+            fallback: Arc::default(),
             dialing: JoinSet::new(),
             resolving: JoinSet::new(),
             open: BTreeMap::new(),
@@ -68,10 +71,16 @@ impl<N: Network> Streams<N> {
     }
 
     pub(super) fn open(&mut self, stream: StreamId, target: StreamTarget) {
-        let (network, trust) = (self.network.clone(), self.trust.clone());
-        let task = self.dialing.spawn(async move { (stream, open(&network, &target, &trust).await) });
+        let (network, trust, fallback) = (self.network.clone(), self.trust.clone(), self.fallback.clone());
+        let task =
+            self.dialing.spawn(async move { (stream, open(&network, &target, &trust, &fallback).await) });
         self.open.insert(stream, Stream::Dialing(task));
         self.spawned = true;
+    }
+
+    /// Another network: what was learnt of its proxies says nothing any more.
+    pub(super) fn network_changed(&self) {
+        self.fallback.forget();
     }
 
     pub(super) fn resolve(&mut self, name: String) {

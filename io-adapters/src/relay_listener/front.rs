@@ -7,6 +7,7 @@ use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
 use crate::relay_stream::tls::Identity;
 use crate::relay_stream::upgrade::Prefixed;
+use crate::relay_stream::websocket::{WebSocketIo, accept_fields};
 use crate::store::{Denied, Store};
 use crate::transport::TcpAccept;
 use bytes::Bytes;
@@ -119,6 +120,14 @@ impl<S: Store> Front<S> {
                     io.write_all(&answer("101 Switching Protocols", &fields, "")).await?;
                 }
                 relay.serve(Prefixed::new(Bytes::from(buffer), io)).await;
+                return Ok(());
+            }
+            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp")
+                && head.derp() == DerpRequest::WebSocket
+                && let Some(key) = head.field("sec-websocket-key")
+            {
+                io.write_all(&answer("101 Switching Protocols", &accept_fields(key), "")).await?;
+                relay.serve(WebSocketIo::accepted(io, buffer).await).await;
                 return Ok(());
             }
             if let Some(control) = self.control.as_ref().filter(|control| control.path == head.path)

@@ -8,6 +8,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 /// Bytes of a response's head: a proxy's longest are a few KiB.
 const HEAD_MAX: usize = 16 * 1024;
@@ -133,6 +135,34 @@ fn request(target: &StreamTarget) -> Result<String, UpgradeError> {
     }
     request.push_str("\r\n");
     Ok(request)
+}
+
+/// What a WebSocket's opening met instead of one.
+pub(crate) fn answered(error: tungstenite::Error, host: String, path: &str) -> UpgradeError {
+    match error {
+        tungstenite::Error::Http(answer) => {
+            let body = shown(answer.body().as_deref().unwrap_or_default(), BODY_SHOWN);
+            let colon = if body.is_empty() { "" } else { ": " };
+            let status = format!("{}{colon}{body}", answer.status());
+            UpgradeError::Refused { host, path: path.into(), status, code: answer.status().as_u16() }
+        }
+        tungstenite::Error::Protocol(e) => UpgradeError::Broken { host, why: e.to_string() },
+        other => UpgradeError::Broken { host, why: words(&other) },
+    }
+}
+
+/// Why a WebSocket broke, in words.
+pub(crate) fn words(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+            "the connection was closed".into()
+        }
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            "the connection broke".into()
+        }
+        tungstenite::Error::Io(e) => e.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Where a head ends: after its empty line.

@@ -1,0 +1,149 @@
+//! In which way a relay is asked for DERP: as a plain upgrade, or inside a WebSocket where a proxy on the way
+//! breaks that.
+//!
+//! The plain upgrade is tried first, since nothing is put around its bytes. If the request is answered wrongly or
+//! not at all, the same relay is asked for a WebSocket on a new connection; if that works it is remembered, for
+//! this network and for a while, so that the next connection does not lose the time again.
+
+use super::upgrade::{Prefixed, UpgradeError};
+use super::websocket::{self, WebSocketIo};
+use super::{DialError, Io, authority, dial, tls::Trust, upgrade};
+use crate::transport::Network;
+use proto_core::machine::StreamTarget;
+use proto_core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, timeout};
+
+/// How long a request for the plain upgrade may stay unanswered before a WebSocket is tried: several round trips
+/// of the longest path, and a part of the time that opening may take in all.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a relay is asked for a WebSocket first: a proxy may have been mended since.
+const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+/// Relays remembered; beyond, the oldest is forgotten.
+const RELAYS_MAX: usize = 64;
+
+/// What is remembered of relays on this network.
+#[derive(Debug, Default)]
+pub struct Fallback {
+    websockets: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// A stream of DERP's bytes, in whichever way.
+#[derive(Debug)]
+pub enum DerpIo<T> {
+    /// After a plain upgrade.
+    Plain(Prefixed<Io<T>>),
+    /// Inside a WebSocket.
+    WebSocket(Box<WebSocketIo<Io<T>>>),
+}
+
+impl Fallback {
+    /// Another network: its proxies are others.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// Opens a relay's stream.
+    ///
+    /// # Errors
+    /// What the plain upgrade met, if both ways fail.
+    pub async fn open<N: Network>(
+        &self,
+        network: &N,
+        target: &StreamTarget,
+        trust: &Trust,
+    ) -> Result<DerpIo<N::Tcp>, DialError> {
+        let relay = authority(target);
+        if self.remembers(&relay) {
+            match websocket(network, target, trust).await {
+                Ok(io) => return Ok(io),
+                Err(error) => {
+                    tracing::debug!(%relay, %error, "the relay has no WebSocket any more");
+                    self.lock().remove(&relay);
+                }
+            }
+        }
+        let io = dial(network, target, trust).await?;
+        let met = match timeout(UPGRADE_PATIENCE, upgrade::derp(io, target)).await {
+            Ok(Ok(io)) => return Ok(DerpIo::Plain(io)),
+            Ok(Err(error @ UpgradeError::Target { .. })) => return Err(error.into()),
+            Ok(Err(error)) => error,
+            Err(_) => UpgradeError::Broken { host: relay.clone(), why: "no answer came".into() },
+        };
+        match websocket(network, target, trust).await {
+            Ok(io) => {
+                tracing::info!(%relay, %met, "the relay is reached through a WebSocket");
+                self.remember(relay);
+                Ok(io)
+            }
+            Err(error) => {
+                tracing::debug!(%relay, %error, "nor is there a WebSocket");
+                Err(met.into())
+            }
+        }
+    }
+
+    fn remembers(&self, relay: &str) -> bool {
+        self.lock().get(relay).is_some_and(|since| since.elapsed() < REMEMBERED)
+    }
+
+    fn remember(&self, relay: String) {
+        let mut websockets = self.lock();
+        websockets.insert(relay, Instant::now());
+        if websockets.len() > RELAYS_MAX
+            && let Some(oldest) = websockets.iter().min_by_key(|(_, since)| **since).map(|(r, _)| r.clone())
+        {
+            websockets.remove(&oldest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.websockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn websocket<N: Network>(
+    network: &N,
+    target: &StreamTarget,
+    trust: &Trust,
+) -> Result<DerpIo<N::Tcp>, DialError> {
+    let io = dial(network, target, trust).await?;
+    Ok(DerpIo::WebSocket(Box::new(websocket::connect(io, target).await?)))
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for DerpIo<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::WebSocket(io) => Pin::new(&mut **io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DerpIo<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::WebSocket(io) => Pin::new(&mut **io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::WebSocket(io) => Pin::new(&mut **io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::WebSocket(io) => Pin::new(&mut **io).poll_shutdown(cx),
+        }
+    }
+}
