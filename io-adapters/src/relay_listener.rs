@@ -6,6 +6,9 @@
 //! fills its own queue and loses its oldest packets; it slows nobody else.
 
 use crate::clock::Origin;
+use crate::relay_stream::upgrade::Prefixed;
+use crate::relay_stream::websocket::{WebSocketIo, accept_fields};
+use bytes::Bytes;
 use proto_core::id::StreamId;
 use proto_core::key::NodePublic;
 use proto_core::limits::RELAY_WRITE_TIMEOUT;
@@ -28,6 +31,7 @@ pub mod front;
 pub mod http;
 mod reader;
 
+use http::{DerpRequest, answer, derp_fields};
 use reader::Reader;
 
 /// What may wait for the server's task before connections are read more slowly.
@@ -121,6 +125,36 @@ impl RelayHandle {
     #[must_use]
     pub fn public(&self) -> NodePublic {
         self.0.public
+    }
+
+    /// Answers a request for DERP, in whichever way it asks for it, and serves the connection to its end; `rest`
+    /// is what came after the request. A request that asks for none is told what is spoken here.
+    ///
+    /// # Errors
+    /// If the answer could not be sent.
+    pub async fn serve_request<T>(&self, mut io: T, request: DerpRequest, rest: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let switch = |fields: &[(&str, String)]| answer("101 Switching Protocols", fields, "");
+        match request {
+            DerpRequest::Raw { fast_start } => {
+                if !fast_start {
+                    io.write_all(&switch(&derp_fields(&self.public()))).await?;
+                }
+                self.serve(Prefixed::new(Bytes::from(rest), io)).await;
+            }
+            DerpRequest::WebSocket { key } => {
+                io.write_all(&switch(&accept_fields(&key))).await?;
+                self.serve(WebSocketIo::accepted(io, rest).await).await;
+            }
+            DerpRequest::None => {
+                let fields = [("Upgrade", "DERP".into()), ("Connection", "close".into())];
+                io.write_all(&answer("426 Upgrade Required", &fields, "DERP is spoken here\n")).await?;
+                io.shutdown().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered.

@@ -131,7 +131,11 @@ pub async fn receive<S: AsyncBufRead + Unpin>(
 }
 
 /// Compares what comes next with the pattern, from `at` on, which moves along: how many bytes; 0 at the end.
-async fn check<S: AsyncBufRead + Unpin>(stream: &mut S, expected: &[u8], at: &mut usize) -> io::Result<usize> {
+async fn check<S: AsyncBufRead + Unpin>(
+    stream: &mut S,
+    expected: &[u8],
+    at: &mut usize,
+) -> io::Result<usize> {
     let read = stream.fill_buf().await?;
     let read = &read[..read.len().min(CHUNK)];
     if *read != expected[*at..*at + read.len()] {

@@ -18,6 +18,9 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use core::net::SocketAddr;
 
+/// Where the embedded relay is.
+pub(crate) const DERP_PATH: &str = "/derp";
+
 /// Bytes of a request's body: the greatest document is a login with a long password.
 const BODY_MAX: usize = 64 * 1024;
 
@@ -48,7 +51,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/setup.js", get(system::setup_script))
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
-        .route("/derp", any(derp::derp))
+        .route(DERP_PATH, any(derp::derp))
         .route("/derp/latency-check", any(derp::probe))
         .route("/derp/probe", any(derp::probe))
         .route("/generate_204", any(derp::generate_204))

@@ -6,14 +6,12 @@ use crate::clock::Clock;
 use crate::store::Store;
 use gate::Gate;
 pub(crate) use gate::principal;
-use hyper::upgrade::{Parts, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use io_adapters::clock::Origin;
 use io_adapters::control::ControlStream;
 use io_adapters::control::hub::{self, CoordinatorHandle};
 use io_adapters::relay_listener::{self, RelayHandle};
-use io_adapters::relay_stream::tls::ServerTls;
-use io_adapters::relay_stream::upgrade::Prefixed;
 use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, Principal, Who, code};
 use proto_core::id::{NodeId, RegionId};
 use proto_core::key::{NodePublic, NodeSecret};
@@ -22,7 +20,6 @@ use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// What a hub is made of.
@@ -141,18 +138,5 @@ impl Hub {
         // What came with the request itself is kept by hyper and read first.
         let stream = ControlStream::accepted(TokioIo::new(upgraded), Vec::new()).await;
         self.coordinator.serve(stream, principal).await;
-    }
-}
-
-/// Serves a relay connection to its end. The HTTP layer is taken off, so that packets pass straight from the
-/// socket.
-pub(crate) async fn serve_relay(relay: RelayHandle, upgraded: Upgraded) {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(Parts { io, read_buf, .. }) => return relay.serve(Prefixed::new(read_buf, io.into_inner())).await,
-        Err(upgraded) => upgraded,
-    };
-    match upgraded.downcast::<TokioIo<ServerTls<TcpStream>>>() {
-        Ok(Parts { io, read_buf, .. }) => relay.serve(Prefixed::new(read_buf, io.into_inner())).await,
-        Err(upgraded) => relay.serve(TokioIo::new(upgraded)).await,
     }
 }

@@ -6,15 +6,19 @@ mod tls;
 pub(crate) use stun::Stun;
 pub(crate) use tls::Certificate;
 
-use crate::api::Remote;
+use crate::api::{DERP_PATH, Remote};
 use crate::fault::{Fault, io_words};
 use axum::Router;
+use bytes::Bytes;
 use core::net::SocketAddr;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use io_adapters::relay_listener::RelayHandle;
+use io_adapters::relay_listener::http::{DerpRequest, Head, HeadError};
+use io_adapters::relay_stream::upgrade::Prefixed;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -67,12 +71,31 @@ pub(crate) fn busy(error: &std::io::Error, protocol: &str, address: SocketAddr, 
     Fault::new(code, format!("can't listen on {protocol} {address}: {}", io_words(error)), hint)
 }
 
-/// Serves `router` on a listener until `stop` says so; then no new connection is taken, and those that are
+/// What is behind a listener.
+#[derive(Clone)]
+pub(crate) struct House {
+    /// Everything that is HTTP.
+    pub(crate) router: Router,
+    /// The relay at [`DERP_PATH`], which takes whole connections.
+    pub(crate) relay: Option<RelayHandle>,
+    /// True once the server is about to stop: the relay takes nobody any more.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl House {
+    /// The relay, if that is what a request asks for.
+    fn relay_for(&self, head: &Head) -> Option<&RelayHandle> {
+        let asked = head.path == DERP_PATH && head.derp() != DerpRequest::None;
+        self.relay.as_ref().filter(|_| asked && !*self.draining.borrow())
+    }
+}
+
+/// Serves `house` on a listener until `stop` says so; then no new connection is taken, and those that are
 /// between requests close.
 pub(crate) async fn serve(
     listener: TcpListener,
     certificate: Option<Certificate>,
-    router: Router,
+    house: House,
     mut stop: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -97,10 +120,10 @@ pub(crate) async fn serve(
             tracing::warn!(%from, "{CONNECTIONS_MAX} connections are open: a new one was turned away");
             continue;
         };
-        let (certificate, router, stop) = (certificate.clone(), router.clone(), stop.clone());
+        let (certificate, house, stop) = (certificate.clone(), house.clone(), stop.clone());
         connections.spawn(async move {
             let _place = place;
-            connection(tcp, from, certificate, (router, stop)).await;
+            connection(tcp, from, certificate, (house, stop)).await;
         });
     }
     drop(listener);
@@ -113,18 +136,45 @@ async fn connection(
     tcp: TcpStream,
     from: SocketAddr,
     certificate: Option<Certificate>,
-    (router, stop): (Router, watch::Receiver<bool>),
+    (house, stop): (House, watch::Receiver<bool>),
 ) {
     // Coordination messages and relayed packets are small and must not wait for company.
     let _ = tcp.set_nodelay(true);
     match certificate {
-        None => speak(tcp, from, router, stop).await,
+        None => open(tcp, from, house, stop).await,
         Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await
         {
-            Ok(Ok(tls)) => speak(tls, from, router, stop).await,
+            Ok(Ok(tls)) => open(tls, from, house, stop).await,
             Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
             Err(_) => tracing::debug!(%from, "no TLS handshake in time"),
         },
+    }
+}
+
+/// Looks who is to serve a connection, by its first request: a relay's client never comes back to HTTP, and some
+/// begin before they are answered.
+async fn open<S>(mut stream: S, from: SocketAddr, house: House, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut read = Vec::new();
+    match tokio::time::timeout(HEAD_TIMEOUT, Head::peek(&mut stream, &mut read)).await {
+        Err(_) => tracing::debug!(%from, "no request in time"),
+        Ok(Ok(None) | Err(HeadError::Io(_))) => tracing::debug!(%from, "closed before a request"),
+        Ok(Ok(Some((head, len)))) if house.relay_for(&head).is_some() => {
+            let Some(relay) = house.relay.clone() else { return };
+            let rest = read.split_off(len);
+            // In a task of its own: it goes on when the listener has closed, until the relay itself stops.
+            tokio::spawn(async move {
+                if let Err(error) = relay.serve_request(stream, head.derp(), rest).await {
+                    tracing::debug!(%from, "the upgrade to DERP failed: {}", io_words(&error));
+                }
+            });
+        }
+        // What is no request is answered there, too.
+        Ok(Ok(Some(_)) | Err(_)) => {
+            speak(Prefixed::new(Bytes::from(read), stream), from, house.router, stop).await;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::auth::{Token, TokenKind};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::hub::{Hub, HubConfig};
-use crate::listen::{self, Certificate};
+use crate::listen::{self, Certificate, House};
 use crate::maps::{self, Sources};
 use crate::settings::{AccessUrl, Settings};
 use crate::state::StateDirectory;
@@ -133,13 +133,17 @@ impl Server {
     }
 
     fn serve(&mut self, sockets: Sockets, settings: &Settings, stopping: &watch::Receiver<bool>) {
-        let router = api::router(Arc::clone(&self.app));
+        let house = House {
+            router: api::router(Arc::clone(&self.app)),
+            relay: self.app.hub.relay().cloned(),
+            draining: self.app.draining.clone(),
+        };
         let Sockets { http, tls, stun } = sockets;
         if let Some(listener) = http {
-            self.tasks.spawn(listen::serve(listener, None, router.clone(), stopping.clone()));
+            self.tasks.spawn(listen::serve(listener, None, house.clone(), stopping.clone()));
         }
         if let Some(listener) = tls {
-            self.tasks.spawn(listen::serve(listener, self.certificate.clone(), router, stopping.clone()));
+            self.tasks.spawn(listen::serve(listener, self.certificate.clone(), house, stopping.clone()));
         }
         if let Some(socket) = stun {
             self.tasks.spawn(until(stopping.clone(), socket.serve()));

@@ -2,15 +2,12 @@
 //! server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
 
 use super::RelayHandle;
-use super::http::{DerpRequest, Head, HeadError, answer, derp_fields, no_content_fields};
+use super::http::{Head, HeadError, answer, no_content_fields};
 use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
 use crate::relay_stream::tls::Identity;
-use crate::relay_stream::upgrade::Prefixed;
-use crate::relay_stream::websocket::{WebSocketIo, accept_fields};
 use crate::store::{Denied, Store};
 use crate::transport::TcpAccept;
-use bytes::Bytes;
 use proto_core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
@@ -112,23 +109,8 @@ impl<S: Store> Front<S> {
                     return io.shutdown().await;
                 }
             };
-            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp")
-                && let DerpRequest::Raw { fast_start } = head.derp()
-            {
-                if !fast_start {
-                    let fields = derp_fields(&relay.public());
-                    io.write_all(&answer("101 Switching Protocols", &fields, "")).await?;
-                }
-                relay.serve(Prefixed::new(Bytes::from(buffer), io)).await;
-                return Ok(());
-            }
-            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp")
-                && head.derp() == DerpRequest::WebSocket
-                && let Some(key) = head.field("sec-websocket-key")
-            {
-                io.write_all(&answer("101 Switching Protocols", &accept_fields(key), "")).await?;
-                relay.serve(WebSocketIo::accepted(io, buffer).await).await;
-                return Ok(());
+            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp") {
+                return relay.serve_request(io, head.derp(), buffer).await;
             }
             if let Some(control) = self.control.as_ref().filter(|control| control.path == head.path)
                 && let Some(key) = head.field("sec-websocket-key")
@@ -159,9 +141,6 @@ impl<S: Store> Front<S> {
             "/derp/latency-check" | "/derp/probe" => answer("405 Method Not Allowed", &[], ""),
             "/generate_204" => {
                 answer("204 No Content", &no_content_fields(head.field("x-tailscale-challenge")), "")
-            }
-            "/derp" if self.relay.is_some() => {
-                answer("426 Upgrade Required", &[("Upgrade", "DERP".into())], "DERP is spoken here\n")
             }
             _ => answer("404 Not Found", &[], "nothing is here\n"),
         }

@@ -1,6 +1,7 @@
 //! As much of an HTTP/1.1 server as relays need: request heads, and the answers of `/derp` and its
 //! companions. Large servers bring their own and use only the answers.
 
+use crate::relay_stream::websocket::SUBPROTOCOL;
 use proto_core::key::NodePublic;
 use proto_core::wire::derp::VERSION;
 use std::io;
@@ -45,9 +46,22 @@ impl Head {
         io: &mut T,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<Self>, HeadError> {
+        let Some((head, len)) = Self::peek(io, buffer).await? else { return Ok(None) };
+        buffer.drain(..len);
+        Ok(Some(head))
+    }
+
+    /// As [`Head::read`], but the head stays at the beginning of `buffer`, and its length is told: for whoever
+    /// decides by it who shall serve the connection.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub async fn peek<T: AsyncRead + Unpin>(
+        io: &mut T,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(Self, usize)>, HeadError> {
         loop {
-            if let Some((head, len)) = Self::parse(buffer)? {
-                buffer.drain(..len);
+            if let Some(head) = Self::parse(buffer)? {
                 return Ok(Some(head));
             }
             if io.read_buf(buffer).await? == 0 {
@@ -126,9 +140,10 @@ impl Head {
         let upgrade = self.field("upgrade").unwrap_or_default();
         let protocols = self.field("sec-websocket-protocol").unwrap_or_default();
         if upgrade.eq_ignore_ascii_case("websocket")
-            && protocols.split(',').any(|p| p.trim().eq_ignore_ascii_case("derp"))
+            && protocols.split(',').any(|p| p.trim().eq_ignore_ascii_case(SUBPROTOCOL))
         {
-            return DerpRequest::WebSocket;
+            let key = self.field("sec-websocket-key");
+            return key.map_or(DerpRequest::None, |key| DerpRequest::WebSocket { key: key.into() });
         }
         if !upgrade.eq_ignore_ascii_case("derp") && !upgrade.eq_ignore_ascii_case("websocket") {
             return DerpRequest::None;
@@ -146,7 +161,7 @@ impl Head {
 }
 
 /// What kind of relay connection is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DerpRequest {
     /// DERP as it is.
     Raw {
@@ -154,7 +169,10 @@ pub enum DerpRequest {
         fast_start: bool,
     },
     /// DERP inside binary WebSocket messages, as browsers speak it.
-    WebSocket,
+    WebSocket {
+        /// `Sec-WebSocket-Key`, which the answer proves to have read.
+        key: String,
+    },
     /// None: 426 is the answer.
     None,
 }
@@ -217,9 +235,10 @@ mod tests {
         let rust = "POST https://192.0.2.1:443/derp HTTP/1.1\r\nHost: 192.0.2.1\r\nupgrade: derp\r\nderp-fast-start: 1\r\n\r\n";
         let head = parse(rust).unwrap();
         assert_eq!((head.path.as_str(), head.derp()), ("/derp", DerpRequest::Raw { fast_start: true }));
-        let browser =
-            "GET /derp?x HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat, derp\r\n\r\n";
-        assert_eq!(parse(browser).unwrap().derp(), DerpRequest::WebSocket);
+        let browser = "GET /derp?x HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: chat, derp\r\nSec-WebSocket-Key: a\r\n\r\n";
+        assert_eq!(parse(browser).unwrap().derp(), DerpRequest::WebSocket { key: "a".into() });
+        let keyless = browser.replace("Sec-WebSocket-Key: a\r\n", "");
+        assert_eq!(parse(&keyless).unwrap().derp(), DerpRequest::None);
         assert_eq!(parse("GET /derp HTTP/1.0\r\n\r\n").unwrap().derp(), DerpRequest::None);
         assert_eq!(
             parse("GET / HTTP/1.1\r\nAuthorization: bearer abc\r\n\r\n").unwrap().bearer(),

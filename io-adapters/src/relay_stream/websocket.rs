@@ -57,9 +57,8 @@ where
         request = request.header("Authorization", format!("Bearer {bearer}"));
     }
     let what = "the path or token";
-    let request = request
-        .body(())
-        .map_err(|_| UpgradeError::Target { host: host.escape_debug().to_string(), what })?;
+    let request =
+        request.body(()).map_err(|_| UpgradeError::Target { host: host.escape_debug().to_string(), what })?;
     match tokio_tungstenite::client_async_with_config(request, io, Some(config())).await {
         Ok((socket, _)) => Ok(WebSocketIo::new(socket)),
         Err(error) => Err(answered(error, host, &target.path)),

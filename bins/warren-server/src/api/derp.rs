@@ -1,57 +1,31 @@
-//! The embedded relay's door: `/derp`, its probes, and the captive portal check.
+//! The embedded relay's door as far as it is HTTP: why there is no DERP, the probes, and the captive portal
+//! check. Whoever asks rightly is let in before, by the listener.
 
-use super::Remote;
 use super::problem::ApiError;
 use crate::app::Shared;
-use crate::hub;
-use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL,
-    UPGRADE,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE,
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use io_adapters::relay_listener::http::{derp_fields, no_content_fields};
+use io_adapters::relay_listener::http::no_content_fields;
 
-/// Turns an HTTP connection into a DERP one. Any method will do, and any form of target: clients differ.
-pub(super) async fn derp(
-    State(app): State<Shared>,
-    remote: Option<Extension<Remote>>,
-    mut request: Request,
-) -> Result<Response, ApiError> {
-    let Some(relay) = app.hub.relay().cloned() else {
+/// Why this request gets no DERP.
+pub(super) async fn derp(State(app): State<Shared>) -> Result<Response, ApiError> {
+    if app.hub.relay().is_none() {
         let kind = (StatusCode::NOT_FOUND, "RELAY_OFF", "there is no relay here");
         return Err(ApiError::new(
             kind,
             "the embedded relay is off",
             "use a relay of the map /api/v1/derp-map",
         ));
-    };
+    }
     if *app.draining.borrow() {
         return Err(ApiError::draining());
     }
-    if !asks_for_derp(request.headers()) {
-        let headers = [(UPGRADE, "DERP"), (CONNECTION, "Upgrade")];
-        return Ok((StatusCode::UPGRADE_REQUIRED, headers, "DERP is spoken here\n").into_response());
-    }
-    let fields = derp_fields(&relay.public());
-    let upgrade = hyper::upgrade::on(&mut request);
-    let from = remote.map(|Extension(Remote(from))| from);
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => hub::serve_relay(relay, upgraded).await,
-            Err(error) => tracing::debug!(?from, "the upgrade to DERP failed: {error}"),
-        }
-    });
-    Ok(with_fields(StatusCode::SWITCHING_PROTOCOLS, fields))
-}
-
-/// Old clients ask for a WebSocket without naming what they want in it, and mean DERP without one.
-fn asks_for_derp(headers: &HeaderMap) -> bool {
-    let asked = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    asked.eq_ignore_ascii_case("derp")
-        || (asked.eq_ignore_ascii_case("websocket") && !headers.contains_key(SEC_WEBSOCKET_PROTOCOL))
+    let headers = [(UPGRADE, "DERP"), (CONNECTION, "Upgrade")];
+    Ok((StatusCode::UPGRADE_REQUIRED, headers, "DERP is spoken here\n").into_response())
 }
 
 fn with_fields(status: StatusCode, fields: impl IntoIterator<Item = (&'static str, String)>) -> Response {

@@ -72,7 +72,8 @@ pub(super) struct Net {
 
 impl Net {
     /// Ethernet's 1,500 bytes less IPv6's header and UDP's; otherwise without a fault.
-    pub(super) const PERFECT: Self = Self { loss: 0, duplicate: 0, delay_ms: 10, jitter_ms: 0, longest: 1_452 };
+    pub(super) const PERFECT: Self =
+        Self { loss: 0, duplicate: 0, delay_ms: 10, jitter_ms: 0, longest: 1_452 };
 }
 
 pub(super) struct Packet {
