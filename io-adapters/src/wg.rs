@@ -157,11 +157,15 @@ impl Peer {
     }
 
     fn timers(&mut self, out: &mut [u8]) -> Option<usize> {
+        let was_expired = self.tunn.is_expired();
         let length = match self.tunn.update_timers(out) {
             TunnResult::WriteToNetwork(packet) => Some(packet.len()),
             TunnResult::Err(_) => {
-                // Given up after 90 s without an answer, or long idle. What waited is stale.
-                self.waiting.clear();
+                // Given up after 90 s without an answer, or long idle. What waited is stale; what comes later
+                // waits for the next handshake, though every run of the timers says the same again.
+                if !was_expired {
+                    self.waiting.clear();
+                }
                 None
             }
             _ => None,

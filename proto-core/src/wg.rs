@@ -22,8 +22,9 @@ pub trait WgEngine {
     /// Forgets `peer` and its session.
     fn remove_peer(&mut self, peer: &NodePublic);
 
-    /// Seals `inner` for `peer` into `out`, which has room for `inner.len() + OVERHEAD` and at least
-    /// [`INITIATION_LEN`] bytes.
+    /// Seals `inner`, an IPv6 packet, for `peer` into `out`, which has room for `inner.len() + OVERHEAD` and at
+    /// least [`INITIATION_LEN`] bytes. Without a session it waits, and if there has been one since the peer
+    /// was added or reset, a handshake begins; the first is begun by [`WgEngine::initiate`] alone.
     fn seal(&mut self, peer: &NodePublic, inner: &[u8], out: &mut [u8], now: Time) -> Sealed;
 
     /// Where the datagrams given to [`WgEngine::open`] from now on come from, if it is an address: under load
@@ -38,11 +39,11 @@ pub trait WgEngine {
     /// After [`Opened::Reply`] and [`Opened::Established`]: the next packet that had waited for the session.
     fn flush(&mut self, peer: &NodePublic, out: &mut [u8], now: Time) -> Option<usize>;
 
-    /// Begins a handshake with `peer`: the initiation's length in `out`, none if one is under way or the
-    /// peer is unknown.
+    /// Begins a handshake with `peer`, or repeats the initiation of one under way: its length in `out`, none if
+    /// the peer is unknown. The engine repeats it by itself every 5 s for 90 s.
     fn initiate(&mut self, peer: &NodePublic, out: &mut [u8], now: Time) -> Option<usize>;
 
-    /// Forgets `peer`'s sessions: the next packet shakes hands anew.
+    /// Forgets `peer`'s sessions: packets wait until a handshake is complete. One under way goes on.
     fn reset(&mut self, peer: &NodePublic);
 
     /// Runs the engine's timers (retransmission, keepalive, renewal): call until `None`; the peer and the

@@ -1,11 +1,9 @@
 //! One session: keys of both directions, a counter, a replay window.
 
 use super::{HEADER_LEN, TAG_LEN, cipher};
-use proto_core::time::{Duration, Time};
+use proto_core::time::Time;
 use proto_core::wg::OVERHEAD;
 
-/// A session older than this is refused (whitepaper, 6.1).
-pub(super) const REJECT_AFTER: Duration = Duration::from_secs(180);
 /// Packets that may come later than others, as in boringtun.
 const WINDOW: u64 = 1_024;
 
@@ -18,7 +16,7 @@ pub(super) struct Session {
     theirs: u32,
     send_key: u64,
     receive_key: u64,
-    pub(super) initiator: bool,
+    /// When it was begun, by the peer's timers.
     pub(super) begun: Time,
     counter: u64,
     next: u64,
@@ -27,7 +25,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A session of the secret and both sides' numbers; `indices` are ours and theirs.
-    pub(super) fn new(secrets: [u64; 3], indices: (u32, u32), initiator: bool, now: Time) -> Self {
+    pub(super) fn new(secrets: [u64; 3], indices: (u32, u32), initiator: bool) -> Self {
         let key = secrets.into_iter().fold(0, cipher::mix);
         let (first, second) = (cipher::mix(key, 1), cipher::mix(key, 2));
         let (send_key, receive_key) = if initiator { (first, second) } else { (second, first) };
@@ -36,20 +34,11 @@ impl Session {
             theirs: indices.1,
             send_key,
             receive_key,
-            initiator,
-            begun: now,
+            begun: Time::ZERO,
             counter: 0,
             next: 0,
             seen: [0; (WINDOW / 64) as usize],
         }
-    }
-
-    pub(super) fn expires(&self) -> Time {
-        self.begun + REJECT_AFTER
-    }
-
-    pub(super) fn is_expired(&self, now: Time) -> bool {
-        now >= self.expires()
     }
 
     /// Seals `inner` into `out`; its length, or none if `out` is too short.
@@ -69,10 +58,7 @@ impl Session {
     }
 
     /// Opens a data message of at least [`OVERHEAD`] bytes into `out`.
-    pub(super) fn open(&mut self, datagram: &[u8], out: &mut [u8], now: Time) -> Result<usize, &'static str> {
-        if self.is_expired(now) {
-            return Err("a packet of an expired session");
-        }
+    pub(super) fn open(&mut self, datagram: &[u8], out: &mut [u8]) -> Result<usize, &'static str> {
         let counter = word(&datagram[8..HEADER_LEN]);
         let (text, tag) = datagram.split_at(datagram.len() - TAG_LEN);
         let key = cipher::mix(self.receive_key, counter);
@@ -93,22 +79,23 @@ impl Session {
         if counter + WINDOW < self.next {
             return false;
         }
-        while self.next <= counter {
-            // Whole words at once where the gap is long.
-            if self.next.is_multiple_of(64) {
-                self.seen[(self.next % WINDOW / 64) as usize] = 0;
-                if counter - self.next >= WINDOW {
-                    self.next += 64;
-                    continue;
-                }
-            }
-            self.next += 1;
+        // What lies between has not come yet: its places still tell of packets of a window ago.
+        let skipped = self.next.max(counter.saturating_sub(WINDOW - 1))..counter;
+        for missing in skipped {
+            let (slot, bit) = place(missing);
+            self.seen[slot] &= !bit;
         }
-        let (slot, bit) = ((counter % WINDOW / 64) as usize, counter % 64);
-        let new = self.seen[slot] >> bit & 1 == 0;
-        self.seen[slot] |= 1 << bit;
+        let (slot, bit) = place(counter);
+        let new = counter >= self.next || self.seen[slot] & bit == 0;
+        self.seen[slot] |= bit;
+        self.next = self.next.max(counter + 1);
         new
     }
+}
+
+/// Where a counter is kept.
+const fn place(counter: u64) -> (usize, u64) {
+    ((counter % WINDOW / 64) as usize, 1 << (counter % 64))
 }
 
 /// Eight bytes as a number.

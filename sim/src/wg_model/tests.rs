@@ -8,6 +8,14 @@ struct Pair {
 
 const T0: Time = Time::from_secs(10);
 
+/// An IPv6 packet with this text in it.
+fn inner(text: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0, 0, u8::try_from(text.len()).unwrap()];
+    packet.resize(IPV6_HEADER_LEN, 0);
+    packet.extend_from_slice(text);
+    packet
+}
+
 fn engine(n: u64) -> (WgModel, NodePublic) {
     let secret = NodeSecret::generate(&Seed::from_u64(n));
     let key = secret.public();
@@ -18,6 +26,9 @@ fn pair() -> Pair {
     let ((mut a, ka), (mut b, kb)) = (engine(1), engine(2));
     a.add_peer(kb);
     b.add_peer(ka);
+    for engine in [&mut a, &mut b] {
+        assert_eq!(engine.tick(&mut [0; 2_048], T0), None);
+    }
     Pair { engines: [a, b], keys: [ka, kb] }
 }
 
@@ -28,9 +39,9 @@ impl Pair {
         out[..len].to_vec()
     }
 
-    fn seal(&mut self, from: usize, inner: &[u8], now: Time) -> (Sealed, Vec<u8>) {
+    fn seal(&mut self, from: usize, text: &[u8], now: Time) -> (Sealed, Vec<u8>) {
         let mut out = [0; 2_048];
-        let sealed = self.engines[from].seal(&self.keys[1 - from], inner, &mut out, now);
+        let sealed = self.engines[from].seal(&self.keys[1 - from], &inner(text), &mut out, now);
         let len = match sealed {
             Sealed::Data(len) | Sealed::Initiation(len) => len,
             _ => 0,
@@ -72,8 +83,9 @@ impl Pair {
 #[test]
 fn a_handshake_has_the_real_sizes_and_carries_data_both_ways() {
     let mut p = pair();
-    let (sealed, init) = p.seal(0, b"first", T0);
-    assert_eq!(sealed, Sealed::Initiation(148));
+    assert_eq!(p.seal(0, b"first", T0).0, Sealed::Waiting, "the core begins");
+    let init = p.initiate(0, T0);
+    assert_eq!(init.len(), 148);
     let (opened, response) = p.open(1, &init, T0);
     assert_eq!(opened, Opened::Reply(p.keys[0], 92));
     let (opened, keepalive) = p.open(0, &response, T0);
@@ -81,11 +93,11 @@ fn a_handshake_has_the_real_sizes_and_carries_data_both_ways() {
     assert_eq!(p.open(1, &keepalive, T0).0, Opened::Keepalive(p.keys[0]));
     let mut out = [0; 2_048];
     let len = p.engines[0].flush(&p.keys[1], &mut out, T0).unwrap();
-    assert_eq!(p.open(1, &out[..len], T0).1, b"first");
+    assert_eq!(p.open(1, &out[..len], T0).1, inner(b"first"));
     let (_, back) = p.seal(1, b"second", T0);
-    assert_eq!(back.len(), 6 + OVERHEAD);
+    assert_eq!(back.len(), 46 + OVERHEAD);
     assert!(!back.windows(6).any(|w| w == b"second"), "plaintext on the wire");
-    assert_eq!(p.open(0, &back, T0), (Opened::Data(p.keys[1], 6), b"second".to_vec()));
+    assert_eq!(p.open(0, &back, T0), (Opened::Data(p.keys[1], 46), inner(b"second")));
 }
 
 #[test]
@@ -133,7 +145,10 @@ fn an_unanswered_initiation_is_repeated_every_5_s_and_given_up_after_90() {
     let seen = p.ticks(0, T0, T0 + Duration::from_secs(300));
     assert_eq!(seen, (1..18).map(|n| (n * 5, 148)).collect::<Vec<_>>());
     assert_eq!(p.engines[0].next_tick(), None, "nothing revives it");
-    assert!(matches!(p.seal(0, b"x", T0 + Duration::from_secs(300)).0, Sealed::Initiation(148)));
+    let later = T0 + Duration::from_secs(300);
+    assert_eq!(p.seal(0, b"x", later).0, Sealed::Waiting, "but the core");
+    p.initiate(0, later);
+    assert_eq!(p.ticks(0, later, later + Duration::from_secs(6)), [(305, 148)]);
 }
 
 #[test]
@@ -143,9 +158,11 @@ fn the_initiator_renews_after_120_s_of_use_and_old_sessions_end_after_180() {
     let later = T0 + Duration::from_secs(121);
     let (_, packet) = p.seal(0, b"x", later);
     p.open(1, &packet, later);
-    assert_eq!(p.ticks(0, later, later).first(), Some(&(121, 148)));
-    assert_eq!(p.ticks(1, later, later), [(121, 32)], "the responder only keeps alive");
-    let end = T0 + Duration::from_secs(180);
+    let run = later + Duration::from_millis(250);
+    assert_eq!(p.ticks(0, later, run).first(), Some(&(121, 148)));
+    assert_eq!(p.ticks(1, later, run), [(121, 32)], "the responder only keeps alive");
+    let end = T0 + Duration::from_secs(181);
+    p.ticks(1, later, end);
     assert!(matches!(p.seal(1, b"x", end).0, Sealed::Initiation(148)));
 }
 
@@ -177,15 +194,20 @@ fn crossing_initiations_both_come_to_a_session() {
     p.open(0, &keep_b, T0);
     for (from, text) in [(0, b"one"), (1, b"two")] {
         let (_, packet) = p.seal(from, text, T0);
-        assert_eq!(p.open(1 - from, &packet, T0).1, text);
+        assert_eq!(p.open(1 - from, &packet, T0).1, inner(text));
     }
 }
 
 #[test]
-fn a_reset_forgets_the_session_and_the_next_packet_shakes_hands() {
+fn a_reset_forgets_the_session_and_packets_wait_for_the_next_handshake() {
     let mut p = pair();
     p.connect(T0);
     let key = p.keys[1];
     p.engines[0].reset(&key);
-    assert!(matches!(p.seal(0, b"x", T0 + Duration::from_secs(1)).0, Sealed::Initiation(148)));
+    let later = T0 + Duration::from_secs(1);
+    assert_eq!(p.seal(0, b"x", later).0, Sealed::Waiting);
+    p.connect(later);
+    let mut out = [0; 2_048];
+    let len = p.engines[0].flush(&key, &mut out, later).unwrap();
+    assert_eq!(p.open(1, &out[..len], later).1, inner(b"x"));
 }
