@@ -5,6 +5,7 @@ use crate::lab::{self, Lab};
 use crate::{Result, program};
 use serde_json::Value;
 use std::fs::File;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -129,12 +130,37 @@ impl<'a> Deployment<'a> {
         let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
         let mut deployment = Self { place, dir, server: None, url: String::new() };
         let setup_token = deployment.start_server(arguments)?;
-        let url = deployment.url.clone();
-        let mut login = deployment.command()?;
-        login.args(["login", &url, "--username", "alice", "--setup-token", &setup_token]);
-        login.env("WARREN_PASSWORD", "correct horse battery staple");
-        succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "login")?;
+        deployment.log_in(&setup_token)?;
         Ok(deployment)
+    }
+
+    /// Starts a server on this host that is reached through a reverse proxy alone, and logs its owner in. `proxy`
+    /// makes the proxy's command from the address it must listen on, the server's own, and a folder.
+    ///
+    /// # Errors
+    /// If one of them does not come up, with what it said.
+    pub fn start_behind(
+        proxy: impl FnOnce(&str, &str, &Path) -> Result<Command>,
+    ) -> Result<(Deployment<'static>, Running)> {
+        let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+        let mut deployment = Deployment { place: Place::Here, dir, server: None, url: String::new() };
+        let public = free_address()?;
+        let setup_token = deployment.start_server(&["--access-url", &format!("http://{public}")])?;
+        let ready = std::fs::read(deployment.path("ready.json")).map_err(|e| e.to_string())?;
+        let ready: Value = serde_json::from_slice(&ready).map_err(|e| e.to_string())?;
+        let server = ready["http_address"].as_str().ok_or("the ready file names no HTTP address")?;
+        let command = proxy(&public, server, deployment.dir())?;
+        let mut proxy = Running::start(command, deployment.path("proxy.log"))?;
+        proxy.wait("the proxy", || TcpStream::connect(&public).ok())?;
+        deployment.log_in(&setup_token)?;
+        Ok((deployment, proxy))
+    }
+
+    fn log_in(&self, setup_token: &str) -> Result {
+        let mut login = self.command()?;
+        login.args(["login", &self.url, "--username", "alice", "--setup-token", setup_token]);
+        login.env("WARREN_PASSWORD", "correct horse battery staple");
+        succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "login")
     }
 
     /// Starts the server; after [`Deployment::stop_server`], with the same address and state. The setup token,
@@ -259,6 +285,15 @@ impl<'a> Deployment<'a> {
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+/// An address of the loopback that nobody listens on, for programs that cannot choose one themselves.
+///
+/// # Errors
+/// If there is none.
+pub fn free_address() -> Result<String> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    free.map(|address| address.to_string()).map_err(|e| format!("no free port: {e}"))
 }
 
 fn succeeded(out: &Output, what: &str) -> Result {

@@ -17,6 +17,9 @@ pub(crate) const NAT_LAB: &[Tool] = &[
     Tool { program: "tcpdump", package: "tcpdump" },
 ];
 
+/// For the tests behind proxies.
+pub(crate) const PROXIES: &[Tool] = &[Tool { program: "nginx", package: "nginx" }];
+
 /// For the benchmarks.
 pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
 
@@ -37,7 +40,8 @@ pub(crate) fn install(tools: &[Tool]) -> Result {
     let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
     args.extend(&packages);
     let mut install = shell::command("apt-get", &args);
-    install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    // The run level of maintenance: what is installed here is not started as a service of the machine.
+    install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdout(Stdio::null());
     shell::run(install).map_err(hint)?;
     missing
         .iter()

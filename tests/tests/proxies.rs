@@ -1,0 +1,66 @@
+//! Proxies that people really have between a node and its relay.
+
+use std::path::Path;
+use std::process::Command;
+use tests::Result;
+use tests::deployment::Deployment;
+
+/// nginx as it is often set up: of upgrades it knows WebSockets alone, and drops any other.
+fn nginx(listen: &str, server: &str, dir: &Path) -> Result<Command> {
+    let folder = dir.display();
+    let config = format!(
+        r#"
+daemon off;
+user root;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 512; }}
+http {{
+  log_format asked '$request_uri "$http_upgrade" $status';
+  access_log {folder}/access.log asked;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  map $http_upgrade $kept {{ default ""; websocket websocket; }}
+  map $http_upgrade $kept_connection {{ default close; websocket upgrade; }}
+  server {{
+    listen {listen};
+    location / {{
+      proxy_pass http://{server};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $kept;
+      proxy_set_header Connection $kept_connection;
+      proxy_read_timeout 1h;
+    }}
+  }}
+}}
+"#
+    );
+    let file = dir.join("nginx.conf");
+    std::fs::write(&file, config).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-c").arg(file).arg("-p").arg(dir);
+    Ok(nginx)
+}
+
+#[test]
+fn where_nginx_drops_the_upgrade_relays_are_reached_through_websockets() -> Result {
+    let (deployment, _nginx) = Deployment::start_behind(nginx)?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = deployment.start_agent("dev", &token)?;
+    let relayed = ["--disable-direct-connections", "--time", "1", "--direction", "down"];
+    let report = deployment.json(&[&["speedtest", "dev"], &relayed[..]].concat())?;
+    assert_eq!(report["path"], "relay warren", "{report:#}");
+    assert!(report["total"]["bytes"].as_u64().unwrap_or(0) > 1_000_000, "{report:#}");
+    assert!(agent.log().contains("through a WebSocket"), "{}", agent.log());
+
+    // The proxy did drop it, and connections are logged when they are over.
+    drop(agent);
+    let asked = std::fs::read_to_string(deployment.path("access.log")).map_err(|e| e.to_string())?;
+    assert!(asked.contains("/derp \"DERP\" 426"), "{asked}");
+    assert!(asked.contains("/derp \"websocket\" 101"), "{asked}");
+    Ok(())
+}
