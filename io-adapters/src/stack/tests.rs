@@ -262,6 +262,43 @@ fn a_stream_that_nobody_reads_blocks_itself_alone() {
 }
 
 #[test]
+fn many_streams_that_nobody_reads_cost_no_byte_of_any() {
+    // Together they hold more than may wait behind gaps, and none of it does.
+    const STREAMS: usize = 70;
+    const EACH: usize = 2 << 20;
+    let mut world = World::new(Net { longest: 65_507, ..Net::PERFECT }, 22);
+    let (peer, now) = (world.key(1), world.now);
+    let whole = text(EACH);
+    let flows: Vec<_> = (0..STREAMS).map(|_| world.stacks[0].open(&peer, now).unwrap()).collect();
+    let mut written = [0; STREAMS];
+    while written.iter().any(|&n| n < EACH) {
+        for (flow, written) in flows.iter().zip(&mut written) {
+            match world.stacks[0].write(*flow, &whole[*written..(*written + 65_536).min(EACH)]) {
+                Ok(n) => *written += n,
+                Err(StreamError::Blocked) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+        world.step();
+        assert!(world.now < Time::from_secs(60), "{written:?}");
+    }
+    world.run(Duration::from_secs(1));
+    let incoming: Vec<_> = (0..STREAMS).filter_map(|_| world.incoming(1)).collect();
+    assert_eq!(incoming.len(), STREAMS);
+    for flow in incoming {
+        let mut read = Vec::new();
+        for _ in 0..1_000 {
+            assert_eq!(read_all(&mut world.stacks[1], flow, &mut read), Ok(false));
+            if read.len() == EACH {
+                break;
+            }
+            world.step();
+        }
+        assert!(read == whole, "{} of {EACH} bytes", read.len());
+    }
+}
+
+#[test]
 fn after_an_outage_of_a_minute_data_flows_within_two_seconds() {
     let (mut world, ours, theirs) = World::with_stream(Net { delay_ms: 25, ..Net::PERFECT }, 7);
     world.net.loss = 1_000;

@@ -26,9 +26,9 @@ pub(super) const STREAMS_FIRST: u32 = 256;
 pub(super) const STREAMS_MAX: u32 = 1_024;
 /// Bytes of one stream that we take unread: a gigabit over 130 ms.
 pub(super) const STREAM_WINDOW: u32 = 16 << 20;
-/// Bytes of all streams of a peer that we take unread: more than one stream's, so that a stream nobody reads
-/// does not hold up the others, and the bound of what a peer can make us hold.
-pub(super) const WINDOW: u32 = 64 << 20;
+/// Bytes of all streams of a peer that we take unread: many streams', so that those nobody reads do not hold up
+/// the others, and the bound of what a peer can make us hold.
+pub(super) const WINDOW: u32 = 256 << 20;
 /// Bytes of datagrams that wait for the application, and for the network.
 pub(super) const DATAGRAMS_WAITING: usize = 256 << 10;
 /// The round-trip time that is assumed before one is measured: between a relay's and the far end of the world's.

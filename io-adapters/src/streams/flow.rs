@@ -11,12 +11,14 @@ use quinn_proto::{Connection, FinishError, ReadError, SendStream, StreamId, VarI
 /// read, in order or not; and pieces enough for that many full packets.
 const BOUNDS: Bounds =
     Bounds { bytes: 2 * STREAM_WINDOW as usize, pieces: 2 * STREAM_WINDOW as usize / 1_024 };
-/// Bytes in order that are taken over from quinn-proto though nobody reads: beyond this they stay there, and the
-/// peer runs out of credit.
+/// Bytes in order of one stream that are taken over from quinn-proto though nobody reads: beyond this they stay
+/// there, and the peer runs out of credit.
 const UNREAD_MAX: usize = 2 << 20;
+/// The same of all streams of a peer: what its window lets it send unread, once more.
+const UNREAD_ALL_MAX: usize = 64 << 20;
 /// Bytes that may wait behind gaps of all streams of a peer: the bound of what a hostile peer can make us hold
 /// beside its window.
-pub(super) const HELD_MAX: usize = 128 << 20;
+const GAPS_ALL_MAX: usize = 128 << 20;
 /// Pieces shorter than this are copied when they must wait: they would pin a whole receive buffer each.
 const PIN_MIN: usize = 1_024;
 
@@ -36,6 +38,23 @@ impl Piece for Chunk {
     }
     fn truncate(&mut self, n: usize) {
         self.0.truncate(n);
+    }
+}
+
+/// What waits here, in bytes: of a stream, or of all streams of a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Held {
+    /// In order, for a reader.
+    pub(super) unread: usize,
+    /// Behind gaps.
+    pub(super) gaps: usize,
+}
+
+impl Held {
+    /// The sum after a part of it has become another.
+    pub(super) fn replace(&mut self, before: Self, after: Self) {
+        self.unread = (self.unread + after.unread).saturating_sub(before.unread);
+        self.gaps = (self.gaps + after.gaps).saturating_sub(before.gaps);
     }
 }
 
@@ -90,26 +109,30 @@ impl Flow {
         }
     }
 
-    /// Bytes that wait here.
-    pub(super) fn held(&self) -> usize {
-        self.order.waiting()
+    /// What waits here.
+    pub(super) fn held(&self) -> Held {
+        let gaps = self.order.behind_gaps();
+        Held { unread: self.order.waiting() - gaps, gaps }
     }
 
     /// Takes over what quinn-proto has of this stream: all of it while the reader waits for a gap to close,
-    /// a bounded part while the reader is slow. `room` is what the peer's streams may hold together yet.
-    pub(super) fn pull(&mut self, connection: &mut Connection, room: usize) {
+    /// a bounded part while the reader is slow. `others` is what the peer's other streams hold.
+    pub(super) fn pull(&mut self, connection: &mut Connection, others: Held) {
         if self.reading != Reading::Open {
             return;
         }
-        let before = self.held();
         let mut stream = connection.recv_stream(self.id);
         let Ok(mut chunks) = stream.read(false) else {
             self.reading = Reading::Stopped;
             return;
         };
         let outcome = loop {
-            if self.order.is_ready() && self.held() >= UNREAD_MAX {
+            let Held { unread, gaps } = self.held();
+            if unread > 0 && (unread >= UNREAD_MAX || others.unread + unread >= UNREAD_ALL_MAX) {
                 break Ok(());
+            }
+            if others.gaps + gaps > GAPS_ALL_MAX {
+                break Err(());
             }
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
@@ -117,8 +140,7 @@ impl Flow {
                     if bytes.len() < PIN_MIN {
                         bytes = Bytes::copy_from_slice(&bytes);
                     }
-                    let fits = self.order.insert(chunk.offset, Chunk(bytes)).is_ok();
-                    if !fits || self.held().saturating_sub(before) > room {
+                    if self.order.insert(chunk.offset, Chunk(bytes)).is_err() {
                         break Err(());
                     }
                 }
@@ -146,7 +168,7 @@ impl Flow {
     }
 
     /// Makes `current` hold the next bytes. `Ok(false)` at the end.
-    fn refill(&mut self, connection: Option<&mut Connection>, room: usize) -> Result<bool, StreamError> {
+    fn refill(&mut self, connection: Option<&mut Connection>, others: Held) -> Result<bool, StreamError> {
         if self.reading == Reading::Stopped {
             return Err(StreamError::Closed);
         }
@@ -156,7 +178,7 @@ impl Flow {
         if !self.order.is_ready()
             && let Some(connection) = connection
         {
-            self.pull(connection, room);
+            self.pull(connection, others);
         }
         if let Reading::Reset(code) = self.reading {
             return Err(StreamError::Reset(code));
@@ -178,12 +200,12 @@ impl Flow {
     pub(super) fn read(
         &mut self,
         mut connection: Option<&mut Connection>,
-        room: usize,
+        others: Held,
         buffer: &mut [u8],
     ) -> Result<usize, StreamError> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.refill(connection.as_deref_mut(), room) {
+            match self.refill(connection.as_deref_mut(), others) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(_) if filled > 0 => {
@@ -203,10 +225,10 @@ impl Flow {
     pub(super) fn read_chunk(
         &mut self,
         connection: Option<&mut Connection>,
-        room: usize,
+        others: Held,
         max: usize,
     ) -> Result<Bytes, StreamError> {
-        self.refill(connection, room)?;
+        self.refill(connection, others)?;
         let n = self.current.len().min(max);
         Ok(self.current.split_to(n))
     }

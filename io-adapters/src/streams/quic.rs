@@ -25,7 +25,7 @@
 use super::StreamError;
 use super::config::{QuicConfig, STREAMS_FIRST, STREAMS_MAX};
 use super::controller::Steering;
-use super::flow::{Flow, HELD_MAX};
+use super::flow::{Flow, Held};
 use super::noop_crypto::Hello;
 use bytes::{Bytes, BytesMut};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -83,8 +83,8 @@ pub(crate) struct Mux {
     events: VecDeque<MuxEvent>,
     answers: VecDeque<Vec<u8>>,
     scratch: Vec<u8>,
-    /// Bytes that wait behind gaps, of all streams.
-    held: usize,
+    /// What all streams hold.
+    held: Held,
     open_blocked: bool,
     timeout: Option<Instant>,
 }
@@ -205,7 +205,7 @@ impl Mux {
             events: VecDeque::new(),
             answers: VecDeque::new(),
             scratch: Vec::new(),
-            held: 0,
+            held: Held::default(),
             open_blocked: false,
             timeout: None,
         }
@@ -469,9 +469,9 @@ impl Mux {
         let (Some(flow), Some(link)) = (self.flows.get_mut(&name), self.links.get_mut(&handle)) else {
             return;
         };
-        let before = flow.held();
-        flow.pull(&mut link.connection, HELD_MAX.saturating_sub(self.held));
-        self.held = self.held + flow.held() - before;
+        self.held.replace(flow.held(), Held::default());
+        flow.pull(&mut link.connection, self.held);
+        self.held.replace(Held::default(), flow.held());
         if flow.read_blocked && flow.is_readable() {
             flow.read_blocked = false;
             self.events.push_back(MuxEvent::Readable(name));
@@ -521,7 +521,7 @@ impl Mux {
     fn with<T>(
         &mut self,
         name: u64,
-        act: impl FnOnce(&mut Flow, Option<&mut Link>, usize) -> Result<T, StreamError>,
+        act: impl FnOnce(&mut Flow, Option<&mut Link>, Held) -> Result<T, StreamError>,
     ) -> Result<T, StreamError> {
         let flow = self.flows.get_mut(&name).ok_or(StreamError::Closed)?;
         // Handles are used again: a lost stream's may name another connection by now.
@@ -530,18 +530,18 @@ impl Mux {
         if let Some(link) = &mut link {
             link.dirty = true;
         }
-        let before = flow.held();
-        let result = act(flow, link, HELD_MAX.saturating_sub(self.held));
-        self.held = self.held + flow.held() - before;
+        self.held.replace(flow.held(), Held::default());
+        let result = act(flow, link, self.held);
+        self.held.replace(Held::default(), flow.held());
         result
     }
 
     pub(crate) fn read(&mut self, name: u64, buffer: &mut [u8]) -> Result<usize, StreamError> {
-        self.with(name, |flow, link, room| flow.read(link.map(|l| &mut l.connection), room, buffer))
+        self.with(name, |flow, link, others| flow.read(link.map(|l| &mut l.connection), others, buffer))
     }
 
     pub(crate) fn read_chunk(&mut self, name: u64, max: usize) -> Result<Bytes, StreamError> {
-        self.with(name, |flow, link, room| flow.read_chunk(link.map(|l| &mut l.connection), room, max))
+        self.with(name, |flow, link, others| flow.read_chunk(link.map(|l| &mut l.connection), others, max))
     }
 
     pub(crate) fn write(&mut self, name: u64, bytes: &[u8]) -> Result<usize, StreamError> {

@@ -77,6 +77,12 @@ impl<P: Piece> Reassembly<P> {
         self.bytes
     }
 
+    /// Bytes of these that wait behind a gap.
+    #[must_use]
+    pub fn behind_gaps(&self) -> usize {
+        self.bytes - usize::try_from(self.end - self.next).unwrap_or(usize::MAX).min(self.bytes)
+    }
+
     /// Whether [`Reassembly::pop`] gives something.
     #[must_use]
     pub fn is_ready(&self) -> bool {
