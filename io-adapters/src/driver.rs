@@ -274,7 +274,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
 
     fn look_at_interfaces(&mut self, now: Time) -> bool {
         self.interfaces_at = now + INTERFACES_EVERY;
-        self.flows.relax();
+        self.flows.relax(&mut self.stack, now);
         let found = self.network.interfaces();
         let changed = found != self.interfaces;
         if changed {
@@ -344,7 +344,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
         match event {
             StackEvent::Node(event) => self.node_event(event, now),
             StackEvent::Incoming { peer, flow } => {
-                self.flows.incoming(flow, peer);
+                self.flows.incoming(flow, peer, now);
                 self.readable(flow, now);
                 self.keep_warm(now);
             }

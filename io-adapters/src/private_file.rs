@@ -4,7 +4,8 @@ use crate::entropy;
 use proto_core::key::{NodeSecret, hex, unhex};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Replaces a file whole, with mode 0600, so that a crash leaves the old one or the new one. Its folder is made
 /// if it is missing.
@@ -12,34 +13,52 @@ use std::path::Path;
 /// # Errors
 /// What the operating system says.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(temporary(path, bytes)?, path)
 }
 
-/// The node key kept in a file, made at the first call.
+/// The node key kept in a file, made at the first call. Of several first calls at once, in one process or more,
+/// one makes it and all get it.
 ///
 /// # Errors
 /// What the operating system says, or [`io::ErrorKind::InvalidData`] if the file holds something else; it is
 /// then left as it is.
 pub fn node_key(path: &Path) -> io::Result<NodeSecret> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => unhex(text.trim()).map(NodeSecret::from_bytes).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "it does not hold a node key (64 hexadecimal digits)")
-        }),
+    match read_key(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let secret = NodeSecret::generate(&entropy::seed());
-            write(path, hex(&secret.to_bytes()).as_bytes())?;
-            Ok(secret)
+            let temporary = temporary(path, hex(&secret.to_bytes()).as_bytes())?;
+            // Unlike a renamed file, a link never takes another's place.
+            let made = std::fs::hard_link(&temporary, path);
+            let _ = std::fs::remove_file(&temporary);
+            match made {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+                _ => read_key(path),
+            }
         }
-        Err(e) => Err(e),
+        read => read,
     }
+}
+
+fn read_key(path: &Path) -> io::Result<NodeSecret> {
+    let text = std::fs::read_to_string(path)?;
+    unhex(text.trim()).map(NodeSecret::from_bytes).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "it does not hold a node key (64 hexadecimal digits)")
+    })
+}
+
+/// A file of these bytes beside `path`, all of them on the disk.
+fn temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let temporary = folder.join(format!(".{name}.{process}.{count}"));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temporary)
 }
 
 #[cfg(test)]
@@ -54,6 +73,18 @@ mod tests {
         let first = node_key(&path).unwrap();
         assert_eq!(node_key(&path).unwrap().public(), first.public());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_many_first_starts_all_get_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..16).map(|_| scope.spawn(|| node_key(&path).unwrap().public())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub use netcheck::{Netcheck, NetcheckCommand};
 pub struct Report {
     /// When it was made.
     pub at: Time,
+    /// Whether a check has run to its end since the network was last another one: what is not known then, cannot
+    /// be known here.
+    pub complete: bool,
     /// Whether UDP passes; unknown until a STUN server answered or all had time to.
     pub udp: Option<bool>,
     /// Whether IPv4 passes by UDP.

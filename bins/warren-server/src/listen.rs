@@ -19,10 +19,11 @@ use hyper_util::service::TowerToHyperService;
 use io_adapters::relay_listener::RelayHandle;
 use io_adapters::relay_listener::http::{DerpRequest, Head, HeadError};
 use io_adapters::relay_stream::upgrade::Prefixed;
+use io_adapters::transport::{TcpAccept, TokioListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -40,8 +41,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// If the port is taken, or the address is not this machine's.
-pub(crate) async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Fault> {
-    TcpListener::bind(address).await.map_err(|error| busy(&error, "TCP", address, flag))
+pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TokioListener, Fault> {
+    TokioListener::bind(address).map_err(|error| busy(&error, "TCP", address, flag))
 }
 
 /// The fault of an address that can't be listened on.
@@ -93,7 +94,7 @@ impl House {
 /// Serves `house` on a listener until `stop` says so; then no new connection is taken, and those that are
 /// between requests close.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: TokioListener,
     certificate: Option<Certificate>,
     house: House,
     mut stop: watch::Receiver<bool>,
@@ -138,8 +139,6 @@ async fn connection(
     certificate: Option<Certificate>,
     (house, stop): (House, watch::Receiver<bool>),
 ) {
-    // Coordination messages and relayed packets are small and must not wait for company.
-    let _ = tcp.set_nodelay(true);
     match certificate {
         None => open(tcp, from, house, stop).await,
         Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await

@@ -13,12 +13,12 @@ use crate::state::StateDirectory;
 use crate::store::migrate::MIGRATIONS;
 use crate::store::{Location, NewToken, SqliteStore, Store};
 use core::net::SocketAddr;
+use io_adapters::transport::{TcpAccept, TokioListener};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -248,8 +248,8 @@ impl Maps {
 
 /// Bound, but not yet served.
 struct Sockets {
-    http: Option<TcpListener>,
-    tls: Option<TcpListener>,
+    http: Option<TokioListener>,
+    tls: Option<TokioListener>,
     stun: Option<listen::Stun>,
 }
 
@@ -257,10 +257,10 @@ impl Sockets {
     async fn bind(settings: &Settings, with_tls: bool) -> Result<Self, Fault> {
         let mut sockets = Self { http: None, tls: None, stun: None };
         if let Some(address) = settings.http_address.0 {
-            sockets.http = Some(listen::bind(address, "http-address").await?);
+            sockets.http = Some(listen::bind(address, "http-address")?);
         }
         if let (Some(address), true) = (settings.tls_address.0, with_tls) {
-            sockets.tls = Some(listen::bind(address, "tls-address").await?);
+            sockets.tls = Some(listen::bind(address, "tls-address")?);
         }
         if sockets.http.is_none() && sockets.tls.is_none() {
             return Err(Fault::new(
@@ -276,7 +276,7 @@ impl Sockets {
     }
 
     fn addresses(&self) -> Addresses {
-        let of = |listener: &Option<TcpListener>| listener.as_ref().and_then(|l| l.local_addr().ok());
+        let of = |listener: &Option<TokioListener>| listener.as_ref().map(TcpAccept::local_addr);
         Addresses {
             http: of(&self.http),
             tls: of(&self.tls),

@@ -8,7 +8,7 @@ use crate::streams::StreamError;
 use bytes::Bytes;
 use proto_core::key::NodePublic;
 use proto_core::stream::{CODE_BAD_HEADER, CODE_CANCELLED, Header};
-use proto_core::time::Time;
+use proto_core::time::{Duration, Time};
 use proto_core::wg::WgEngine;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use tokio::sync::oneshot;
 
 /// Bytes of one read while the header is awaited; what comes after it is kept.
 const HEADER_READ: usize = 4 * 1024;
+
+/// How long a peer may take for a stream's header, which travels in the first packet of it.
+const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stream that somebody wants to open.
 pub(super) struct Opening {
@@ -46,8 +49,8 @@ struct Flow {
     out_over: bool,
     /// Nothing more comes in.
     in_over: bool,
-    /// The header's first bytes, while it is awaited.
-    header: Option<Vec<u8>>,
+    /// The header's first bytes, while it is awaited, and since when it is.
+    header: Option<(Vec<u8>, Time)>,
 }
 
 /// What a peer opened, once its header is known.
@@ -106,11 +109,11 @@ impl Flows {
     }
 
     /// A peer opened a stream.
-    pub(super) fn incoming(&mut self, flow: FlowId, peer: NodePublic) {
-        self.insert(flow, peer, Arc::new(Pipe::new(flow, &[])), Some(Vec::new()));
+    pub(super) fn incoming(&mut self, flow: FlowId, peer: NodePublic, now: Time) {
+        self.insert(flow, peer, Arc::new(Pipe::new(flow, &[])), Some((Vec::new(), now)));
     }
 
-    fn insert(&mut self, id: FlowId, peer: NodePublic, pipe: Arc<Pipe>, header: Option<Vec<u8>>) {
+    fn insert(&mut self, id: FlowId, peer: NodePublic, pipe: Arc<Pipe>, header: Option<(Vec<u8>, Time)>) {
         let flow = Flow { peer, pipe, sending: VecDeque::new(), out_over: false, in_over: false, header };
         if self.flows.insert(id, flow).is_none() {
             let count = self.by_peer.entry(peer).or_default();
@@ -156,7 +159,7 @@ impl Flows {
 
     fn read_header<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) -> Option<Arrived> {
         let flow = self.flows.get_mut(&id)?;
-        let read = flow.header.as_mut()?;
+        let (read, _) = flow.header.as_mut()?;
         let refused = loop {
             match stack.read_chunk(id, HEADER_READ) {
                 Ok(chunk) if chunk.is_empty() => break CODE_CANCELLED,
@@ -180,11 +183,16 @@ impl Flows {
                 }
             }
         };
-        stack.reset(id, refused);
-        stack.stop(id, refused);
+        self.refuse(id, refused, stack);
+        None
+    }
+
+    /// Ends a stream that nobody has been told of.
+    fn refuse<W: WgEngine>(&mut self, id: FlowId, code: u32, stack: &mut Stack<W>) {
+        stack.reset(id, code);
+        stack.stop(id, code);
         stack.release(id);
         self.remove(id);
-        None
     }
 
     /// Moves what the user wrote into the stack, and does what else the user wants.
@@ -269,8 +277,15 @@ impl Flows {
         false
     }
 
-    /// Nothing has happened for a while: quiet streams keep no buffers.
-    pub(super) fn relax(&mut self) {
+    /// To be called now and then: quiet streams keep no buffers, and those that never say what they are for are
+    /// ended, since they would keep the path to their peer warm for ever.
+    pub(super) fn relax<W: WgEngine>(&mut self, stack: &mut Stack<W>, now: Time) {
+        let silent =
+            |flow: &Flow| flow.header.as_ref().is_some_and(|(_, since)| now.since(*since) >= HEADER_PATIENCE);
+        let late: Vec<_> = self.flows.iter().filter(|(_, flow)| silent(flow)).map(|(id, _)| *id).collect();
+        for id in late {
+            self.refuse(id, CODE_BAD_HEADER, stack);
+        }
         for flow in self.flows.values_mut() {
             if flow.sending.is_empty() {
                 flow.sending = VecDeque::new();

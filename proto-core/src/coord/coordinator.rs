@@ -50,6 +50,8 @@ struct Connection {
     principal: Principal,
     /// Whose it is, once it has said hello.
     id: Option<NodeId>,
+    /// Whether it has said what its node is like.
+    described: bool,
     heard: Time,
     timer: Time,
     queue: Outgoing,
@@ -158,7 +160,14 @@ impl Coordinator {
     fn admit(&mut self, stream: StreamId, principal: Principal, now: Time) {
         self.counters.admitted += 1;
         let timer = now + limits::HELLO_TIMEOUT;
-        let fresh = Connection { principal, id: None, heard: now, timer, queue: Outgoing::default() };
+        let fresh = Connection {
+            principal,
+            id: None,
+            described: false,
+            heard: now,
+            timer,
+            queue: Outgoing::default(),
+        };
         if let Some(older) = self.connections.insert(stream, fresh) {
             // The adapter has used a name twice; the older stream is unreachable now.
             self.timers.remove(&(older.timer, stream));
@@ -327,10 +336,16 @@ impl Coordinator {
             return self.refuse(stream, code::BAD_MESSAGE, message, now);
         }
         tidy(&mut info, id, self.config.direct);
+        let described =
+            self.connections.get_mut(&stream).is_some_and(|c| core::mem::replace(&mut c.described, true));
         if self.book.update(id, info.clone()) {
             self.out.event(CoordinatorEvent::Changed { node: info });
         } else {
             self.counters.unchanged += 1;
+            // The owner heard that it is online, and knows no more of it than of a new one.
+            if !described {
+                self.out.event(CoordinatorEvent::Changed { node: info });
+            }
         }
         // Unchanged, it may still be news to those who had lost it.
         let mut notices = Notices::new();

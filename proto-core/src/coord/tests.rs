@@ -54,6 +54,24 @@ fn a_broken_connection_loses_nobody() {
 }
 
 #[test]
+fn the_owner_hears_of_a_node_that_came_back_unchanged() {
+    let mut world = World::new(&ALL);
+    let changed = |world: &World| {
+        world
+            .told
+            .iter()
+            .filter(|e| matches!(e, CoordinatorEvent::Changed { node } if node.id == id("agent")))
+            .count()
+    };
+    let before = changed(&world);
+    world.cut("agent");
+    world.advance(Duration::from_secs(1));
+    assert_eq!(changed(&world), before + 1);
+    world.repeat("agent");
+    assert_eq!(changed(&world), before + 1, "but only once a connection");
+}
+
+#[test]
 fn a_restarted_coordinator_with_the_same_key_gives_the_same_names() {
     let mut world = World::new(&ALL);
     world.open("ann", "agent");

@@ -153,6 +153,7 @@ impl Netcheck {
             }
             NetcheckCommand::NetworkChanged => {
                 self.known.clear();
+                self.report.complete = false;
                 self.report.latencies.clear();
                 self.report.mapping = Mapping::Unknown;
                 self.homes.network_changed(now);
@@ -307,6 +308,7 @@ impl Netcheck {
             self.failures = self.failures.saturating_add(1);
             self.report.udp = Some(false);
         }
+        self.report.complete = true;
         self.homes.measured(&run.sample(), run.started, now);
         self.schedule(now);
         self.tell(now);

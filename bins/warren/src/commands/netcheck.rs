@@ -49,7 +49,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
             match event {
                 NodeEvent::RelayMap(newer) => map = Some(newer),
                 NodeEvent::Netcheck(report) => {
-                    let done = report.udp.is_some();
+                    let done = report.complete;
                     last = Some(report);
                     if done && map.is_some() {
                         return Ok(());

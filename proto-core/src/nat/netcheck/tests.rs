@@ -174,7 +174,9 @@ fn the_first_answer_is_told_at_once_and_the_run_ends_when_enough_have_come() {
     world.run(10);
     assert_eq!(world.last().reflexive[0].address.to_string(), "203.0.113.9:61000");
     assert_eq!((world.last().udp, world.last().mapping), (Some(true), Mapping::Unknown));
+    assert!(!world.last().complete);
     world.run(2_000);
+    assert!(world.last().complete);
     insta::assert_snapshot!(show(world.last()), @r"
     udp Some(true), v4 true, v6 false, mapping Independent, home Some(region1), warm Some(region2)
     203.0.113.9:61000 on link4, seen 4
