@@ -22,11 +22,11 @@ use fallback::{DerpIo, Fallback};
 use tls::{ClientTls, TlsError, Trust};
 use upgrade::UpgradeError;
 
-/// A relay node's addresses have this long to accept a TCP connection (`derp-and-disco`, 1.2).
+/// A relay node's addresses have this long to accept a TCP connection, as Tailscale's clients have it.
 const CONNECT: Duration = Duration::from_millis(1_500);
 /// The next address is tried this long after the last, unless that has failed by then (RFC 8305, 8).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Connecting, TLS and the upgrade together (`derp-and-disco`, 1.2).
+/// Connecting, TLS and the upgrade together, as Tailscale's clients have it.
 const OPEN: Duration = Duration::from_secs(10);
 
 /// Why a stream could not be opened, in words for a person.

@@ -9,8 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt};
 /// What is sent, over and over: no two of its 32-byte blocks are equal, so that a capture can be searched for it.
 pub const PATTERN: [u8; 1_024] = pattern();
 
-/// How much is written or read at once, in bytes: large enough that the calls cost nothing beside the cipher
-/// (`performance`: application sockets are bridged with 64 to 256 KiB).
+/// How much is written or read at once, in bytes: large enough that the calls cost nothing beside the cipher.
 const CHUNK: usize = 256 * 1_024;
 
 /// The longest test, whatever a peer asks for.

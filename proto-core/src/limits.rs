@@ -287,8 +287,7 @@ pub const RELAY_CLAIM: Duration = Duration::from_secs(30);
 
 // --- Peers ------------------------------------------------------------------------------------------------
 
-/// Candidates kept a peer. Nodes with 32 addresses exist (`landscape`: iroh's many-address tests); twice
-/// that leaves room for peer-reflexive ones, and bounds what a hostile peer can make us remember.
+/// Candidates kept a peer. Nodes with 32 addresses exist (iroh tests with as many); twice that leaves room for peer-reflexive ones, and bounds what a hostile peer can make us remember.
 pub const CANDIDATES_MAX: usize = 64;
 
 /// Peers of one node. A server's own node talks to every agent that a browser has open.

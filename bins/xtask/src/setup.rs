@@ -13,7 +13,7 @@ pub(crate) struct Tool {
 pub(crate) const NAT_LAB: &[Tool] = &[
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "nft", package: "nftables" },
-    Tool { program: "conntrack", package: "conntrack" },
+    Tool { program: "sysctl", package: "procps" },
     Tool { program: "tcpdump", package: "tcpdump" },
 ];
 

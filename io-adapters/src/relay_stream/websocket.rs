@@ -1,7 +1,7 @@
 //! DERP inside WebSocket messages, both ends: for browsers, and for proxies that let nothing else through.
 //!
-//! The messages are a byte stream cut anywhere: frames of DERP may span messages and share them
-//! (`derp-and-disco`, 1.4.1). Nothing is compressed, since what WireGuard sealed cannot be.
+//! The messages are a byte stream cut anywhere: frames of DERP may span messages and share them, as Tailscale's
+//! servers and clients have it. Nothing is compressed, since what WireGuard sealed cannot be.
 
 use super::authority;
 use super::upgrade::{UpgradeError, answered};

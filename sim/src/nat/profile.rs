@@ -236,7 +236,7 @@ impl NatProfile {
     }
 
     /// A Linux machine that masquerades without an INPUT rule: one entry a flow, the port kept where the
-    /// tuple is free, and unsolicited packets take tuples (`reference/simulation.md`, section 5).
+    /// tuple is free, and unsolicited packets take tuples, as measured with nftables' masquerade.
     #[must_use]
     pub const fn linux() -> Self {
         Self {

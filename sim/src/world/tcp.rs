@@ -1,5 +1,5 @@
 //! Streams at stream level: ordered bytes over a route, where loss is delay, a blackhole is a stall until it
-//! heals or the sender gives up, and resets, ends and refusals are explicit (`reference/simulation.md`, 4.3).
+//! heals or the sender gives up, and resets, ends and refusals are explicit.
 
 use crate::topology::route::{Heading, Obstacle, Route};
 use crate::topology::{HostId, Topology};
