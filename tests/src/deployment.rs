@@ -119,6 +119,7 @@ pub struct Deployment<'a> {
     dir: TempDir,
     server: Option<Running>,
     url: String,
+    roots: Option<PathBuf>,
 }
 
 impl<'a> Deployment<'a> {
@@ -127,8 +128,18 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If it does not come up, with what it said.
     pub fn start(place: Place<'a>, arguments: &[&str]) -> Result<Self> {
+        Self::start_trusting(place, arguments, None)
+    }
+
+    /// As [`Deployment::start`]; agent and command line trust the certificates in this file instead of the
+    /// system's.
+    ///
+    /// # Errors
+    /// If it does not come up, with what it said.
+    pub fn start_trusting(place: Place<'a>, arguments: &[&str], roots: Option<&Path>) -> Result<Self> {
         let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
-        let mut deployment = Self { place, dir, server: None, url: String::new() };
+        let roots = roots.map(Path::to_path_buf);
+        let mut deployment = Self { place, dir, server: None, url: String::new(), roots };
         let setup_token = deployment.start_server(arguments)?;
         deployment.log_in(&setup_token)?;
         Ok(deployment)
@@ -222,6 +233,7 @@ impl<'a> Deployment<'a> {
         let mut command = self.place.command("bob", "warren-agent")?;
         command.args(["--url", &self.url, "--state-dir"]).arg(self.path(&format!("agent-{workspace}")));
         command.env("WARREN_AGENT_TOKEN", token);
+        self.trust(&mut command);
         let mut agent = Running::start(command, self.path(&format!("agent-{workspace}.log")))?;
         agent.wait("warren-agent", || {
             let list = self.json(&["workspaces", "list"]).ok()?;
@@ -271,7 +283,14 @@ impl<'a> Deployment<'a> {
     pub fn command(&self) -> Result<Command> {
         let mut command = self.place.command("alice", "warren")?;
         command.env("WARREN_CONFIG_DIR", self.path("config")).stdin(Stdio::null());
+        self.trust(&mut command);
         Ok(command)
+    }
+
+    fn trust(&self, command: &mut Command) {
+        if let Some(roots) = &self.roots {
+            command.env("SSL_CERT_FILE", roots);
+        }
     }
 
     /// A path in the deployment's folder.

@@ -148,6 +148,9 @@ impl Server {
         if let Some(socket) = stun {
             self.tasks.spawn(until(stopping.clone(), socket.serve()));
         }
+        if let Some(certificate) = self.certificate.clone() {
+            self.tasks.spawn(until(stopping.clone(), async move { certificate.watch().await }));
+        }
         let app = Arc::clone(&self.app);
         self.tasks.spawn(until(stopping.clone(), housekeeping(app)));
         if self.maps.sources.may_change() {
@@ -190,12 +193,7 @@ impl Server {
     pub async fn reload(&self) {
         self.maps.refresh(&self.app).await;
         if let Some(certificate) = &self.certificate {
-            match certificate.reload() {
-                Ok(()) => tracing::info!("read the certificate again"),
-                Err(fault) => {
-                    tracing::error!(code = fault.code, "the old certificate stays: {}", fault.message)
-                }
-            }
+            certificate.reload();
         }
     }
 

@@ -40,11 +40,11 @@ pub struct Settings {
     #[arg(long, env = "WARREN_TLS_ADDRESS", value_name = "ADDRESS", default_value = "none")]
     pub tls_address: Listen,
 
-    /// The certificate and its chain, PEM; read again at SIGHUP
+    /// The certificate and its chain, PEM; read again when it changes, and at SIGHUP
     #[arg(long, env = "WARREN_TLS_CERT_FILE", value_name = "FILE")]
     pub tls_cert_file: Option<PathBuf>,
 
-    /// The certificate's private key, PEM; read again at SIGHUP
+    /// The certificate's private key, PEM; read again with it
     #[arg(long, env = "WARREN_TLS_KEY_FILE", value_name = "FILE")]
     pub tls_key_file: Option<PathBuf>,
 

@@ -113,8 +113,11 @@ impl Api {
                 .hint("an address looks like https://warren.example.com");
         }
         let sentence = format!("can't reach the server at {}: {error}", self.url);
-        CliError::new(Exit::Unreachable, "SERVER_UNREACHABLE", sentence)
-            .hint("is the server running, and is the address right? `warren login URL` takes another")
+        let hint = match error {
+            HttpError::Tls(_) => "if the server's certificate is of your own authority, set SSL_CERT_FILE to its file",
+            _ => "is the server running, and is the address right? `warren login URL` takes another",
+        };
+        CliError::new(Exit::Unreachable, "SERVER_UNREACHABLE", sentence).hint(hint)
     }
 
     fn refused(&self, status: u16, body: &[u8]) -> CliError {

@@ -1,8 +1,19 @@
-//! The certificate of the HTTPS listener: read at start and again at SIGHUP, without a restart.
+//! The certificate of the HTTPS listener: read at start and again whenever its files change or SIGHUP asks for
+//! it, without a restart.
 
 use crate::fault::{Fault, words};
 use io_adapters::relay_stream::tls::{Identity, TlsError};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the files are looked at: a renewal is days before its need, a person who has just copied the files
+/// wants to see it.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What the two files held, as a hash; a file that cannot be read is a state of its own.
+type Contents = [u8; 32];
 
 /// A certificate with its key, and the files they come from.
 #[derive(Clone, Debug)]
@@ -11,6 +22,8 @@ pub(crate) struct Certificate {
     key: PathBuf,
     /// What new connections are answered with.
     pub(super) identity: Identity,
+    /// What was in the files when they were last taken or found to be bad.
+    tried: Arc<Mutex<Contents>>,
 }
 
 impl Certificate {
@@ -19,19 +32,61 @@ impl Certificate {
     /// # Errors
     /// If a file is unreadable or not PEM, or the two do not belong together.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, Fault> {
+        // Looked at first: what changes in between is found to be new afterwards.
+        let tried = Arc::new(Mutex::new(contents(certificate, key)));
         let identity =
             Identity::from_files(certificate, key).map_err(|error| fault(&error, certificate, key))?;
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), identity })
+        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), identity, tried })
     }
 
-    /// Reads both files again; new connections get the new certificate.
-    ///
-    /// # Errors
-    /// As for [`Certificate::read`]; the old certificate then stays.
-    pub(crate) fn reload(&self) -> Result<(), Fault> {
-        let reloaded = self.identity.reload(&self.certificate, &self.key);
-        reloaded.map_err(|error| fault(&error, &self.certificate, &self.key))
+    /// Reads both files again; new connections get the new certificate, those there go on. If the new one is
+    /// bad, the old one stays. The log says which.
+    pub(crate) fn reload(&self) {
+        self.note(contents(&self.certificate, &self.key));
+        match self.identity.reload(&self.certificate, &self.key) {
+            Ok(()) => tracing::info!(
+                file = %self.certificate.display(),
+                "read the certificate again: new connections get it"
+            ),
+            Err(error) => {
+                let fault = fault(&error, &self.certificate, &self.key);
+                tracing::error!(code = fault.code, "the old certificate stays: {}", fault.message);
+            }
+        }
     }
+
+    /// Reads the files again whenever they have changed; does not end.
+    pub(crate) async fn watch(&self) {
+        let mut before = self.tried();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = contents(&self.certificate, &self.key);
+            // Whoever renews writes one file after the other: only what has come to rest is taken.
+            if now == before && now != self.tried() {
+                self.reload();
+            }
+            before = now;
+        }
+    }
+
+    fn tried(&self) -> Contents {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, contents: Contents) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = contents;
+    }
+}
+
+fn contents(certificate: &Path, key: &Path) -> Contents {
+    let mut hash = Sha256::new();
+    for file in [certificate, key] {
+        let text = std::fs::read(file).ok();
+        // Lengths keep the two apart; a file that is not there is none of its contents.
+        hash.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+        hash.update(text.unwrap_or_default());
+    }
+    hash.finalize().into()
 }
 
 fn fault(error: &TlsError, certificate: &Path, key: &Path) -> Fault {
