@@ -46,7 +46,7 @@ fn side(n: u8) -> (Side, NodeSecret) {
         kind: NodeKind::Client,
         control: None,
         build: "pump".into(),
-        direct: true,
+        direct_forbidden: None,
         pins: BTreeMap::new(),
         relay_map: None,
     };

@@ -4,14 +4,14 @@
 use crate::nat::classify::Scope;
 use crate::nat::{Mapping, Report};
 use crate::peer::{Loss, Outcome, PathStory, Tried};
-use crate::wire::control::NodeInfo;
+use crate::wire::control::{Forbidder, NodeInfo};
 use core::fmt;
 
 /// What is known of one side's network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Evidence {
-    /// Whether its policy allows direct paths.
-    pub direct: bool,
+    /// What forbids its direct paths, if anything does.
+    pub direct_forbidden: Option<Forbidder>,
     /// Whether UDP passes, if known.
     pub udp: Option<bool>,
     /// Whether it is reachable by IPv4 at all, if known.
@@ -25,10 +25,10 @@ pub struct Evidence {
 impl Evidence {
     /// Our own side, from our netcheck.
     #[must_use]
-    pub fn ours(report: &Report, direct: bool) -> Self {
+    pub fn ours(report: &Report, direct_forbidden: Option<Forbidder>) -> Self {
         let known = report.udp.is_some();
         Self {
-            direct,
+            direct_forbidden,
             udp: report.udp,
             ipv4: known.then_some(report.ipv4),
             ipv6: known.then_some(report.ipv6),
@@ -44,7 +44,10 @@ impl Evidence {
             |v4: bool| info.endpoints.iter().any(|e| e.is_ipv4() == v4 && Scope::of(e.ip()) == Scope::Global);
         let (ipv4, ipv6) = (public(true), public(false));
         Self {
-            direct: !info.endpoints.is_empty(),
+            // A node of an earlier version only names no endpoints.
+            direct_forbidden: info
+                .direct_forbidden
+                .or(info.endpoints.is_empty().then_some(Forbidder::Unknown)),
             udp: (ipv4 || ipv6).then_some(true),
             ipv4: Some(ipv4),
             ipv6: Some(ipv6),
@@ -171,6 +174,9 @@ pub fn pair(ours: &Evidence, theirs: &Evidence, story: &[PathStory]) -> Verdict 
     if let Some(found) = now.direct {
         return direct(found);
     }
+    if let Some(verdict) = forbidden(ours.direct_forbidden, theirs.direct_forbidden) {
+        return verdict;
+    }
     let (reason, side) = why_relayed(ours, theirs, &now);
     relayed(reason, side)
 }
@@ -206,9 +212,7 @@ fn why_relayed(ours: &Evidence, theirs: &Evidence, now: &Standing<'_>) -> (Reaso
     let apart = !((a.0 && b.0) || (a.1 && b.1)) && a != (false, false) && b != (false, false);
     let hard = Side::of(ours.mapping == Mapping::Varies, theirs.mapping == Mapping::Varies);
     let heard = now.tried.is_some_and(|tried| tried.iter().any(|t| t.outcome == Outcome::HeardOnly));
-    if let Some(side) = Side::of(!ours.direct, !theirs.direct) {
-        (Reason::Forbidden, side)
-    } else if let Some(side) = Side::of(ours.blocked(), theirs.blocked()) {
+    if let Some(side) = Side::of(ours.blocked(), theirs.blocked()) {
         (Reason::UdpBlocked, side)
     } else if now.lost == Some(Loss::NoData) {
         (Reason::NoData, Side::Between)
@@ -240,22 +244,57 @@ fn direct(found: &PathStory) -> Verdict {
     Verdict { reason: Reason::Direct, side: Side::Between, sentence, remedy: None }
 }
 
+/// Who forbids a direct path and by what, if anybody does.
+fn forbidden(ours: Option<Forbidder>, theirs: Option<Forbidder>) -> Option<Verdict> {
+    const SERVER: Option<Forbidder> = Some(Forbidder::Server);
+    // What stands in front of "disable-direct-connections", whose settings file it is being known.
+    let by = |forbidder, whose: &str| match forbidder {
+        Forbidder::Flag => ", by --disable-direct-connections".to_owned(),
+        Forbidder::Variable => ", by the variable WARREN_DISABLE_DIRECT_CONNECTIONS".to_owned(),
+        Forbidder::File => format!(", by disable-direct-connections in {whose} settings file"),
+        Forbidder::Server | Forbidder::Unknown => String::new(),
+    };
+    let (side, sentence, remedy) = match (ours, theirs) {
+        (None, None) => return None,
+        (SERVER, _) | (_, SERVER) => (
+            Side::Both,
+            "the server's policy forbids direct connections, by block-direct-connections".to_owned(),
+            "an administrator can allow them",
+        ),
+        (Some(ours), None) => (
+            Side::Ours,
+            format!("you have turned direct connections off{}", by(ours, "your")),
+            match ours {
+                Forbidder::Variable => "unset it to allow them",
+                Forbidder::File => "take the line out to allow them",
+                _ => "leave the flag out to allow them",
+            },
+        ),
+        (None, Some(theirs)) => (
+            Side::Theirs,
+            format!("the peer has turned direct connections off{}", by(theirs, "its")),
+            "whoever runs it can allow them",
+        ),
+        (Some(ours), Some(theirs)) => (
+            Side::Both,
+            format!(
+                "you have turned direct connections off{}, and so has the peer{}",
+                by(ours, "your"),
+                by(theirs, "its")
+            ),
+            "both have to allow them",
+        ),
+    };
+    let sentence = format!("relayed: {sentence}");
+    Some(Verdict { reason: Reason::Forbidden, side, sentence, remedy: Some(remedy) })
+}
+
 fn relayed(reason: Reason, side: Side) -> Verdict {
     let (network, nat) = (side.network(), side.nat());
     let (sentence, remedy) = match reason {
         Reason::Direct => ("direct".to_owned(), None),
         Reason::Trying => ("relayed for now: a direct path is still being looked for".to_owned(), None),
-        Reason::Forbidden => {
-            let whose = match side {
-                Side::Ours => "this server or your client",
-                Side::Theirs => "the peer",
-                Side::Both | Side::Between => "the deployment",
-            };
-            (
-                format!("relayed: {whose} does not allow direct connections"),
-                Some("an administrator can allow them"),
-            )
-        }
+        Reason::Forbidden => ("relayed: direct connections are not allowed".to_owned(), None),
         Reason::UdpBlocked => {
             (format!("relayed: {network} lets no UDP through"), Some("allow outgoing UDP in its firewall"))
         }

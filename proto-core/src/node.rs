@@ -17,7 +17,7 @@ use crate::relay_map::RelayMap;
 use crate::route::{Activity, Direction, Via};
 use crate::seed::Seed;
 use crate::time::{Monotone, Time, earliest};
-use crate::wire::control::{FEATURE_OPENED, NodeInfo};
+use crate::wire::control::{FEATURE_OPENED, Forbidder, NodeInfo};
 use crate::wire::disco::Envelope;
 use crate::wire::{self, Kind};
 use book::Book;
@@ -57,8 +57,8 @@ pub struct Node {
     book: Book,
     id: Option<NodeId>,
     state: SessionState,
-    /// Whether direct paths are allowed, by us and by the coordinator.
-    direct: bool,
+    /// What forbids direct paths, if anything does: we or the coordinator.
+    direct_forbidden: Option<Forbidder>,
     links: BTreeMap<LinkId, SocketAddr>,
     interfaces: Vec<IpAddr>,
     map: Option<RelayMap>,
@@ -113,7 +113,7 @@ impl Node {
             book: Book::default(),
             id: None,
             state: SessionState::Idle,
-            direct: config.direct,
+            direct_forbidden: config.direct_forbidden,
             links: BTreeMap::new(),
             interfaces: Vec::new(),
             map: None,
@@ -154,7 +154,7 @@ impl Node {
             home: (self.home != NO_REGION).then_some(self.home),
             relays: self.pool.up().collect(),
             endpoints: self.endpoints.clone(),
-            direct: self.direct,
+            direct: self.is_direct(),
             peers: self.book.status(&self.evidence()),
         }
     }
@@ -165,8 +165,12 @@ impl Node {
         self.book.peer_status(key, &self.evidence())
     }
 
+    const fn is_direct(&self) -> bool {
+        self.direct_forbidden.is_none()
+    }
+
     fn evidence(&self) -> Evidence {
-        Evidence::ours(self.netcheck.report(), self.direct)
+        Evidence::ours(self.netcheck.report(), self.direct_forbidden)
     }
 
     /// The node key of the peer of this name.
@@ -261,7 +265,7 @@ impl Node {
     fn datagram(&mut self, input: Input<'_, NodeCommand>, bytes: &[u8], now: Time) {
         match wire::classify(bytes) {
             Kind::Stun => self.netcheck.handle(without_command(input), now),
-            Kind::Disco if self.direct => {
+            Kind::Disco if self.is_direct() => {
                 let sender = Envelope::new_checked(bytes).and_then(|e| self.book.by_disco(&e.sender));
                 if let Some(key) = sender {
                     self.book.path(&key, without_command(input), now);
@@ -340,7 +344,7 @@ impl Node {
         if self.stage != Stage::Running || !core::mem::take(&mut self.unpublished) {
             return;
         }
-        let endpoints = if self.direct {
+        let endpoints = if self.is_direct() {
             let nothing = RelayMap::default();
             let map = self.map.as_ref().unwrap_or(&nothing);
             let here = endpoints::on_this_host(self.config.control.as_ref(), map);
@@ -366,6 +370,7 @@ impl Node {
             home: self.home,
             endpoints,
             features: vec![FEATURE_OPENED.to_owned()],
+            direct_forbidden: self.direct_forbidden,
         };
         if self.published.as_ref() != Some(&info) {
             self.published = Some(info.clone());

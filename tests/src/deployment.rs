@@ -230,10 +230,26 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If it does not connect, with what it said.
     pub fn start_agent(&self, workspace: &str, token: &str) -> Result<Running> {
+        self.start_agent_by(self.agent_command(workspace, token)?, workspace)
+    }
+
+    /// The command that [`Deployment::start_agent`] runs.
+    ///
+    /// # Errors
+    /// If the agent is not built.
+    pub fn agent_command(&self, workspace: &str, token: &str) -> Result<Command> {
         let mut command = self.place.command("bob", "warren-agent")?;
         command.args(["--url", &self.url, "--state-dir"]).arg(self.path(&format!("agent-{workspace}")));
         command.env("WARREN_AGENT_TOKEN", token);
         self.trust(&mut command);
+        Ok(command)
+    }
+
+    /// Starts an agent by a command of the caller's and waits until the server shows it connected.
+    ///
+    /// # Errors
+    /// If it does not connect, with what it said.
+    pub fn start_agent_by(&self, command: Command, workspace: &str) -> Result<Running> {
         let mut agent = Running::start(command, self.path(&format!("agent-{workspace}.log")))?;
         agent.wait("warren-agent", || {
             let list = self.json(&["workspaces", "list"]).ok()?;

@@ -56,6 +56,74 @@ fn a_workspace_is_reached_by_relay_and_directly() -> Result {
 }
 
 #[test]
+fn settings_stand_in_files_too() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let write = |name: &str, text: &str| {
+        std::fs::write(deployment.path(name), text).map_err(|e| format!("{name}: {e}"))
+    };
+    // The agent has nothing but its file, the command line its file at the usual place.
+    let state = deployment.path("agent-state");
+    let file = format!("url = {:?}\ntoken = {token:?}\nstate-dir = {state:?}\n", deployment.url());
+    write("agent.toml", &file)?;
+    let mut agent = Place::Here.command("bob", "warren-agent")?;
+    agent.arg("--config").arg(deployment.path("agent.toml"));
+    let _agent = deployment.start_agent_by(agent, "dev")?;
+    write("config/config.toml", "disable-direct-connections = true\n[ping]\ncount = 2\ninterval = 0.1\n")?;
+    let report = deployment.json(&["ping", "dev"])?;
+    assert_eq!(report["summary"]["sent"], 2, "{report:#}");
+    insta::assert_snapshot!(report["why_relayed"].as_str().unwrap_or_default(), @"relayed: you have turned direct connections off, by disable-direct-connections in your settings file (take the line out to allow them)");
+    let report = deployment.json(&["ping", "dev", "--count", "1", "--disable-direct-connections"])?;
+    insta::assert_snapshot!(report["why_relayed"].as_str().unwrap_or_default(), @"relayed: you have turned direct connections off, by --disable-direct-connections (leave the flag out to allow them)");
+    let report = deployment.json(&["ping", "dev", "--until-direct", "--disable-direct-connections=false"])?;
+    assert!(report["path"].as_str().unwrap_or_default().starts_with("direct"), "{report:#}");
+
+    let home = deployment.dir().display().to_string();
+    let mut said = String::new();
+    for bad in [
+        "outputs = \"json\"",
+        "[ping]\ncuont = 2",
+        "[pnig]\ncount = 2",
+        "[ping]\ncount = 0",
+        "output = \"xml\"",
+    ] {
+        write("config/config.toml", &format!("# mine\n{bad}\n"))?;
+        let out = fails(&deployment, &["ping", "dev"], 2)?.replace(&home, "HOME");
+        said += &format!("## {}\n{out}", bad.replace('\n', " / "));
+    }
+    write("agent.toml", &format!("{file}tokken-file = 1\n"))?;
+    let mut agent = Place::Here.command("bob", "warren-agent")?;
+    let out = agent.arg("--config").arg(deployment.path("agent.toml")).output().map_err(|e| e.to_string())?;
+    assert_eq!(out.status.code(), Some(2));
+    said += &format!("## the agent\n{}", stderr(&out).replace(&home, "HOME"));
+    insta::assert_snapshot!("bad_settings_files", said);
+    Ok(())
+}
+
+#[test]
+fn what_forbids_direct_connections_is_named() -> Result {
+    let why = |deployment: &Deployment<'_>, arguments: &[&str]| {
+        let report = deployment.json(&[&["ping", "dev", "--count", "1"], arguments].concat())?;
+        Ok::<_, String>(report["why_relayed"].as_str().unwrap_or_default().to_owned())
+    };
+    let deployment = Deployment::start(Place::Here, &["--block-direct-connections"])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let mut said = format!("server: {}\n", why(&deployment, &[])?);
+    said += &format!("server, flag: {}\n", why(&deployment, &["--disable-direct-connections"])?);
+
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let mut agent = deployment.agent_command("dev", &token)?;
+    agent.env("WARREN_DISABLE_DIRECT_CONNECTIONS", "1");
+    let _agent = deployment.start_agent_by(agent, "dev")?;
+    said += &format!("agent's variable: {}\n", why(&deployment, &[])?);
+    said += &format!("flag, agent's variable: {}\n", why(&deployment, &["--disable-direct-connections"])?);
+    insta::assert_snapshot!("direct_forbidden", said);
+    Ok(())
+}
+
+#[test]
 fn a_session_outlives_its_server() -> Result {
     let mut deployment = Deployment::start(Place::Here, &[])?;
     let token = deployment.create_workspace("dev")?;

@@ -113,7 +113,9 @@ fn certificates_are_exchanged_under_running_sessions() -> Result {
     assert!(!serves(&deployment, first), "the old one is gone");
 
     authority.write("cert.pem", "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n")?;
-    until("the log tells of the broken one", || server_log(&deployment).contains("the old certificate stays"));
+    until("the log tells of the broken one", || {
+        server_log(&deployment).contains("the old certificate stays")
+    });
     assert!(serves(&deployment, second), "the old one stays");
     let third = authority.renew()?;
     hang_up(&deployment)?;

@@ -1,8 +1,12 @@
 //! The command line of the agent.
 
 use crate::Failure;
-use clap::Parser;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use proto_core::wire::control::Forbidder;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use warren_settings::Stop;
 
 /// Make this workspace reachable through a Warren server
 #[derive(Parser, Debug)]
@@ -12,6 +16,11 @@ use std::path::PathBuf;
 
 `warren workspaces create NAME` prints the command with its token.")]
 pub(crate) struct Args {
+    /// A TOML file of settings, named like the flags without their dashes [default: /etc/warren/agent.toml as
+    /// root, else warren/agent.toml in the user's configuration folder]
+    // A variable of its own: what runs in the workspace inherits the agent's, and `warren` has a file too.
+    #[arg(long, env = "WARREN_AGENT_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The server's address
     #[arg(long, env = "WARREN_URL")]
     pub url: String,
@@ -25,14 +34,26 @@ pub(crate) struct Args {
     #[arg(long, env = "WARREN_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Use relays alone, never a direct path
-    #[arg(long, env = "WARREN_DISABLE_DIRECT_CONNECTIONS")]
-    pub disable_direct_connections: bool,
+    #[arg(long, env = "WARREN_DISABLE_DIRECT_CONNECTIONS", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    disable_direct_connections: bool,
+    /// Who says so, if direct paths are not to be used.
+    #[arg(skip)]
+    pub direct_forbidden: Option<Forbidder>,
     /// What to say on standard error: error, warn, info, debug, or a filter by room
     #[arg(long, env = "WARREN_LOG", default_value = "info")]
     pub log: String,
 }
 
 impl Args {
+    /// Reads the arguments (the program's name first), the environment and the file.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Stop> {
+        let given = warren_settings::read(&Self::command(), args, |_| usual_config())?;
+        let read = Self::from_arg_matches(&given.matches).map_err(Stop::Usage)?;
+        Ok(Self { direct_forbidden: given.direct_forbidden(), ..read })
+    }
+
     /// The token, from the flag, the environment or the file.
     pub(crate) fn token(&self) -> Result<String, Failure> {
         let missing = |sentence: String| Failure {
@@ -70,6 +91,15 @@ impl Args {
             hint: "name one with --state-dir",
         })
     }
+}
+
+fn usual_config() -> Option<PathBuf> {
+    if is_root() {
+        return Some(PathBuf::from("/etc/warren/agent.toml"));
+    }
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    folder.or(home).map(|base| base.join("warren/agent.toml"))
 }
 
 fn is_root() -> bool {

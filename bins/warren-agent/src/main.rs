@@ -4,17 +4,20 @@ mod args;
 mod services;
 
 use args::Args;
-use clap::Parser;
 use io_adapters::handle::NodeHandle;
 use proto_core::node::{NodeConfig, NodeEvent, SessionState};
 use proto_core::wire::control::NodeKind;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+use warren_settings::Stop;
 
 // One thread: an agent is small, and its data path needs no locks on one thread.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(stop) => return end(stop),
+    };
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log).unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match run(args).await {
@@ -22,6 +25,22 @@ async fn main() -> ExitCode {
         Err(error) => {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("error: {error}\n").as_bytes());
             ExitCode::from(error.exit)
+        }
+    }
+}
+
+/// Ends before anything has begun.
+fn end(stop: Stop) -> ExitCode {
+    use std::io::Write as _;
+    match stop {
+        Stop::Print(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Stop::Usage(error) => error.exit(),
+        Stop::Fault(fault) => {
+            let _ = writeln!(std::io::stderr(), "error: {}\nhint: {}", fault.message, fault.hint);
+            ExitCode::from(2)
         }
     }
 }
@@ -58,7 +77,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         kind: NodeKind::Agent,
         control: Some(control),
         build: concat!("warren-agent ", env!("CARGO_PKG_VERSION")).into(),
-        direct: !args.disable_direct_connections,
+        direct_forbidden: args.direct_forbidden,
         // People come and go with keys of their own; the coordinator says who may come.
         pins: std::collections::BTreeMap::new(),
         relay_map: None,

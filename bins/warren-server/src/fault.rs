@@ -1,6 +1,7 @@
 //! Why the server does not start or run: one sentence, a hint, a code.
 
 use core::fmt;
+pub(crate) use warren_settings::{io_words, words};
 
 /// A reason to stop, said so that an operator can act on it. [`fmt::Display`] prints all three lines.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,14 +29,8 @@ impl fmt::Display for Fault {
 
 impl core::error::Error for Fault {}
 
-/// The operating system's words for an error, without Rust's `(os error 98)`.
-pub(crate) fn io_words(error: &std::io::Error) -> String {
-    words(&error.to_string())
-}
-
-/// An error's text as a part of a sentence.
-pub(crate) fn words(text: &str) -> String {
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+impl From<warren_settings::Fault> for Fault {
+    fn from(fault: warren_settings::Fault) -> Self {
+        Self::new(fault.code, fault.message, fault.hint)
+    }
 }

@@ -1,16 +1,13 @@
 //! The settings: each is a flag, an environment variable and a line of the file, declared once.
 //!
-//! A flag beats the environment, the environment beats the file, the file beats the default. All four are
-//! read by clap: the file's values are put in as the defaults.
+//! `warren_settings` reads them.
 
-use crate::fault::{Fault, io_words};
-use crate::names;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use std::collections::BTreeMap;
+use crate::fault::Fault;
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use warren_settings::{Given, Origin, Stop};
 
 mod values;
 
@@ -163,25 +160,16 @@ pub fn command() -> Command {
 impl Settings {
     /// Reads the arguments (the program's name first), the environment and the file.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Reading {
-        let args: Vec<OsString> = args.into_iter().collect();
-        let bare = match command().try_get_matches_from(&args) {
-            Ok(matches) => matches,
-            Err(error) if error.use_stderr() => return Reading::Usage(error),
-            Err(error) => return Reading::Print(error.to_string()),
+        let given = match warren_settings::read(&command(), args, |_| None) {
+            Ok(given) => given,
+            Err(Stop::Print(text)) => return Reading::Print(text),
+            Err(Stop::Usage(error)) => return Reading::Usage(error),
+            Err(Stop::Fault(fault)) => return Reading::Fault(fault.into()),
         };
-        let file = match bare.get_one::<PathBuf>("config").map(|path| File::read(path)).transpose() {
-            Ok(file) => file.unwrap_or_default(),
-            Err(fault) => return Reading::Fault(fault),
-        };
-        let matches = match file.under(command()).try_get_matches_from(&args) {
-            Ok(matches) => matches,
-            // The arguments alone were fine, so it is the file that is wrong.
-            Err(error) => return Reading::Fault(file.fault(&error)),
-        };
-        if matches.get_flag("show_settings") {
-            return Reading::Print(show(&matches, &file));
+        if given.matches.get_flag("show_settings") {
+            return Reading::Print(show(&given));
         }
-        match Self::from_arg_matches(&matches) {
+        match Self::from_arg_matches(&given.matches) {
             Ok(settings) => Reading::Start(Box::new(settings)),
             Err(error) => Reading::Usage(error),
         }
@@ -219,132 +207,25 @@ impl Settings {
     }
 }
 
-/// A settings file: values by key, as clap would read them from a flag, and the lines they stand on.
-#[derive(Default)]
-struct File {
-    path: PathBuf,
-    entries: BTreeMap<String, (Vec<String>, usize)>,
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self, Fault> {
-        let wrong = |line: Option<usize>, what: String, hint: String| {
-            let place = line.map(|line| format!(", line {line}")).unwrap_or_default();
-            Fault::new("CONFIG_INVALID", format!("the settings file {}{place}: {what}", path.display()), hint)
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Fault::new(
-                "CONFIG_UNREADABLE",
-                format!("can't read the settings file {}: {}", path.display(), io_words(&error)),
-                "check the path and its permissions, or leave `--config` out to start with the defaults",
-            )
-        })?;
-        let table: BTreeMap<String, toml::Spanned<toml::Value>> = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map(|span| line_of(&text, span.start));
-            let what = error.message().lines().next().unwrap_or("not TOML").to_owned();
-            wrong(line, what, "a line looks like `http-address = \"127.0.0.1:7080\"`".to_owned())
-        })?;
-        let known: Vec<String> = command().get_arguments().filter_map(file_key).collect();
-        let mut entries = BTreeMap::new();
-        for (key, value) in table {
-            let line = line_of(&text, value.span().start);
-            if !known.contains(&key) {
-                let near = names::nearest(&key, known.iter().cloned());
-                let hint = match near.first() {
-                    Some(name) => format!("did you mean \"{name}\"?"),
-                    None => {
-                        "`warren-server --help` lists the settings; here they have no dashes in front".into()
-                    }
-                };
-                return Err(wrong(Some(line), format!("there is no setting \"{key}\""), hint));
-            }
-            let Some(words) = words(value.get_ref()) else {
-                let hint = "write it as a string, a number, true or false, or a list of strings";
-                return Err(wrong(Some(line), format!("\"{key}\" has no plain value"), hint.to_owned()));
-            };
-            entries.insert(key, (words, line));
-        }
-        Ok(Self { path: path.to_owned(), entries })
-    }
-
-    /// `command` with this file's values as its defaults.
-    fn under(&self, command: Command) -> Command {
-        command.mut_args(|arg| match file_key(&arg).and_then(|key| self.entries.get(&key)) {
-            Some((words, _)) => arg.default_values(words.clone()),
-            None => arg,
-        })
-    }
-
-    /// The fault behind clap's refusal of one of this file's values.
-    fn fault(&self, error: &clap::Error) -> Fault {
-        use clap::error::{ContextKind, ContextValue};
-        let text = |kind| match error.get(kind) {
-            Some(ContextValue::String(text)) => Some(text.clone()),
-            _ => None,
-        };
-        let flag = text(ContextKind::InvalidArg).unwrap_or_default();
-        let key = flag.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default().to_owned();
-        let line = self.entries.get(&key).map(|(_, line)| format!(", line {line}")).unwrap_or_default();
-        let value = text(ContextKind::InvalidValue).unwrap_or_default();
-        let reason = core::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
-        Fault::new(
-            "CONFIG_INVALID",
-            format!(
-                "the settings file {}{line}: \"{value}\" will not do for {key}{reason}",
-                self.path.display()
-            ),
-            format!("`warren-server --help` says what {key} takes"),
-        )
-    }
-}
-
-/// An argument's key in the file, if it may stand there: whatever has a variable, but the file itself.
-fn file_key(arg: &Arg) -> Option<String> {
-    (arg.get_env().is_some() && arg.get_id() != "config")
-        .then(|| arg.get_long().unwrap_or_default().to_owned())
-}
-
-/// A TOML value as it would be written on a command line.
-fn words(value: &toml::Value) -> Option<Vec<String>> {
-    match value {
-        toml::Value::String(text) => Some(vec![text.clone()]),
-        toml::Value::Integer(number) => Some(vec![number.to_string()]),
-        toml::Value::Boolean(yes) => Some(vec![yes.to_string()]),
-        toml::Value::Array(all) => all
-            .iter()
-            .map(|one| match one {
-                toml::Value::Array(_) => None,
-                one => words(one).and_then(|mut w| w.pop()),
-            })
-            .collect(),
-        _ => None,
-    }
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|&b| b == b'\n').count() + 1
-}
-
 /// The table that `--show-settings` prints.
-fn show(matches: &ArgMatches, file: &File) -> String {
+fn show(given: &Given) -> String {
     let mut out = String::new();
     for arg in command().get_arguments().filter(|arg| arg.get_env().is_some()) {
         let (id, name) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
-        let raw: Vec<String> = matches
+        let raw: Vec<String> = given
+            .matches
             .get_raw(id)
             .into_iter()
             .flatten()
             .map(|value| redact(&value.to_string_lossy()).to_owned())
             .collect();
-        let origin = match matches.value_source(id) {
-            Some(ValueSource::CommandLine) => format!("--{name}"),
-            Some(ValueSource::EnvVariable) => {
+        let origin = match given.origin(id) {
+            Origin::Flag => format!("--{name}"),
+            Origin::Variable => {
                 arg.get_env().map(|v| format!("${}", v.to_string_lossy())).unwrap_or_default()
             }
-            _ => match file.entries.get(name) {
-                Some((_, line)) => format!("{}:{line}", file.path.display()),
-                None => "default".to_owned(),
-            },
+            Origin::File { path, line } => format!("{}:{line}", path.display()),
+            Origin::Default => "default".to_owned(),
         };
         let value = if raw.is_empty() { "-".to_owned() } else { raw.join(",") };
         // Writing to a string does not fail.

@@ -60,6 +60,7 @@ impl Node {
             home: RegionId(999),
             endpoints: vec!["192.0.2.7:41641".parse().unwrap()],
             features: Vec::new(),
+            direct_forbidden: None,
         };
         node.say(&ToServer::Node { node: info }).await;
         let welcome = node.until(|m| if let ToNode::Welcome(w) = m { Some(w.clone()) } else { None }).await;
@@ -171,6 +172,37 @@ async fn a_deleted_workspaces_agent_is_told_and_stays_out() {
     let (to, code, message) = Node::connect(world.http, token).await.refusal().await;
     assert_eq!((to, code.as_str()), (None, "TOKEN_UNKNOWN"));
     assert_eq!(message, "the token is not known here: it is mistyped, revoked, or another server's");
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_sessions_of_that_token_alone() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let login = serde_json::json!({ "username": "alice", "password": "correct horse" });
+    let second = world.post("/api/v1/login", "", login).await.text_at("/token");
+    let made = world.workspace(&alice, "dev").await;
+    let (mut agent, agent_id) = Node::join(world.http, made["agent_token"].as_str().unwrap(), 1).await;
+    let (mut one, one_id) = Node::join(world.http, &alice, 2).await;
+    let (mut two, two_id) = Node::join(world.http, &second, 3).await;
+    let peer = |m: &ToNode| if let ToNode::Peer { peer } = m { Some(peer.id.clone()) } else { None };
+    for (node, id) in [(&mut one, &one_id), (&mut two, &two_id)] {
+        node.say(&ToServer::OpenTunnel { to: agent_id.clone() }).await;
+        assert_eq!((node.until(peer).await, agent.until(peer).await), (agent_id.clone(), id.clone()));
+    }
+    // A session that has lost its connection has tunnels still: it must go too.
+    drop(one);
+    let lost = |m: &ToNode| if let ToNode::PeerLost { id } = m { Some(id.clone()) } else { None };
+    assert_eq!(agent.until(lost).await, one_id);
+    assert_eq!(world.post("/api/v1/logout", &alice, serde_json::json!({})).await.status, 204);
+    let gone = |m: &ToNode| match m {
+        ToNode::PeerGone { id, reason } => Some((id.clone(), reason.clone())),
+        _ => None,
+    };
+    let why = "the session was ended by logging out".to_owned();
+    assert_eq!(agent.until(gone).await, (one_id, why.clone()));
+    assert_eq!(world.post("/api/v1/logout", &second, serde_json::json!({})).await.status, 204);
+    assert_eq!(two.refusal().await, (None, "EXPELLED".to_owned(), why.clone()));
+    assert_eq!(agent.until(gone).await, (two_id, why));
 }
 
 #[tokio::test]

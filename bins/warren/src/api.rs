@@ -114,7 +114,9 @@ impl Api {
         }
         let sentence = format!("can't reach the server at {}: {error}", self.url);
         let hint = match error {
-            HttpError::Tls(_) => "if the server's certificate is of your own authority, set SSL_CERT_FILE to its file",
+            HttpError::Tls(_) => {
+                "if the server's certificate is of your own authority, set SSL_CERT_FILE to its file"
+            }
             _ => "is the server running, and is the address right? `warren login URL` takes another",
         };
         CliError::new(Exit::Unreachable, "SERVER_UNREACHABLE", sentence).hint(hint)

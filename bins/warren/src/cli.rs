@@ -4,8 +4,12 @@ use crate::commands::{login, netcheck, ping, speedtest, status, version, workspa
 use crate::error::Result;
 use crate::output::Format;
 use crate::session::ConfigDir;
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use proto_core::wire::control::Forbidder;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use warren_settings::Stop;
 
 /// Reach your remote workspaces from anywhere
 #[derive(Parser, Debug)]
@@ -25,6 +29,10 @@ pub(crate) struct Cli {
 
 #[derive(clap::Args, Debug)]
 struct Options {
+    /// A TOML file of settings, named like the flags without their dashes, those of a command in a table of its
+    /// name [default: config.toml in the folder of --config-dir]
+    #[arg(long, global = true, env = "WARREN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The form of results
     #[arg(short, long, global = true, value_enum, default_value_t, env = "WARREN_OUTPUT")]
     output: Format,
@@ -32,8 +40,13 @@ struct Options {
     #[arg(long, global = true, env = "WARREN_CONFIG_DIR", value_name = "DIR")]
     config_dir: Option<PathBuf>,
     /// Use relays alone, never a direct path
-    #[arg(long, global = true, env = "WARREN_DISABLE_DIRECT_CONNECTIONS")]
+    #[arg(long, global = true, env = "WARREN_DISABLE_DIRECT_CONNECTIONS", value_name = "BOOL",
+          default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
     disable_direct_connections: bool,
+    /// Who says so, if direct paths are not to be used.
+    #[arg(skip)]
+    direct_forbidden: Option<Forbidder>,
     /// Say more on standard error; twice for every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -61,11 +74,19 @@ pub(crate) struct Global {
     pub output: Format,
     /// The folder of this program's files.
     pub config: ConfigDir,
-    /// Whether direct paths may be used.
-    pub direct: bool,
+    /// What forbids direct paths, if anything does.
+    pub direct_forbidden: Option<Forbidder>,
 }
 
 impl Cli {
+    /// Reads the arguments (the program's name first), the environment and the file.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> std::result::Result<Self, Stop> {
+        let given = warren_settings::read(&Self::command(), args, usual_config)?;
+        let mut read = Self::from_arg_matches(&given.matches).map_err(Stop::Usage)?;
+        read.options.direct_forbidden = given.direct_forbidden();
+        Ok(read)
+    }
+
     /// The form that results and errors take.
     pub(crate) fn format(&self) -> Format {
         self.options.output
@@ -81,7 +102,7 @@ impl Cli {
         let global = Global {
             output: self.options.output,
             config: ConfigDir::new(self.options.config_dir)?,
-            direct: !self.options.disable_direct_connections,
+            direct_forbidden: self.options.direct_forbidden,
         };
         match self.command {
             Command::Login(args) => login::run(&global, args).await,
@@ -94,4 +115,9 @@ impl Cli {
             Command::Version => version::run(&global).await,
         }
     }
+}
+
+fn usual_config(given: &ArgMatches) -> Option<PathBuf> {
+    let folder = given.get_one::<PathBuf>("config_dir").cloned();
+    ConfigDir::new(folder).ok().map(|dir| dir.settings_file())
 }

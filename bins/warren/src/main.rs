@@ -8,10 +8,11 @@ mod output;
 mod session;
 mod tunnel;
 
-use clap::Parser;
+use error::{CliError, Exit};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
+use warren_settings::Stop;
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
@@ -24,7 +25,10 @@ fn started() -> Instant {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     started();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(stop) => return end(stop),
+    };
     let format = cli.format();
     let level = ["warn", "info", "debug"][usize::from(cli.verbosity().min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| level.into());
@@ -35,6 +39,23 @@ async fn main() -> ExitCode {
             let text = if format == output::Format::Json { error.json() } else { error.text() };
             output::note(text.trim_end());
             ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+/// Ends before anything has begun.
+fn end(stop: Stop) -> ExitCode {
+    match stop {
+        Stop::Print(text) => {
+            output::line(text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Stop::Usage(error) => error.exit(),
+        Stop::Fault(fault) => {
+            output::note(
+                CliError::new(Exit::Usage, fault.code, fault.message).hint(fault.hint).text().trim_end(),
+            );
+            ExitCode::from(Exit::Usage as u8)
         }
     }
 }

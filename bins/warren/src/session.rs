@@ -37,6 +37,11 @@ impl ConfigDir {
         Ok(Self(base.config_dir().join("warren")))
     }
 
+    /// Where settings are read from if no other file is named.
+    pub(crate) fn settings_file(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
     /// The login, if there is one.
     pub(crate) fn session(&self) -> Result<Session> {
         let path = self.0.join("session.json");

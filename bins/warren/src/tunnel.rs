@@ -65,7 +65,7 @@ pub(crate) async fn start(global: &Global) -> Result<NodeHandle> {
         kind: NodeKind::Client,
         control: Some(control),
         build: concat!("warren ", env!("CARGO_PKG_VERSION")).into(),
-        direct: global.direct,
+        direct_forbidden: global.direct_forbidden,
         pins: global.config.pins().into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
         relay_map: None,
     };

@@ -161,7 +161,7 @@ impl World {
                 bearer: Some(token.into()),
             }),
             build: "test".into(),
-            direct: true,
+            direct_forbidden: None,
             pins: Default::default(),
             relay_map: None,
         }

@@ -4,7 +4,7 @@ use crate::id::NodeId;
 use crate::key::{hex, unhex};
 use crate::limits;
 use crate::seed::Seed;
-use crate::wire::control::{NodeInfo, NodeKind, VERSION};
+use crate::wire::control::{Forbidder, NodeInfo, NodeKind, VERSION};
 
 /// Who a connection's bearer token says it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -86,6 +86,7 @@ pub(super) fn tidy(info: &mut NodeInfo, id: &NodeId, direct: bool) {
     info.endpoints.truncate(limits::CANDIDATES_MAX);
     if !direct {
         info.endpoints.clear();
+        info.direct_forbidden = Some(Forbidder::Server);
     }
     info.features.retain(|feature| feature.len() <= limits::FEATURES_MAX);
     info.features.truncate(limits::FEATURES_MAX);

@@ -4,7 +4,7 @@ use crate::time::Duration;
 use core::net::SocketAddr;
 
 const FINE: Evidence = Evidence {
-    direct: true,
+    direct_forbidden: None,
     udp: Some(true),
     ipv4: Some(true),
     ipv6: Some(false),
@@ -33,7 +33,7 @@ fn found() -> PathStory {
 fn each_cause_has_its_sentence_and_its_side() {
     let hard = Evidence { mapping: Mapping::Varies, ..FINE };
     let blocked = Evidence { udp: Some(false), ..FINE };
-    let forbidden = Evidence { direct: false, ..FINE };
+    let forbidden = |by| Evidence { direct_forbidden: Some(by), ..FINE };
     let v6_only = Evidence { ipv4: Some(false), ipv6: Some(true), ..FINE };
     let silent = || vec![failed(Outcome::Silent)];
     let lost = |why| vec![found(), PathStory::Lost { addr: addr(), why }, failed(Outcome::Silent)];
@@ -50,8 +50,15 @@ fn each_cause_has_its_sentence_and_its_side() {
         (hard, hard, silent()),
         (blocked, FINE, silent()),
         (FINE, blocked, silent()),
-        (forbidden, FINE, vec![]),
-        (FINE, forbidden, vec![]),
+        (forbidden(Forbidder::Flag), FINE, vec![]),
+        (forbidden(Forbidder::Variable), FINE, vec![]),
+        (forbidden(Forbidder::File), FINE, vec![]),
+        (FINE, forbidden(Forbidder::Flag), vec![]),
+        (FINE, forbidden(Forbidder::File), vec![]),
+        (FINE, forbidden(Forbidder::Unknown), vec![]),
+        (forbidden(Forbidder::Flag), forbidden(Forbidder::Variable), vec![]),
+        (forbidden(Forbidder::Server), forbidden(Forbidder::Server), vec![]),
+        (forbidden(Forbidder::Flag), forbidden(Forbidder::Server), vec![]),
         (FINE, v6_only, silent()),
     ];
     let lines: Vec<_> = cases
@@ -91,9 +98,12 @@ fn what_a_peer_names_tells_what_it_has() {
         home: crate::id::RegionId(1),
         endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
         features: vec![],
+        direct_forbidden: None,
     };
     let peer = Evidence::theirs(&info(&["10.0.0.1:1", "[2001:db8::1]:1"]));
     assert_eq!((peer.ipv4, peer.ipv6, peer.udp), (Some(false), Some(true), Some(true)));
     let peer = Evidence::theirs(&info(&["10.0.0.1:1"]));
-    assert_eq!((peer.udp, peer.direct), (None, true));
+    assert_eq!((peer.udp, peer.direct_forbidden), (None, None));
+    let peer = Evidence::theirs(&info(&[]));
+    assert_eq!(peer.direct_forbidden, Some(Forbidder::Unknown));
 }

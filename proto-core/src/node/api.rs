@@ -9,7 +9,7 @@ use crate::peer::PathStory;
 use crate::relay_map::RelayMap;
 use crate::route::{Route, Via};
 use crate::time::{Duration, Time};
-use crate::wire::control::{NodeKind, Welcome};
+use crate::wire::control::{Forbidder, NodeKind, Welcome};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::collections::BTreeMap;
 
@@ -24,8 +24,9 @@ pub struct NodeConfig {
     pub control: Option<ControlTarget>,
     /// Program and version, for people.
     pub build: String,
-    /// Whether direct connections are wanted. If not, nothing but relays is used and no endpoint is told.
-    pub direct: bool,
+    /// What forbids direct connections here, if anything does. Then nothing but relays is used and no endpoint
+    /// is told.
+    pub direct_forbidden: Option<Forbidder>,
     /// The node keys of peers known from earlier runs: another key under the same name is refused.
     pub pins: BTreeMap<NodeId, NodePublic>,
     /// A relay map known beforehand; the coordinator's replaces it.

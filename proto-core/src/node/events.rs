@@ -12,7 +12,7 @@ use crate::relay::{GoneReason, PoolCommand, PoolEvent};
 use crate::route::Route;
 use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeEvent};
-use crate::wire::control::Welcome;
+use crate::wire::control::{Forbidder, Welcome};
 use crate::wire::disco::Envelope;
 
 impl Node {
@@ -108,7 +108,9 @@ impl Node {
         self.id = Some(welcome.id.clone());
         self.unpublished = true;
         self.tell_netcheck(NetcheckCommand::Controlled(true), now);
-        self.set_direct(self.config.direct && welcome.direct, now);
+        // The server's policy is named first: while it stands, no setting of ours makes a difference.
+        let server = (!welcome.direct).then_some(Forbidder::Server);
+        self.set_direct(server.or(self.config.direct_forbidden), now);
         self.set_state(SessionState::Up(welcome));
     }
 

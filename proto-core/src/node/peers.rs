@@ -13,7 +13,7 @@ use crate::relay::PoolCommand;
 use crate::route::Route;
 use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeSupervisor};
-use crate::wire::control::NodeInfo;
+use crate::wire::control::{Forbidder, NodeInfo};
 
 impl Node {
     pub(super) fn open_tunnel(&mut self, id: NodeId, now: Time) {
@@ -94,7 +94,7 @@ impl Node {
 
     /// A path machine that knows what a new one must.
     fn new_path(&self, info: &NodeInfo, now: Time) -> Peer {
-        let config = PeerConfig { us: self.key, disco: self.disco.clone(), direct: self.direct };
+        let config = PeerConfig { us: self.key, disco: self.disco.clone(), direct: self.is_direct() };
         let mut machine = Peer::new(config, info.clone(), self.seed_of("path", &info.node_key), now);
         for (link, address) in &self.links {
             machine.handle(Input::LinkUp { link: *link, address: *address }, now);
@@ -175,11 +175,12 @@ impl Node {
     }
 
     /// Whether direct paths are allowed has perhaps changed: every path begins anew if so.
-    pub(super) fn set_direct(&mut self, direct: bool, now: Time) {
-        if self.direct == direct {
+    pub(super) fn set_direct(&mut self, forbidden: Option<Forbidder>, now: Time) {
+        let was = self.is_direct();
+        self.direct_forbidden = forbidden;
+        if self.is_direct() == was {
             return;
         }
-        self.direct = direct;
         for key in self.book.keys() {
             let Some(entry) = self.book.get(&key) else { continue };
             let (info, engaged) = (entry.info.clone(), entry.engaged);

@@ -6,7 +6,7 @@ use crate::machine::StreamProtocol;
 use crate::machine::laws::{OwnedInput, Subject};
 use crate::relay_map::{RelayNode, RelayRegion};
 use crate::time::Duration;
-use crate::wire::control::{NodeKind, ToNode, ToServer, Welcome};
+use crate::wire::control::{Forbidder, NodeKind, ToNode, ToServer, Welcome};
 use crate::wire::stun;
 
 mod pair;
@@ -30,7 +30,7 @@ fn config(n: u8) -> NodeConfig {
             bearer: None,
         }),
         build: "test".into(),
-        direct: true,
+        direct_forbidden: None,
         pins: BTreeMap::new(),
         relay_map: None,
     }
@@ -60,6 +60,7 @@ fn agent(n: u8, boot_id: u64) -> NodeInfo {
         home: RegionId(1),
         endpoints: vec!["198.51.100.7:4000".parse().unwrap()],
         features: Vec::new(),
+        direct_forbidden: None,
     }
 }
 
@@ -335,8 +336,11 @@ fn tunnels_go_on_while_the_coordinator_is_away() {
 
 #[test]
 fn where_direct_paths_are_forbidden_no_endpoint_is_told_and_no_disco_heard() {
-    for (ours, theirs) in [(false, true), (true, false)] {
-        let mut rig = Rig::new(NodeConfig { direct: ours, ..config(1) });
+    let flag = Some(Forbidder::Flag);
+    for (ours, theirs, by) in
+        [(flag, true, flag), (None, false, Some(Forbidder::Server)), (flag, false, Some(Forbidder::Server))]
+    {
+        let mut rig = Rig::new(NodeConfig { direct_forbidden: ours, ..config(1) });
         rig.input(Input::StreamOpened { stream: rig.control });
         rig.hear(&welcome(theirs));
         rig.hear(&ToNode::RelayMap { map: map(&[1]) });
@@ -359,7 +363,7 @@ fn where_direct_paths_are_forbidden_no_endpoint_is_told_and_no_disco_heard() {
         else {
             panic!("nothing published")
         };
-        assert_eq!(node.endpoints, []);
+        assert_eq!((node.endpoints.as_slice(), node.direct_forbidden), (&[][..], by));
     }
 }
 

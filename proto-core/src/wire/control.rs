@@ -85,6 +85,23 @@ pub struct Hello {
     pub build: String,
 }
 
+/// What forbids a node's direct connections.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forbidder {
+    /// A flag of the program, given at its start.
+    Flag,
+    /// A variable of the program's environment.
+    Variable,
+    /// A line of the program's settings file.
+    File,
+    /// The server's policy, for all its nodes.
+    Server,
+    /// Something that this build does not know, or that nobody has named.
+    #[serde(other)]
+    Unknown,
+}
+
 /// What others need to know to reach a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeInfo {
@@ -107,6 +124,9 @@ pub struct NodeInfo {
     /// Extensions it understands, [`FEATURE_OPENED`] for example. Unknown ones are ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// What forbids its direct connections, if anything does. It then names no endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_forbidden: Option<Forbidder>,
 }
 
 /// The feature "understands disco's opened message" (open-ack-punch).

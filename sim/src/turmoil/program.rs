@@ -146,7 +146,7 @@ pub async fn node(
             bearer: Some(token.into()),
         }),
         build: "sim".into(),
-        direct: true,
+        direct_forbidden: None,
         pins: BTreeMap::new(),
         relay_map: None,
     };

@@ -84,7 +84,7 @@ impl Node {
                 bearer: Some(plan.bearer.clone()),
             }),
             build: "sim".into(),
-            direct: true,
+            direct_forbidden: None,
             pins: BTreeMap::new(),
             relay_map: None,
         };

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(short, long, env = "WARREN_PING_TIMEOUT", default_value_t = 5.0)]
     timeout: f64,
     /// Stop at the first pong that came directly; failing that, fail
-    #[arg(long)]
+    #[arg(long, env = "WARREN_PING_UNTIL_DIRECT", value_parser = clap::builder::BoolishValueParser::new())]
     until_direct: bool,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
     workspace: String,
     /// Wait for a direct path first
-    #[arg(long, conflicts_with = "disable_direct_connections")]
+    #[arg(long, env = "WARREN_SPEEDTEST_DIRECT", value_parser = clap::builder::BoolishValueParser::new())]
     direct: bool,
     /// Which way data flows, seen from here
     #[arg(long, env = "WARREN_SPEEDTEST_DIRECTION", value_enum, default_value_t)]
@@ -62,6 +62,11 @@ struct Test {
 
 /// Measures.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
+    if args.direct && global.direct_forbidden.is_some() {
+        let sentence = "can't wait for a direct path: direct connections are turned off";
+        return Err(CliError::new(Exit::Usage, "DIRECT_FORBIDDEN", sentence)
+            .hint("leave out --direct, or say --disable-direct-connections=false"));
+    }
     let tunnel = tunnel::open(global, &args.workspace).await?;
     if args.direct {
         tunnel.wait_direct(DIRECT_PATIENCE).await?;

@@ -89,7 +89,7 @@ async fn reach(global: &Global, workspace: &Workspace, patience: Duration) -> Re
         // The first echo carries the handshakes; the second is the round trip, on the best path there is.
         stream.write_u32(1).await?;
         stream.read_u32().await?;
-        if global.direct {
+        if global.direct_forbidden.is_none() {
             let _ = tokio::time::timeout(patience / 2, tunnel.peer.wait_direct()).await;
         }
         let sent = Instant::now();

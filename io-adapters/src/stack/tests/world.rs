@@ -113,7 +113,7 @@ fn stack(secret: &NodeSecret, seed: u64) -> Stack<TestWg> {
         kind: NodeKind::Client,
         control: None,
         build: "test".into(),
-        direct: true,
+        direct_forbidden: None,
         pins: BTreeMap::new(),
         relay_map: None,
     };

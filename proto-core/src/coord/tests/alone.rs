@@ -34,6 +34,7 @@ fn info(key: NodePublic, home: u64) -> NodeInfo {
         home: RegionId(home),
         endpoints: Vec::new(),
         features: Vec::new(),
+        direct_forbidden: None,
     }
 }
 

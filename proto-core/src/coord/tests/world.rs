@@ -278,6 +278,7 @@ fn node(name: &'static str, n: u64, now: Time) -> Node {
         home: RegionId(1),
         endpoints: vec!["192.0.2.7:7".parse().unwrap()],
         features: Vec::new(),
+        direct_forbidden: None,
     };
     let session = Session::new(config, seed, now);
     Node { session, events: Vec::new(), info, stream: None, budget: None, unplugged: false }

@@ -38,6 +38,7 @@ impl Other {
             home: RegionId(rng.range(8..10)),
             endpoints: addresses(rng),
             features: if rng.permille(700) { vec![FEATURE_OPENED.into()] } else { vec![] },
+            direct_forbidden: None,
         }
     }
 

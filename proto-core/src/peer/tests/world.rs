@@ -104,6 +104,7 @@ fn side(n: u8, before: Before) -> (PeerConfig, NodeInfo, SocketAddr, SocketAddr)
         home: REGION,
         endpoints,
         features: vec![FEATURE_OPENED.to_owned()],
+        direct_forbidden: None,
     };
     (PeerConfig { us, disco, direct: true }, info, bound, public)
 }

@@ -21,6 +21,7 @@ fn node() -> NodeInfo {
         home: RegionId(900),
         endpoints: vec!["192.0.2.7:41641".parse().unwrap(), "[2001:db8::7]:41641".parse().unwrap()],
         features: vec![FEATURE_OPENED.into()],
+        direct_forbidden: None,
     }
 }
 
@@ -87,6 +88,16 @@ fn what_the_coordinator_says_is_the_golden_document() {
         &format!(r#"{{"type":"relay_map","map":{map}}}"#),
     );
     to_node(&ToNode::Peer { peer: node() }, &format!(r#"{{"type":"peer","peer":{NODE}}}"#));
+    for (by, name) in [
+        (Forbidder::Flag, "flag"),
+        (Forbidder::Variable, "variable"),
+        (Forbidder::File, "file"),
+        (Forbidder::Server, "server"),
+    ] {
+        let peer = NodeInfo { direct_forbidden: Some(by), ..node() };
+        let document = NODE.replace('}', &format!(r#","direct_forbidden":"{name}"}}"#));
+        to_node(&ToNode::Peer { peer }, &format!(r#"{{"type":"peer","peer":{document}}}"#));
+    }
     to_node(&ToNode::PeerLost { id: id("agent-1") }, r#"{"type":"peer_lost","id":"agent-1"}"#);
     to_node(
         &ToNode::PeerGone { id: id("agent-1"), reason: "the workspace was deleted".into() },

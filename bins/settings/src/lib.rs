@@ -1,0 +1,140 @@
+//! How the programs read their settings: each is a flag, an environment variable and a line of a TOML file,
+//! declared once, as a clap argument with a variable.
+//!
+//! A flag beats the variable, the variable beats the file, the file beats the default. All four are read by
+//! clap: the file's values are put in as the defaults. The settings of a subcommand stand in a table of its
+//! name; every program has an argument `config` that names the file.
+
+#![forbid(unsafe_code)]
+
+mod file;
+mod names;
+mod words;
+
+pub use names::nearest;
+pub use words::{io_words, words};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use file::File;
+use proto_core::wire::control::Forbidder;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The argument that names the file.
+const CONFIG: &str = "config";
+
+/// What was given, and from where.
+#[derive(Debug)]
+pub struct Given {
+    /// What clap made of arguments, environment, file and defaults.
+    pub matches: ArgMatches,
+    file: File,
+}
+
+/// Why there is nothing to start with.
+#[derive(Debug)]
+pub enum Stop {
+    /// Text to print on stdout: help or the version.
+    Print(String),
+    /// A usage error in clap's words.
+    Usage(clap::Error),
+    /// A fault in the file.
+    Fault(Fault),
+}
+
+/// What is wrong with a settings file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// A code that programs may rely on, such as `CONFIG_INVALID`.
+    pub code: &'static str,
+    /// One lower-case sentence with the file, the line and the key.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A flag.
+    Flag,
+    /// A variable of the environment.
+    Variable,
+    /// The file.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// Nobody has set it.
+    Default,
+}
+
+/// Reads the arguments (the program's name first), the environment and the file: the one that is named, else
+/// the one at its usual place, which `usual` tells and which need not be there.
+///
+/// # Errors
+/// If there is nothing to start with: help was asked for, the usage is wrong, or the file is.
+pub fn read(
+    command: &Command,
+    args: impl IntoIterator<Item = OsString>,
+    usual: impl FnOnce(&ArgMatches) -> Option<PathBuf>,
+) -> Result<Given, Stop> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // What is missing here may stand in the file, so errors wait until that has been read.
+    let early = command.clone().ignore_errors(true).try_get_matches_from(&args);
+    let early = early.map_err(stop)?;
+    let file = match early.get_one::<PathBuf>(CONFIG) {
+        Some(path) => File::read(command, path).map_err(Stop::Fault)?,
+        None => match usual(&early) {
+            Some(path) => File::read_if_there(command, &path).map_err(Stop::Fault)?,
+            None => File::default(),
+        },
+    };
+    match file.under(command.clone(), &early).try_get_matches_from(&args) {
+        Ok(matches) => Ok(Given { matches, file }),
+        Err(error) => match file.fault(command, &early, &error) {
+            Some(fault) => Err(Stop::Fault(fault)),
+            None => Err(stop(error)),
+        },
+    }
+}
+
+fn stop(error: clap::Error) -> Stop {
+    if error.use_stderr() { Stop::Usage(error) } else { Stop::Print(error.to_string()) }
+}
+
+impl Given {
+    /// Where the value of a setting comes from that belongs to no subcommand.
+    #[must_use]
+    pub fn origin(&self, id: &str) -> Origin {
+        match self.matches.value_source(id) {
+            Some(ValueSource::CommandLine) => Origin::Flag,
+            Some(ValueSource::EnvVariable) => Origin::Variable,
+            _ => match self.file.line_of(&id.replace('_', "-")) {
+                Some(line) => Origin::File { path: self.file.path().to_owned(), line },
+                None => Origin::Default,
+            },
+        }
+    }
+}
+
+impl Given {
+    /// What forbids direct connections, if the switch of that name does.
+    #[must_use]
+    pub fn direct_forbidden(&self) -> Option<Forbidder> {
+        const SWITCH: &str = "disable_direct_connections";
+        let off = self.matches.get_one::<bool>(SWITCH).copied().unwrap_or(false);
+        off.then(|| match self.origin(SWITCH) {
+            Origin::Flag => Forbidder::Flag,
+            Origin::Variable => Forbidder::Variable,
+            Origin::File { .. } => Forbidder::File,
+            Origin::Default => Forbidder::Unknown,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
