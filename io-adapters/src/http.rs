@@ -2,22 +2,29 @@
 
 use crate::relay_stream::tls;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use proto_core::machine::TlsCheck;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// A request has to be answered within this time: longer than any answer of ours takes, shorter than a
-/// person's patience.
+/// A request has to be answered within this time, redirects and all: longer than any answer of ours takes,
+/// shorter than a person's patience.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest answer taken, in bytes: a relay map of thousands of nodes is a megabyte.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// A client; cheap to make.
-pub struct HttpClient(());
+/// A client: what holds for each of its requests. Cheap to make.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    user_agent: &'static str,
+    timeout: Duration,
+    answer_max: usize,
+    redirects_max: usize,
+}
 
 /// A request.
 #[derive(Debug)]
@@ -75,89 +82,177 @@ pub enum HttpError {
     #[error("the answer broke off or is not HTTP: {0}")]
     Http(String),
     /// It took too long.
-    #[error("no answer within {} seconds", TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} seconds", .0.as_secs())]
+    Timeout(Duration),
+    /// The answer is longer than is taken.
+    #[error("the answer has more than {0} bytes")]
+    TooLong(usize),
+    /// It is sent on and on.
+    #[error("it was sent elsewhere more than {0} times")]
+    TooFar(usize),
+    /// It is sent where it must not go, or nowhere.
+    #[error("it was sent elsewhere, but {0}")]
+    Astray(&'static str),
 }
 
 impl HttpClient {
-    /// A client that trusts the system's roots.
-    ///
-    /// # Errors
-    /// If the system's roots cannot be read.
-    pub fn new() -> Result<Self, HttpError> {
-        Ok(Self(()))
+    /// A client that trusts the system's roots and follows no redirects.
+    #[must_use]
+    pub const fn new(user_agent: &'static str) -> Self {
+        Self { user_agent, timeout: TIMEOUT, answer_max: ANSWER_MAX, redirects_max: 0 }
+    }
+
+    /// The same client with another bound for an answer's body, in bytes.
+    #[must_use]
+    pub const fn answer_max(self, bytes: usize) -> Self {
+        Self { answer_max: bytes, ..self }
+    }
+
+    /// The same client with another bound for the time from the request to the answer's end.
+    #[must_use]
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same client, which follows this many redirects, except of requests with a token or a body: those go
+    /// where they were meant to go and nowhere else.
+    #[must_use]
+    pub const fn redirects_max(self, redirects: usize) -> Self {
+        Self { redirects_max: redirects, ..self }
     }
 
     /// Sends a request and reads the answer to its end.
     ///
     /// # Errors
-    /// If there is no answer: the address is wrong, the server is away, TLS fails, or it takes too long.
+    /// If there is no answer: the address is wrong, the server is away, TLS fails, it takes too long or is too
+    /// long.
     pub async fn send(&self, request: Request<'_>) -> Result<Answer, HttpError> {
-        tokio::time::timeout(TIMEOUT, send(request)).await.unwrap_or(Err(HttpError::Timeout))
+        let answer = tokio::time::timeout(self.timeout, self.follow(&request)).await;
+        answer.unwrap_or(Err(HttpError::Timeout(self.timeout)))
     }
-}
 
-async fn send(request: Request<'_>) -> Result<Answer, HttpError> {
-    let wrong = || HttpError::Url { url: request.url.to_string() };
-    let uri: http::Uri = request.url.parse().map_err(|_| wrong())?;
-    let tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(wrong()),
-    };
-    let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_string();
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
-        .await
-        .map_err(|why| HttpError::Resolve { host: host.clone(), why })?
-        .collect();
-    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|why| HttpError::Connect {
-        host: host.clone(),
-        port,
-        why,
-    })?;
-    let _ = stream.set_nodelay(true);
-    if tls {
+    async fn follow(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
+        let follows = self.redirects_max > 0 && request.bearer.is_none() && request.json.is_none();
+        let mut url = request.url.to_owned();
+        for _ in 0..=self.redirects_max {
+            let place = Place::of(&url)?;
+            let (answer, location) = self.ask(&place, request).await?;
+            if !(follows && matches!(answer.status, 301 | 302 | 303 | 307 | 308)) {
+                return Ok(answer);
+            }
+            url = place.elsewhere(location.as_deref())?;
+        }
+        Err(HttpError::TooFar(self.redirects_max))
+    }
+
+    /// One request and its answer, with the place it sends us to.
+    async fn ask(&self, place: &Place, request: &Request<'_>) -> Result<(Answer, Option<String>), HttpError> {
+        let (host, port) = (place.host.clone(), place.port);
+        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
+            .await
+            .map_err(|why| HttpError::Resolve { host: host.clone(), why })?
+            .collect();
+        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|why| HttpError::Connect {
+            host: host.clone(),
+            port,
+            why,
+        })?;
+        let _ = stream.set_nodelay(true);
+        if !place.tls {
+            return self.exchange(stream, &place.uri, request).await;
+        }
         let check = TlsCheck::Roots { name: host.clone() };
         let stream = tls::connect(stream, &host, &check).await.map_err(|e| HttpError::Tls(e.to_string()))?;
-        exchange(stream, &uri, request).await
-    } else {
-        exchange(stream, &uri, request).await
+        self.exchange(stream, &place.uri, request).await
+    }
+
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        uri: &http::Uri,
+        request: &Request<'_>,
+    ) -> Result<(Answer, Option<String>), HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broken = |e: &dyn std::fmt::Display| HttpError::Http(e.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        let message = self.message(uri, request).map_err(|e| broken(&e))?;
+        let answer = async move {
+            let response = sender.send_request(message).await.map_err(|e| broken(&e))?;
+            let location =
+                response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), self.answer_max).collect().await;
+            let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+                true => HttpError::TooLong(self.answer_max),
+                false => broken(&e),
+            })?;
+            Ok((Answer { status, body: body.to_bytes().to_vec() }, location))
+        };
+        // The connection ends with the answer, since the sender is dropped with it.
+        let (answer, _) = futures_util::future::join(answer, async {
+            // What breaks the connection breaks the answer too, and is told there.
+            let _ = connection.await;
+        })
+        .await;
+        answer
+    }
+
+    fn message(&self, uri: &http::Uri, request: &Request<'_>) -> http::Result<http::Request<Full<Bytes>>> {
+        let mut head = http::Request::builder()
+            .method(request.method)
+            .uri(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str))
+            .header(HOST, uri.authority().map_or("", http::uri::Authority::as_str))
+            .header(USER_AGENT, self.user_agent)
+            .header(ACCEPT, "application/json");
+        if let Some(token) = request.bearer {
+            head = head.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if request.json.is_some() {
+            head = head.header(CONTENT_TYPE, "application/json");
+        }
+        head.body(Full::new(Bytes::from(request.json.clone().unwrap_or_default())))
     }
 }
 
-async fn exchange<S>(stream: S, uri: &http::Uri, request: Request<'_>) -> Result<Answer, HttpError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken = |e: &dyn std::fmt::Display| HttpError::Http(e.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-    let mut head = http::Request::builder()
-        .method(request.method)
-        .uri(uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str))
-        .header(http::header::HOST, uri.authority().map_or("", http::uri::Authority::as_str))
-        .header(http::header::USER_AGENT, concat!("warren/", env!("CARGO_PKG_VERSION")))
-        .header(http::header::ACCEPT, "application/json");
-    if let Some(token) = request.bearer {
-        head = head.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    if request.json.is_some() {
-        head = head.header(http::header::CONTENT_TYPE, "application/json");
-    }
-    let body = Full::new(Bytes::from(request.json.unwrap_or_default()));
-    let message = head.body(body).map_err(|e| broken(&e))?;
-    let answer = async move {
-        let response = sender.send_request(message).await.map_err(|e| broken(&e))?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| broken(&e))?;
-        Ok(Answer { status, body: body.to_bytes().to_vec() })
-    };
-    // The connection ends with the answer, since the sender is dropped with it.
-    let (answer, _) = futures_util::future::join(answer, async {
-        // What breaks the connection breaks the answer too, and is told there.
-        let _ = connection.await;
-    })
-    .await;
-    answer
+/// Where a request goes.
+struct Place {
+    uri: http::Uri,
+    tls: bool,
+    host: String,
+    port: u16,
 }
+
+impl Place {
+    fn of(url: &str) -> Result<Self, HttpError> {
+        let wrong = || HttpError::Url { url: url.to_owned() };
+        let uri: http::Uri = url.parse().map_err(|_| wrong())?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        let host = uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Ok(Self { uri, tls, host, port })
+    }
+
+    /// The URL that a redirect from here leads to.
+    fn elsewhere(&self, location: Option<&str>) -> Result<String, HttpError> {
+        let to = location.ok_or(HttpError::Astray("not where to"))?;
+        let url = match (to.starts_with('/'), self.uri.scheme_str(), self.uri.authority()) {
+            (true, Some(scheme), Some(authority)) => format!("{scheme}://{authority}{to}"),
+            _ => to.to_owned(),
+        };
+        if self.tls && !Self::of(&url)?.tls {
+            // Whoever asked with TLS must not be given what anybody on the way could write.
+            return Err(HttpError::Astray("from https:// to http://"));
+        }
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,22 @@
 //! The relay map that nodes are given: the embedded region, and the maps of a file and a URL.
 
 mod embedded;
-mod fetch;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use embedded::embedded;
 
-use crate::fault::{Fault, io_words};
+use crate::fault::{Fault, io_words, words};
 use crate::settings::Settings;
+use io_adapters::http::{HttpClient, Request};
 use io_adapters::private_file;
 use proto_core::limits::RELAY_MAP_MAX;
 use proto_core::relay_map::RelayMap;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+
+/// How often we let ourselves be sent elsewhere.
+const REDIRECTS_MAX: usize = 3;
 
 /// Where relay maps come from.
 #[derive(Clone, Debug)]
@@ -82,7 +85,7 @@ impl Sources {
     }
 
     async fn fetched(&self, onto: &RelayMap, url: &str) -> Result<RelayMap, Fault> {
-        let text = fetch::get(url, RELAY_MAP_MAX).await.map_err(|why| {
+        let text = fetch(url).await.map_err(|why| {
             Fault::new(
                 "RELAY_MAP_UNREACHABLE",
                 format!("can't fetch the relay map {url}: {why}"),
@@ -95,6 +98,16 @@ impl Sources {
         }
         Ok(merged)
     }
+}
+
+/// The document at `url`; or why there is none, in words.
+async fn fetch(url: &str) -> Result<Vec<u8>, String> {
+    const CLIENT: HttpClient = HttpClient::new(concat!("warren-server/", env!("CARGO_PKG_VERSION")))
+        .answer_max(RELAY_MAP_MAX)
+        .redirects_max(REDIRECTS_MAX);
+    let request = Request { method: "GET", url, bearer: None, json: None };
+    let answer = CLIENT.send(request).await.map_err(|error| words(&error.to_string()))?;
+    if answer.status == 200 { Ok(answer.body) } else { Err(format!("the answer is HTTP {}", answer.status)) }
 }
 
 fn read(path: &Path, name: &str) -> Result<Vec<u8>, Fault> {

@@ -18,15 +18,14 @@ pub(crate) struct Api {
 
 impl Api {
     /// The API of the server at `url`, without a login.
-    pub(crate) fn new(url: &str) -> Result<Self> {
-        let client = HttpClient::new()
-            .map_err(|e| CliError::new(Exit::Failed, "TLS_UNAVAILABLE", format!("can't set up TLS: {e}")))?;
-        Ok(Self { client, url: url.trim_end_matches('/').to_string(), token: None })
+    pub(crate) fn new(url: &str) -> Self {
+        let client = HttpClient::new(concat!("warren/", env!("CARGO_PKG_VERSION")));
+        Self { client, url: url.trim_end_matches('/').to_string(), token: None }
     }
 
     /// The API with the token of an earlier login.
-    pub(crate) fn logged_in(session: &Session) -> Result<Self> {
-        Ok(Self { token: Some(session.token.clone()), ..Self::new(&session.url)? })
+    pub(crate) fn logged_in(session: &Session) -> Self {
+        Self { token: Some(session.token.clone()), ..Self::new(&session.url) }
     }
 
     /// Makes the owner of a new server, by the one-time token it printed.

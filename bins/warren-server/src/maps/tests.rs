@@ -146,14 +146,3 @@ async fn a_url_is_fetched_merged_and_outlived_by_its_last_good_copy() {
     let other = sources_of(format!("http://{address}/other")).load().await.unwrap_err();
     assert_eq!(other.code, "RELAY_MAP_UNREACHABLE");
 }
-
-#[tokio::test]
-async fn a_document_that_never_ends_is_cut_off() {
-    let slot = Arc::new(Mutex::new(ok(&"x".repeat(5_000))));
-    let address = web(slot).await;
-    assert_eq!(super::fetch::get(&format!("http://{address}/"), 5_000).await.map(|b| b.len()), Ok(5_000));
-    assert!(super::fetch::get(&format!("http://{address}/"), 4_999).await.is_err());
-    for bad in ["", "nothing", "ftp://example.com/", "/map"] {
-        assert!(super::fetch::get(bad, 1).await.is_err(), "{bad}");
-    }
-}

@@ -35,11 +35,11 @@ pub(crate) struct Args {
 /// Logs in and keeps the session.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let url = args.url.trim_end_matches('/').to_string();
-    let api = Api::new(&url)?;
+    let api = Api::new(&url);
     let session = if args.token_stdin {
         let token = read_line()?;
         let session = Session { url: url.clone(), token, username: String::new() };
-        let me = Api::logged_in(&session)?.me().await?;
+        let me = Api::logged_in(&session).me().await?;
         Session { username: me.user.name, ..session }
     } else {
         let Grant { token, user, .. } = grant(&api, args).await?;
@@ -54,7 +54,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
 pub(crate) async fn logout(global: &Global) -> Result {
     let session = global.config.session()?;
     // The login is forgotten here even if the server cannot be told.
-    let told = Api::logged_in(&session)?.logout().await;
+    let told = Api::logged_in(&session).logout().await;
     global.config.remove_session()?;
     match told {
         Ok(()) => output::note(format!("logged out of {}", session.url)),

@@ -36,7 +36,7 @@ struct Row {
 
 /// Lists.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
-    let api = Api::logged_in(&global.config.session()?)?;
+    let api = Api::logged_in(&global.config.session()?);
     let workspaces = match &args.workspace {
         Some(name) => vec![api.workspace(name).await?],
         None => api.workspaces().await?,

@@ -9,7 +9,7 @@ use crate::output::{self, Format};
 pub(crate) async fn run(global: &Global) -> Result {
     let ours = env!("CARGO_PKG_VERSION");
     let server = match global.config.session() {
-        Ok(session) => Api::logged_in(&session)?.build_info().await.ok(),
+        Ok(session) => Api::logged_in(&session).build_info().await.ok(),
         Err(_) => None,
     };
     if global.output == Format::Json {

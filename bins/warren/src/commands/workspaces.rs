@@ -28,7 +28,7 @@ pub(crate) enum Command {
 
 /// Runs one of them.
 pub(crate) async fn run(global: &Global, command: Command) -> Result {
-    let api = Api::logged_in(&global.config.session()?)?;
+    let api = Api::logged_in(&global.config.session()?);
     match command {
         Command::Create { name } => {
             let created = api.create_workspace(&name).await?;
