@@ -19,7 +19,6 @@ use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time};
 use proto_core::wg::WgEngine;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -58,7 +57,8 @@ pub struct Settings {
     pub node: NodeConfig,
     /// The source of everything random in it.
     pub seed: Seed,
-    /// Where to bind UDP sockets. A family that the host lacks is left out.
+    /// Where to bind UDP sockets. What cannot be bound, for want of the family or the address, is tried again
+    /// while the node runs.
     pub bind: Vec<SocketAddr>,
     /// Whom to trust for TLS.
     pub trust: Trust,
@@ -74,18 +74,14 @@ impl Settings {
 }
 
 /// Starts a node: binds its sockets, then connects to coordinator and relays in the background. The handle
-/// may be used at once.
-///
-/// # Errors
-/// If no UDP socket can be bound although some were asked for. A node without UDP, relayed only, asks for
-/// none.
-pub async fn start<N, W>(settings: Settings, network: N, engine: W, clock: Origin) -> io::Result<NodeHandle>
+/// may be used at once. Without a UDP socket it is relayed, until one can be bound.
+pub async fn start<N, W>(settings: Settings, network: N, engine: W, clock: Origin) -> NodeHandle
 where
     N: Network,
     W: WgEngine + Send + 'static,
 {
-    let links = Links::bind(&network, &settings.bind).await?;
     let now = clock.time();
+    let links = Links::bind(network.clone(), &settings.bind, now).await;
     let shared = Arc::new(Shared::new(settings.node.node_key.public()));
     let config = StackConfig { node: settings.node, receive_buffer: links.receive_buffer() };
     let (incoming, accepted) = mpsc::channel(INCOMING_MAX);
@@ -119,14 +115,11 @@ where
             std::panic::resume_unwind(panic);
         }
     });
-    Ok(handle)
+    handle
 }
 
 /// Starts a node on this host's network, with boringtun.
-///
-/// # Errors
-/// As [`start`].
-pub async fn start_here(node: NodeConfig) -> io::Result<NodeHandle> {
+pub async fn start_here(node: NodeConfig) -> NodeHandle {
     let engine = BoringTun::new(&node.node_key);
     start(Settings::new(node), TokioNetwork, engine, Origin::now()).await
 }
@@ -136,7 +129,7 @@ struct Driver<N: Network, W: WgEngine> {
     stack: Stack<W>,
     network: N,
     clock: Origin,
-    links: Links<N::Udp>,
+    links: Links<N>,
     streams: Streams<N>,
     flows: Flows,
     peers: Peers,
@@ -177,6 +170,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
         for _ in 0..ROUNDS {
             let now = self.clock.time();
             let mut busy = self.receive(cx, now);
+            busy |= self.bind(cx, now);
             busy |= self.read_streams(cx, now);
             busy |= self.take_signals(cx, now);
             busy |= self.keep_time(now);
@@ -197,7 +191,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
     fn receive(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         let mut busy = false;
         for at in 0..self.links.len() {
-            match self.links.poll_recv(at, cx, &mut self.received) {
+            match self.links.poll_recv(at, cx, &mut self.received, now) {
                 Poll::Ready(Ok(link)) => {
                     busy = true;
                     for (from, bytes) in self.received.datagrams() {
@@ -206,13 +200,25 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
                 }
                 Poll::Ready(Err((link, error))) => {
                     busy = true;
-                    tracing::warn!(%error, ?link, "a UDP socket died");
+                    tracing::warn!(%error, ?link, "a UDP socket died; binding another");
                     self.stack.handle(Input::LinkDown { link }, now);
                 }
                 Poll::Pending => {}
             }
         }
         busy
+    }
+
+    /// Binds sockets anew that died or could not be bound before.
+    fn bind(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
+        if self.leaving.is_some() {
+            return false;
+        }
+        let Some((link, address)) = self.links.poll_bind(cx, now) else { return false };
+        tracing::info!(?link, %address, "bound a UDP socket again");
+        self.stack.set_receive_buffer(self.links.receive_buffer());
+        self.stack.handle(Input::LinkUp { link, address }, now);
+        true
     }
 
     /// One read of each stream, and what became of those being opened and names being resolved.
@@ -278,6 +284,9 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
         let found = self.network.interfaces();
         let changed = found != self.interfaces;
         if changed {
+            for link in self.links.addresses_changed(&self.interfaces, &found, now) {
+                self.stack.handle(Input::LinkDown { link }, now);
+            }
             self.interfaces.clone_from(&found);
             self.stack.handle(Input::Command(NodeCommand::Interfaces(found)), now);
         }
@@ -407,7 +416,11 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
     /// Sets the timer; ready if it is due already.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = self.stack.deadline().map_or(self.interfaces_at, |(at, _)| at.min(self.interfaces_at));
-        let deadline = self.leaving.map_or(deadline, |until| until.min(deadline));
+        let deadline = match (self.leaving, self.links.deadline()) {
+            (Some(until), _) => until.min(deadline),
+            (None, Some(bind)) => bind.min(deadline),
+            (None, None) => deadline,
+        };
         let instant = self.clock.instant(deadline);
         if self.timer.deadline() != instant {
             self.timer.as_mut().reset(instant);

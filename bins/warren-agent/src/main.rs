@@ -82,11 +82,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         pins: std::collections::BTreeMap::new(),
         relay_map: None,
     };
-    let node = io_adapters::driver::start_here(config).await.map_err(|e| Failure {
-        exit: 1,
-        sentence: format!("can't open a UDP socket: {e}"),
-        hint: "is this program allowed to use the network?",
-    })?;
+    let node = io_adapters::driver::start_here(config).await;
     serve(&node).await
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Tunnel {
 /// Opens a tunnel to the workspace of this name.
 pub(crate) async fn open(global: &Global, name: &str) -> Result<Tunnel> {
     let session = global.config.session()?;
-    let api = Api::logged_in(&session)?;
+    let api = Api::logged_in(&session);
     // The node connects while the API is asked, so that neither waits for the other.
     let node = start(global).await?;
     let mut events = node.events();
@@ -69,10 +69,7 @@ pub(crate) async fn start(global: &Global) -> Result<NodeHandle> {
         pins: global.config.pins().into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
         relay_map: None,
     };
-    driver::start_here(config).await.map_err(|e| {
-        CliError::new(Exit::Failed, "NO_NETWORK", format!("can't open a UDP socket: {e}"))
-            .hint("is this program allowed to use the network?")
-    })
+    Ok(driver::start_here(config).await)
 }
 
 impl Tunnel {
@@ -128,11 +125,16 @@ impl Tunnel {
         why_relayed(&status, self.peer.id())
     }
 
-    /// The error of a tunnel that ended.
+    /// The error of a tunnel that ended: as the coordinator has said why, else as the stream saw it.
     pub(crate) fn gone(&self, why: &str) -> CliError {
+        let told = self.peer.path().gone;
+        let hint = match &told {
+            Some(_) => "`warren status` shows what there is",
+            None => "is the agent still running? See `warren status`",
+        };
+        let why = told.as_deref().unwrap_or(why);
         let sentence = format!("lost workspace \"{}\": {why}", self.workspace.name);
-        CliError::new(Exit::Unreachable, "AGENT_GONE", sentence)
-            .hint("is the agent still running? See `warren status`")
+        CliError::new(Exit::Unreachable, "AGENT_GONE", sentence).hint(hint)
     }
 }
 

@@ -1,77 +1,171 @@
-//! The node's UDP sockets.
+//! The node's UDP sockets: bound at the start, and bound again whenever one dies.
 
 use crate::stack::SendBatch;
 use crate::transport::{Datagrams, Network, RecvBatch, UdpLink};
 use proto_core::id::LinkId;
 use proto_core::machine::Transmit;
+use proto_core::time::{Duration, Time};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Small datagrams (STUN, disco, openers) that may wait for a full socket: they come a few at a time.
 const LATE_MAX: usize = 64;
+/// The pause before a socket is bound again: an interface that is being set up anew takes about as long.
+const REBIND_MIN: Duration = Duration::from_millis(500);
+/// The longest pause: binding costs one system call, and relays carry everything meanwhile.
+const REBIND_MAX: Duration = Duration::from_secs(30);
 
 /// The sockets, and what waits for room in them.
-pub(super) struct Links<U> {
-    links: Vec<Link<U>>,
+pub(super) struct Links<N: Network> {
+    network: N,
+    places: Vec<Place<N::Udp>>,
+    next: u32,
     late: VecDeque<Transmit>,
     /// How much of the batch at hand is sent.
     sent: usize,
 }
 
-struct Link<U> {
-    id: LinkId,
-    socket: U,
-    dead: bool,
+/// Where a socket is wanted, and what there is.
+struct Place<U> {
+    wanted: SocketAddr,
+    /// The port that the latest socket had: asked for again, so that what others know of us stays true.
+    port: u16,
+    pause: Duration,
+    state: State<U>,
 }
 
-impl<U: UdpLink> Links<U> {
-    /// Binds each address; those of a family that the host lacks are left out.
-    pub(super) async fn bind<N: Network<Udp = U>>(network: &N, addresses: &[SocketAddr]) -> io::Result<Self> {
-        let mut links = Vec::new();
-        let mut error = None;
-        for address in addresses {
-            match network.bind_udp(*address).await {
-                Ok(socket) => {
-                    let id = LinkId(u32::try_from(links.len()).unwrap_or(u32::MAX));
-                    links.push(Link { id, socket, dead: false });
-                }
-                Err(e) => error = error.or(Some(e)),
+enum State<U> {
+    Bound { id: LinkId, socket: U },
+    Binding(Pin<Box<dyn Future<Output = io::Result<U>> + Send>>),
+    Waiting(Time),
+}
+
+impl<N: Network> Links<N> {
+    /// Binds each address; what cannot be bound now is tried again later.
+    pub(super) async fn bind(network: N, addresses: &[SocketAddr], now: Time) -> Self {
+        let mut links = Self { network, places: Vec::new(), next: 0, late: VecDeque::new(), sent: 0 };
+        for wanted in addresses {
+            let bound = links.network.bind_udp(*wanted).await;
+            let state = State::Waiting(now);
+            links.places.push(Place { wanted: *wanted, port: wanted.port(), pause: REBIND_MIN, state });
+            let _ = links.bound(links.places.len() - 1, bound, now);
+        }
+        links
+    }
+
+    /// Binds what is due to be bound again: the link that has come up, if one has.
+    pub(super) fn poll_bind(&mut self, cx: &mut Context<'_>, now: Time) -> Option<(LinkId, SocketAddr)> {
+        for at in 0..self.places.len() {
+            let place = &mut self.places[at];
+            if matches!(place.state, State::Waiting(due) if due <= now) {
+                let (network, mut address) = (self.network.clone(), place.wanted);
+                address.set_port(place.port);
+                place.state = State::Binding(Box::pin(async move { network.bind_udp(address).await }));
+            }
+            let State::Binding(binding) = &mut place.state else { continue };
+            let Poll::Ready(bound) = binding.as_mut().poll(cx) else { continue };
+            if let Some(up) = self.bound(at, bound, now) {
+                return Some(up);
             }
         }
-        match error {
-            Some(error) if links.is_empty() => Err(error),
-            _ => Ok(Self { links, late: VecDeque::new(), sent: 0 }),
+        None
+    }
+
+    /// Takes the outcome of an attempt.
+    fn bound(&mut self, at: usize, bound: io::Result<N::Udp>, now: Time) -> Option<(LinkId, SocketAddr)> {
+        let place = &mut self.places[at];
+        match bound {
+            Ok(socket) => {
+                let (id, address) = (LinkId(self.next), socket.local_addr());
+                self.next = self.next.wrapping_add(1);
+                place.port = address.port();
+                place.pause = REBIND_MIN;
+                place.state = State::Bound { id, socket };
+                Some((id, address))
+            }
+            Err(error) => {
+                if place.pause == REBIND_MIN {
+                    tracing::warn!(%error, address = %place.wanted, "can't bind a UDP socket; trying again");
+                }
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    // Somebody else has the port by now: the next attempt takes any that will do.
+                    place.port = place.wanted.port();
+                }
+                place.state = State::Waiting(now + place.pause);
+                place.pause = (place.pause * 2).min(REBIND_MAX);
+                None
+            }
         }
+    }
+
+    /// When a socket is to be bound again.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let due = |place: &Place<_>| if let State::Waiting(at) = place.state { Some(at) } else { None };
+        self.places.iter().filter_map(due).min()
+    }
+
+    /// The host's addresses have changed from `before`: sockets of addresses that have gone are dead (the
+    /// kernel does not say so), and what could not be bound is tried at once.
+    pub(super) fn addresses_changed(
+        &mut self,
+        before: &[IpAddr],
+        found: &[IpAddr],
+        now: Time,
+    ) -> Vec<LinkId> {
+        let mut dead = Vec::new();
+        for place in &mut self.places {
+            place.pause = REBIND_MIN;
+            match &place.state {
+                State::Bound { id, .. } if has_gone(place.wanted.ip(), before, found) => {
+                    dead.push(*id);
+                    place.state = State::Waiting(now);
+                }
+                State::Waiting(_) => place.state = State::Waiting(now),
+                _ => {}
+            }
+        }
+        dead
     }
 
     /// The smallest socket's receive buffer, in bytes.
     pub(super) fn receive_buffer(&self) -> usize {
-        self.links.iter().map(|link| link.socket.receive_buffer()).min().unwrap_or(0)
+        self.bound_links().map(|(_, socket)| socket.receive_buffer()).min().unwrap_or(0)
     }
 
     pub(super) fn addresses(&self) -> Vec<(LinkId, SocketAddr)> {
-        self.links.iter().map(|link| (link.id, link.socket.local_addr())).collect()
+        self.bound_links().map(|(id, socket)| (id, socket.local_addr())).collect()
+    }
+
+    fn bound_links(&self) -> impl Iterator<Item = (LinkId, &N::Udp)> {
+        self.places.iter().filter_map(|place| match &place.state {
+            State::Bound { id, socket } => Some((*id, socket)),
+            _ => None,
+        })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.links.len()
+        self.places.len()
     }
 
-    /// What the socket at `at` has received: which one it is.
+    /// What the socket at `at` has received: which one it is. A socket that fails is bound again.
     pub(super) fn poll_recv(
         &mut self,
         at: usize,
         cx: &mut Context<'_>,
         into: &mut RecvBatch,
+        now: Time,
     ) -> Poll<Result<LinkId, (LinkId, io::Error)>> {
-        let Some(link) = self.links.get_mut(at).filter(|link| !link.dead) else { return Poll::Pending };
-        let id = link.id;
-        link.socket.poll_recv(cx, into).map(|result| match result {
+        let Some(place) = self.places.get_mut(at) else { return Poll::Pending };
+        let State::Bound { id, socket } = &place.state else { return Poll::Pending };
+        let id = *id;
+        socket.poll_recv(cx, into).map(|result| match result {
             Ok(()) => Ok(id),
             Err(error) => {
-                link.dead = true;
+                place.state = State::Waiting(now + place.pause);
                 Err((id, error))
             }
         })
@@ -128,12 +222,32 @@ impl<U: UdpLink> Links<U> {
         }
     }
 
-    fn socket(&self, link: LinkId) -> Option<&U> {
-        self.links.iter().find(|l| l.id == link && !l.dead).map(|l| &l.socket)
+    fn socket(&self, link: LinkId) -> Option<&N::Udp> {
+        self.bound_links().find(|(id, _)| *id == link).map(|(_, socket)| socket)
     }
 
     /// Whether trying again is worth it at once. A dead socket takes everything, and loses it.
     fn writable(&self, link: LinkId, cx: &mut Context<'_>) -> bool {
         self.socket(link).is_none_or(|socket| socket.poll_writable(cx).is_ready())
+    }
+}
+
+/// Whether an address that a socket is bound to was the host's and is so no more.
+fn has_gone(bound: IpAddr, before: &[IpAddr], found: &[IpAddr]) -> bool {
+    before.contains(&bound) && !found.contains(&bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_dies_with_its_own_address_alone() {
+        let [a, b, any] = ["192.0.2.1", "192.0.2.2", "0.0.0.0"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert!(has_gone(a, &[a, b], &[b]));
+        assert!(!has_gone(b, &[a, b], &[b]));
+        assert!(!has_gone(any, &[a, b], &[]), "a wildcard outlives every address");
+        // Loopback and the like are in no list of interfaces: nothing is known of them.
+        assert!(!has_gone(a, &[b], &[]));
     }
 }

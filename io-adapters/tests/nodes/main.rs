@@ -47,7 +47,7 @@ async fn echo(peer: &PeerHandle, bytes: &[u8]) {
 async fn a_stream_goes_through_the_relay_and_then_directly() {
     let world = World::new(Plan::default()).await;
     let agent = world.agent().await;
-    let network = Gated { shut: Arc::new(AtomicBool::new(true)) };
+    let network = Gated { shut: Arc::new(AtomicBool::new(true)), ..Gated::default() };
     let gate = network.shut.clone();
     let client = world.node_on(network, world.config(NodeKind::Client, "user-token")).await;
     let peer = tunnel(&client).await;
@@ -69,6 +69,49 @@ async fn a_stream_goes_through_the_relay_and_then_directly() {
     gate.store(true, Ordering::Relaxed);
     stream.write_all(b"again").await.unwrap();
     within("the relay again", stream.read_exact(&mut word)).await.unwrap();
+    client.shutdown().await;
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_udp_sockets_are_bound_again_while_streams_go_on() {
+    let world = World::new(Plan::default()).await;
+    let agent = world.agent().await;
+    let network = Gated { down: Arc::new(AtomicBool::new(true)), ..Gated::default() };
+    let down = network.down.clone();
+    // At first no socket can be bound at all.
+    let client = world.node_on(network, world.config(NodeKind::Client, "user-token")).await;
+    let peer = tunnel(&client).await;
+    let mut stream = peer.open(&Header::Ping).await.unwrap();
+    let mut word = [0; 5];
+    let mut round_trip = async |what: &str| {
+        let began = std::time::Instant::now();
+        stream.write_all(b"hello").await.unwrap();
+        within(what, stream.read_exact(&mut word)).await.unwrap();
+        began.elapsed()
+    };
+    round_trip("the relay, without UDP").await;
+    assert!(client.status().await.unwrap().endpoints.is_empty());
+    let mut ports = Vec::new();
+    for round in 0..2 {
+        down.store(false, Ordering::Relaxed);
+        within("a direct path", peer.wait_direct()).await.unwrap();
+        round_trip("directly").await;
+        let endpoints = client.status().await.unwrap().endpoints;
+        ports.push(
+            endpoints.iter().map(std::net::SocketAddr::port).collect::<std::collections::BTreeSet<_>>(),
+        );
+        // Then every socket dies: the stream goes on by the relay, and nobody waits for long.
+        down.store(true, Ordering::Relaxed);
+        for _ in 0..20 {
+            let took = round_trip("the relay again").await;
+            assert!(took < Duration::from_secs(3), "round {round}: {took:?} without an answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(!peer.path().is_direct(), "{:?}", peer.path());
+        assert!(client.status().await.unwrap().endpoints.is_empty(), "nobody is told of dead sockets");
+    }
+    assert!(!ports[0].is_empty() && ports[0] == ports[1], "the ports stay the same: {ports:?}");
     client.shutdown().await;
     agent.shutdown().await;
 }

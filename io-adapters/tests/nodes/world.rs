@@ -174,7 +174,7 @@ impl World {
     pub(crate) async fn node_on(&self, network: Gated, config: NodeConfig) -> NodeHandle {
         let engine = BoringTun::new(&config.node_key);
         let settings = Settings { trust: Trust::only(Vec::new()), ..Settings::new(config) };
-        start(settings, network, engine, Origin::now()).await.unwrap()
+        start(settings, network, engine, Origin::now()).await
     }
 
     /// The agent, always with the same key.
@@ -239,15 +239,23 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n % 251) as u8).collect()
 }
 
-/// The real network, but for a gate that no datagram leaves by while it is shut.
+/// The real network, but for a gate that no datagram leaves by while it is shut, and UDP sockets that fail and
+/// cannot be bound while it is down.
 #[derive(Clone, Default)]
 pub(crate) struct Gated {
     pub shut: Arc<AtomicBool>,
+    pub down: Arc<AtomicBool>,
 }
 
 pub(crate) struct GatedUdp {
     socket: BatchedUdp,
-    shut: Arc<AtomicBool>,
+    gate: Gated,
+}
+
+impl Gated {
+    fn up(&self) -> io::Result<()> {
+        if self.down.load(Ordering::Relaxed) { Err(io::ErrorKind::NetworkDown.into()) } else { Ok(()) }
+    }
 }
 
 impl Network for Gated {
@@ -256,7 +264,8 @@ impl Network for Gated {
     type Listener = TokioListener;
 
     async fn bind_udp(&self, address: SocketAddr) -> io::Result<GatedUdp> {
-        Ok(GatedUdp { socket: TokioNetwork.bind_udp(address).await?, shut: self.shut.clone() })
+        self.up()?;
+        Ok(GatedUdp { socket: TokioNetwork.bind_udp(address).await?, gate: self.clone() })
     }
 
     async fn connect_tcp(
@@ -294,7 +303,7 @@ impl UdpLink for GatedUdp {
     }
 
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
-        if self.shut.load(Ordering::Relaxed) { Ok(run.bytes.len()) } else { self.socket.try_send(run) }
+        if self.gate.shut.load(Ordering::Relaxed) { Ok(run.bytes.len()) } else { self.socket.try_send(run) }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -302,6 +311,7 @@ impl UdpLink for GatedUdp {
     }
 
     fn poll_recv(&self, cx: &mut Context<'_>, batch: &mut RecvBatch) -> Poll<io::Result<()>> {
+        self.gate.up()?;
         self.socket.poll_recv(cx, batch)
     }
 }

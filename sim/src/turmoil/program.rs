@@ -153,7 +153,7 @@ pub async fn node(
     let bind: Vec<SocketAddr> = vec![(Ipv4Addr::UNSPECIFIED, 0).into()];
     let settings = Settings { node: config, seed: fork.fork("driver"), bind, trust: Trust::only(Vec::new()) };
     let engine = WgModel::new(secret, 1_700_000_000_000_000 + now().as_micros(), &fork);
-    Ok(driver::start(settings, network, engine, Origin::now()).await?)
+    Ok(driver::start(settings, network, engine, Origin::now()).await)
 }
 
 /// Runs the agent: every stream comes back.
