@@ -223,6 +223,39 @@ fn a_deleted_workspace_ends_its_agent() -> Result {
 }
 
 #[test]
+fn logging_out_ends_what_the_login_opened_and_nothing_else() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = deployment.start_agent("dev", &token)?;
+    let other = deployment.path("other");
+    let mut login = deployment.command()?;
+    login.arg("--config-dir").arg(&other).args(["login", deployment.url(), "--username", "alice"]);
+    let done = login.env("WARREN_PASSWORD", "correct horse battery staple").output();
+    let done = done.map_err(|e| e.to_string())?;
+    assert!(done.status.success(), "{}", stderr(&done));
+    let ping = |command: &mut std::process::Command, count: &str| {
+        command.args(["ping", "dev", "--count", count, "--interval", "0.1", "-o", "json"]);
+        let command = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().map_err(|e| e.to_string())
+    };
+    let began = Instant::now();
+    let ended = ping(&mut deployment.command()?, "600")?;
+    let stays = ping(deployment.command()?.arg("--config-dir").arg(&other), "60")?;
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(deployment.warren(&["logout"])?.status.success());
+    let ended = ended.wait_with_output().map_err(|e| e.to_string())?;
+    assert!(began.elapsed() < Duration::from_secs(30), "it ended by itself: {}", stderr(&ended));
+    let error: serde_json::Value = serde_json::from_str(stderr(&ended).trim()).map_err(|e| e.to_string())?;
+    assert_eq!(ended.status.code(), Some(5), "{error:#}");
+    insta::assert_snapshot!(error["error"]["message"].as_str().unwrap_or_default(), @r#"lost workspace "dev": the session was ended by logging out"#);
+    let stays = stays.wait_with_output().map_err(|e| e.to_string())?;
+    let report: serde_json::Value = serde_json::from_slice(&stays.stdout).map_err(|e| e.to_string())?;
+    assert_eq!(report["summary"]["received"], 60, "another login of the same person goes on: {report:#}");
+    assert!(agent.log().contains("the session was ended by logging out"), "{}", agent.log());
+    Ok(())
+}
+
+#[test]
 fn help_reads_well() -> Result {
     for (name, arguments) in [
         ("help", &["--help"][..]),

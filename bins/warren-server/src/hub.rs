@@ -3,7 +3,7 @@
 mod gate;
 
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{Store, TokenRow};
 use gate::Gate;
 pub(crate) use gate::principal;
 use hyper::upgrade::Upgraded;
@@ -106,6 +106,13 @@ impl Hub {
         self.coordinator.command(CoordinatorCommand::Expel { who: Who::Node(id), code, message }).await;
     }
 
+    /// Ends the sessions and tunnels that this token has opened: it is good no more.
+    pub(crate) async fn expel_token(&self, token_id: &str, why: &str) {
+        let (code, message) = (code::EXPELLED.to_owned(), why.to_owned());
+        let who = Who::Credential(token_id.to_owned());
+        self.coordinator.command(CoordinatorCommand::Expel { who, code, message }).await;
+    }
+
     /// Tells every node of the relays to use from now on.
     pub(crate) async fn set_relay_map(&self, map: RelayMap) {
         self.coordinator.command(CoordinatorCommand::SetRelayMap(map)).await;
@@ -134,9 +141,16 @@ impl Hub {
     }
 
     /// Serves a node's coordination connection to its end.
-    pub(crate) async fn serve_control(&self, upgraded: Upgraded, principal: Principal) {
+    pub(crate) async fn serve_control(&self, upgraded: Upgraded, principal: Principal, token: &TokenRow) {
         // What came with the request itself is kept by hyper and read first.
         let stream = ControlStream::accepted(TokioIo::new(upgraded), Vec::new()).await;
-        self.coordinator.serve(stream, principal).await;
+        let serving = self.coordinator.serve(stream, principal, Some(token.id.clone()));
+        // A token that was revoked between the question at the door and the admission is found here.
+        let again = async {
+            if let Ok(None) = self.gate.token(&token.sha256).await {
+                self.expel_token(&token.id, "the token was revoked").await;
+            }
+        };
+        tokio::join!(serving, again);
     }
 }

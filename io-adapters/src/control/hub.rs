@@ -34,7 +34,7 @@ type Query = Box<dyn FnOnce(&Coordinator) + Send>;
 
 /// What comes to the coordinator's task.
 enum Message {
-    Admit { stream: StreamId, principal: Principal, out: Outgoing },
+    Admit { stream: StreamId, who: (Principal, Option<String>), out: Outgoing },
     Received { stream: StreamId, bytes: Vec<u8> },
     Sent { stream: StreamId },
     Closed { stream: StreamId, why: String },
@@ -101,8 +101,9 @@ pub fn coordinator<S: Store>(
 }
 
 impl CoordinatorHandle {
-    /// Serves one node's connection to its end. `principal` is who its token says it is.
-    pub async fn serve<T>(&self, socket: ControlStream<T>, principal: Principal)
+    /// Serves one node's connection to its end. `principal` is who its token says it is, `credential` the
+    /// owner's name for that token, if it may be revoked by that name.
+    pub async fn serve<T>(&self, socket: ControlStream<T>, principal: Principal, credential: Option<String>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -110,7 +111,7 @@ impl CoordinatorHandle {
         let (messages, outgoing) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let out = Outgoing { messages, waiting: waiting.clone() };
-        if self.inbox.send(Message::Admit { stream, principal, out }).await.is_err() {
+        if self.inbox.send(Message::Admit { stream, who: (principal, credential), out }).await.is_err() {
             return;
         }
         let why = self.connection(stream, socket, outgoing, &waiting).await;
@@ -274,9 +275,10 @@ impl<S: Store> CoordinatorTask<S> {
     fn take(&mut self, message: Message) -> bool {
         let now = self.clock.time();
         match message {
-            Message::Admit { stream, principal, out } => {
+            Message::Admit { stream, who: (principal, credential), out } => {
                 self.connections.insert(stream, out);
-                self.machine.handle(Input::Command(CoordinatorCommand::Admit { stream, principal }), now);
+                let admit = CoordinatorCommand::Admit { stream, principal, credential };
+                self.machine.handle(Input::Command(admit), now);
                 self.machine.handle(Input::StreamWritable { stream, credit: CREDIT }, now);
             }
             Message::Received { stream, bytes } => {

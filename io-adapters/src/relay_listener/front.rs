@@ -157,7 +157,7 @@ impl<S: Store> Control<S> {
             None => Err(Denied::unauthorized()),
         };
         match admitted {
-            Ok(principal) => self.coordinator.serve(socket, principal).await,
+            Ok(principal) => self.coordinator.serve(socket, principal, None).await,
             Err(denied) => CoordinatorHandle::refuse(socket, &denied).await,
         }
     }

@@ -16,6 +16,8 @@ pub(super) type Notices = Vec<(NodeId, ToNode)>;
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) principal: Principal,
+    /// What proved it at its latest connection.
+    pub(super) credential: Option<String>,
     pub(super) node_key: NodePublic,
     /// Its connection; none while it is lost.
     pub(super) stream: Option<StreamId>,
@@ -85,9 +87,16 @@ impl Book {
     }
 
     /// A node has connected, new or again.
-    pub(super) fn connect(&mut self, id: &NodeId, principal: Principal, key: NodePublic, stream: StreamId) {
+    pub(super) fn connect(
+        &mut self,
+        id: &NodeId,
+        (principal, credential): (Principal, Option<String>),
+        key: NodePublic,
+        stream: StreamId,
+    ) {
         let record = self.nodes.entry(id.clone()).or_insert_with(|| Record {
             principal,
+            credential: None,
             node_key: key,
             stream: None,
             lost_at: Time::ZERO,
@@ -98,6 +107,7 @@ impl Book {
             told: BTreeMap::new(),
         });
         record.stream = Some(stream);
+        record.credential = credential;
         if record.node_key != key {
             // What was said under another key is not true any more.
             record.node_key = key;

@@ -48,6 +48,7 @@ pub struct Coordinator {
 #[derive(Debug)]
 struct Connection {
     principal: Principal,
+    credential: Option<String>,
     /// Whose it is, once it has said hello.
     id: Option<NodeId>,
     /// Whether it has said what its node is like.
@@ -120,7 +121,9 @@ impl Coordinator {
 
     fn command(&mut self, command: CoordinatorCommand, now: Time) {
         match command {
-            CoordinatorCommand::Admit { stream, principal } => self.admit(stream, principal, now),
+            CoordinatorCommand::Admit { stream, principal, credential } => {
+                self.admit(stream, (principal, credential), now);
+            }
             CoordinatorCommand::Authorized { request, verdict } => self.authorized(request, verdict),
             CoordinatorCommand::SetRelayMap(map) => self.set_relay_map(map),
             CoordinatorCommand::Withdraw { a, b, reason } => self.withdraw(&a, &b, &reason),
@@ -157,11 +160,12 @@ impl Coordinator {
 
     // --- Connections ---
 
-    fn admit(&mut self, stream: StreamId, principal: Principal, now: Time) {
+    fn admit(&mut self, stream: StreamId, (principal, credential): (Principal, Option<String>), now: Time) {
         self.counters.admitted += 1;
         let timer = now + limits::HELLO_TIMEOUT;
         let fresh = Connection {
             principal,
+            credential,
             id: None,
             described: false,
             heard: now,
@@ -264,7 +268,8 @@ impl Coordinator {
         if let Some(problem) = version_problem(&hello.version) {
             return self.refuse(stream, code::VERSION, &problem, now);
         }
-        let Some(principal) = self.connections.get(&stream).map(|c| c.principal.clone()) else { return };
+        let Some(connection) = self.connections.get(&stream) else { return };
+        let (principal, credential) = (connection.principal.clone(), connection.credential.clone());
         let id = self.name(&principal, hello.resume.as_deref());
         if self.book.get(&id).is_none() && !self.make_room() {
             return self.refuse(stream, code::TOO_MANY, "the server knows too many nodes", now);
@@ -273,7 +278,7 @@ impl Coordinator {
         if let Some(connection) = self.connections.get_mut(&stream) {
             connection.id = Some(id.clone());
         }
-        self.book.connect(&id, principal.clone(), hello.node_key, stream);
+        self.book.connect(&id, (principal.clone(), credential), hello.node_key, stream);
         self.counters.welcomed += 1;
         self.counters.resumed += u64::from(resumed);
         let welcome = Welcome {
@@ -439,16 +444,21 @@ impl Coordinator {
     }
 
     fn expel(&mut self, who: &Who, code: &str, message: &str, now: Time) {
-        let is_meant = |id: Option<&NodeId>, principal: &Principal| match who {
+        let is_meant = |id: Option<&NodeId>, principal: &Principal, credential: &Option<String>| match who {
             Who::Node(node) => id.or(principal.id()) == Some(node),
             Who::User(user) => matches!(principal, Principal::User { user: other } if other == user),
+            Who::Credential(meant) => credential.as_ref() == Some(meant),
         };
-        let connections = self.connections.iter().filter(|(_, c)| is_meant(c.id.as_ref(), &c.principal));
+        let connections =
+            self.connections.iter().filter(|(_, c)| is_meant(c.id.as_ref(), &c.principal, &c.credential));
         for stream in connections.map(|(stream, _)| *stream).collect::<Vec<_>>() {
             self.say_refused(stream, code, message);
             self.drop_connection(stream, End::Expelled(message), now);
         }
-        let lost = self.book.iter().filter(|(id, record)| is_meant(Some(*id), &record.principal));
+        let lost = self
+            .book
+            .iter()
+            .filter(|(id, record)| is_meant(Some(*id), &record.principal, &record.credential));
         let mut gone: Vec<_> = lost.map(|(id, record)| (id.clone(), record.lost_at)).collect();
         if let Who::Node(id) = who {
             // Others may have tunnels to a node that has never been here.

@@ -154,7 +154,8 @@ fn the_newer_of_two_connections_of_one_identity_stays() {
     let mut world = World::new(&["agent"]);
     let stream = StreamId(9);
     world.heard("agent");
-    world.order(CoordinatorCommand::Admit { stream, principal: Principal::Agent { id: id("agent") } });
+    let principal = Principal::Agent { id: id("agent") };
+    world.order(CoordinatorCommand::Admit { stream, principal, credential: None });
     world.server_gets(stream, &ToServer::Hello(alone::hello(VERSION)));
     let refusal =
         "refused session: REPLACED the same node has connected again: this connection is the older one";

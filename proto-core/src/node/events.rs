@@ -91,6 +91,10 @@ impl Node {
                 match &to {
                     Some(id) => _ = self.wanted.remove(id),
                     None => {
+                        if code == crate::coord::code::EXPELLED {
+                            // Nobody lets us in any more: what was open ends here too, with the reason.
+                            self.drop_peers(&message, now);
+                        }
                         self.tell_netcheck(NetcheckCommand::Controlled(false), now);
                         self.set_state(SessionState::Refused {
                             code: code.clone(),

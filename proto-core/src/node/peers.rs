@@ -167,6 +167,14 @@ impl Node {
         }
     }
 
+    /// Drops every peer.
+    pub(super) fn drop_peers(&mut self, why: &str, now: Time) {
+        for key in self.book.keys() {
+            let id = self.book.get(&key).map(|entry| entry.info.id.clone());
+            id.into_iter().for_each(|id| self.drop_peer(&id, why, now));
+        }
+    }
+
     pub(super) fn remember_ready(&mut self, id: NodeId) {
         if self.early_ready.len() >= limits::EARLY_READY_MAX {
             self.early_ready.pop_first();

@@ -97,7 +97,10 @@ impl Server {
             }
             (StreamProtocol::Control, Some(coordinator), Some(principal)) => {
                 self.streams.insert(stream, Kind::Control);
-                coordinator.handle(Input::Command(CoordinatorCommand::Admit { stream, principal }), now);
+                coordinator.handle(
+                    Input::Command(CoordinatorCommand::Admit { stream, principal, credential: None }),
+                    now,
+                );
             }
             (StreamProtocol::Control, ..) => self.out.push((stream, None)),
         }

@@ -79,6 +79,8 @@ pub(super) async fn log_in(
 
 pub(super) async fn log_out(State(app): State<Shared>, person: Person) -> Result<StatusCode, ApiError> {
     app.store.remove_token(&person.token_id).await?;
+    // First the token, then what it opened: whoever comes in between finds the door closed.
+    app.hub.expel_token(&person.token_id, "the session was ended by logging out").await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -48,7 +48,7 @@ async fn open(
     let from = remote.map(|Extension(Remote(from))| from);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => app.hub.serve_control(upgraded, principal).await,
+            Ok(upgraded) => app.hub.serve_control(upgraded, principal, &row).await,
             Err(error) => tracing::debug!(?from, "the upgrade to WebSocket failed: {error}"),
         }
     });

@@ -3,7 +3,7 @@
 use super::Presence;
 use crate::auth::{TokenKind, token};
 use crate::clock::Clock;
-use crate::store::{Store, TokenRow};
+use crate::store::{Store, StoreError, TokenRow};
 use io_adapters::store::{Admission, Denied};
 use proto_core::coord::{CoordinatorEvent, Principal, Verdict, code};
 use proto_core::id::NodeId;
@@ -45,6 +45,12 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Presence>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token of this hash, as it is now.
+    pub(super) async fn token(&self, sha256: &[u8]) -> Result<Option<TokenRow>, StoreError> {
+        let Ok(sha256) = <[u8; 32]>::try_from(sha256) else { return Ok(None) };
+        self.store.token(sha256).await
     }
 
     async fn seen(&self, id: NodeId, build: Option<String>) {

@@ -55,6 +55,8 @@ pub enum Who {
     Node(NodeId),
     /// All nodes of a person.
     User(String),
+    /// All nodes whose latest connection was opened by this credential.
+    Credential(String),
 }
 
 /// What a coordinator's owner asks of it.
@@ -66,6 +68,8 @@ pub enum CoordinatorCommand {
         stream: StreamId,
         /// Who.
         principal: Principal,
+        /// The owner's name for what proved it, so that [`Who::Credential`] can end what it opened.
+        credential: Option<String>,
     },
     /// The answer to [`CoordinatorEvent::Authorize`].
     Authorized {

@@ -44,7 +44,7 @@ struct Server(Coordinator);
 impl Server {
     fn new(principal: Principal) -> Self {
         let mut server = Self(Coordinator::new(config(), Seed::from_u64(1), Time::ZERO));
-        server.command(CoordinatorCommand::Admit { stream: STREAM, principal });
+        server.command(CoordinatorCommand::Admit { stream: STREAM, principal, credential: None });
         server
     }
 
@@ -140,7 +140,7 @@ fn a_stream_that_says_no_hello_is_closed_in_time() {
 fn a_draining_server_lets_nobody_new_in() {
     let mut server = Server::new(agent());
     server.command(CoordinatorCommand::Drain { retry_after: Duration::from_secs(3) });
-    server.command(CoordinatorCommand::Admit { stream: StreamId(6), principal: user() });
+    server.command(CoordinatorCommand::Admit { stream: StreamId(6), principal: user(), credential: None });
     let said = server.said();
     assert_eq!(
         said,
@@ -317,7 +317,11 @@ fn the_coordinator_keeps_the_seven_laws() {
         .commands(|rng| {
             let principal = principals[rng.range(0..3) as usize].clone();
             match rng.range(0..10) {
-                0..=3 => CoordinatorCommand::Admit { stream: StreamId(rng.range(0..4)), principal },
+                0..=3 => CoordinatorCommand::Admit {
+                    stream: StreamId(rng.range(0..4)),
+                    principal,
+                    credential: None,
+                },
                 4..=6 => {
                     CoordinatorCommand::Authorized { request: rng.range(0..9), verdict: Verdict::Allowed }
                 }

@@ -192,7 +192,8 @@ impl World {
             Output::Open { stream, target } => {
                 assert_eq!(target.path, "/coordinate");
                 node.stream = Some(stream);
-                let admit = CoordinatorCommand::Admit { stream, principal: principal(name) };
+                let credential = Some(format!("token of {name}"));
+                let admit = CoordinatorCommand::Admit { stream, principal: principal(name), credential };
                 self.coordinator.handle(Input::Command(admit), now);
                 node.session.handle(Input::StreamOpened { stream }, now);
             }

@@ -184,7 +184,7 @@ impl Pair {
                 } else {
                     Principal::User { user: "ann".into() }
                 };
-                let admit = CoordinatorCommand::Admit { stream: far, principal };
+                let admit = CoordinatorCommand::Admit { stream: far, principal, credential: None };
                 self.coordinate(Input::Command(admit));
             }
             Server::Relay(r) => self.relay(r, Input::StreamOpened { stream: far }),
