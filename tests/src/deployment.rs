@@ -154,7 +154,8 @@ impl<'a> Deployment<'a> {
         proxy: impl FnOnce(&str, &str, &Path) -> Result<Command>,
     ) -> Result<(Deployment<'static>, Running)> {
         let dir = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
-        let mut deployment = Deployment { place: Place::Here, dir, server: None, url: String::new() };
+        let mut deployment =
+            Deployment { place: Place::Here, dir, server: None, url: String::new(), roots: None };
         let public = free_address()?;
         let setup_token = deployment.start_server(&["--access-url", &format!("http://{public}")])?;
         let ready = std::fs::read(deployment.path("ready.json")).map_err(|e| e.to_string())?;
