@@ -23,10 +23,15 @@ fn program() -> Command {
         .subcommand(Command::new("idle"))
 }
 
-fn read_with(file: &str, args: &[&str]) -> Result<Given, Stop> {
+fn file_of(text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.toml");
-    std::fs::write(&path, file).unwrap();
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn read_with(file: &str, args: &[&str]) -> Result<Given, Stop> {
+    let (_dir, path) = file_of(file);
     let args = ["tester"].iter().chain(args).map(OsString::from);
     read(&program(), args, |_| Some(path))
 }
