@@ -32,20 +32,23 @@
 //! clamped by the harness. What the runs print must agree. A broken law is reported with the shortest plan
 //! found that still breaks it.
 
+mod erased;
 mod plan;
 mod run;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Act, Step, hostile_datagram, hostile_stream};
+pub use plan::{hostile_datagram, hostile_stream};
 
-use super::{Input, Machine, Output};
+use super::{Machine, Output};
 use crate::id::{LinkId, StreamId};
 use crate::key::NodePublic;
 use crate::route::Activity;
 use crate::seed::{Rng, Seed};
 use core::fmt;
+use core::marker::PhantomData;
 use core::net::{IpAddr, SocketAddr};
+use erased::{AnyMachine, Erased, Said};
 
 /// One of the seven.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -91,79 +94,66 @@ impl fmt::Debug for Violation {
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields are those of `Input`, documented there")]
 pub enum OwnedInput<C> {
-    /// [`Input::Datagram`].
+    /// [`super::Input::Datagram`].
     Datagram { link: LinkId, from: SocketAddr, bytes: Vec<u8> },
-    /// [`Input::StreamOpened`].
+    /// [`super::Input::StreamOpened`].
     StreamOpened { stream: StreamId },
-    /// [`Input::StreamBytes`].
+    /// [`super::Input::StreamBytes`].
     StreamBytes { stream: StreamId, bytes: Vec<u8> },
-    /// [`Input::StreamWritable`].
+    /// [`super::Input::StreamWritable`].
     StreamWritable { stream: StreamId, credit: usize },
-    /// [`Input::StreamClosed`].
+    /// [`super::Input::StreamClosed`].
     StreamClosed { stream: StreamId, why: String },
-    /// [`Input::Resolved`].
+    /// [`super::Input::Resolved`].
     Resolved { name: String, addresses: Vec<IpAddr> },
-    /// [`Input::LinkUp`].
+    /// [`super::Input::LinkUp`].
     LinkUp { link: LinkId, address: SocketAddr },
-    /// [`Input::LinkDown`].
+    /// [`super::Input::LinkDown`].
     LinkDown { link: LinkId },
-    /// [`Input::Activity`].
+    /// [`super::Input::Activity`].
     Activity(Activity),
-    /// [`Input::Command`].
+    /// [`super::Input::Command`].
     Command(C),
-    /// [`Input::Deadline`].
+    /// [`super::Input::Deadline`].
     Deadline,
 }
 
-impl<C: Clone> OwnedInput<C> {
-    /// The input that borrows from this one.
-    #[must_use]
-    pub fn as_input(&self) -> Input<'_, C> {
-        match self {
-            Self::Datagram { link, from, bytes } => Input::Datagram { link: *link, from: *from, bytes },
-            Self::StreamOpened { stream } => Input::StreamOpened { stream: *stream },
-            Self::StreamBytes { stream, bytes } => Input::StreamBytes { stream: *stream, bytes },
-            Self::StreamWritable { stream, credit } => {
-                Input::StreamWritable { stream: *stream, credit: *credit }
-            }
-            Self::StreamClosed { stream, why } => Input::StreamClosed { stream: *stream, why },
-            Self::Resolved { name, addresses } => Input::Resolved { name, addresses },
-            Self::LinkUp { link, address } => Input::LinkUp { link: *link, address: *address },
-            Self::LinkDown { link } => Input::LinkDown { link: *link },
-            Self::Activity(activity) => Input::Activity(*activity),
-            Self::Command(command) => Input::Command(command.clone()),
-            Self::Deadline => Input::Deadline,
-        }
-    }
-}
-
-type Make<'a, M> = Box<dyn Fn(Seed) -> M + 'a>;
-type Generate<'a, T> = Box<dyn Fn(&mut Rng) -> T + 'a>;
-type Reply<'a, C, E> = Box<dyn Fn(&Output<E>, &mut Rng) -> Option<Vec<OwnedInput<C>>> + 'a>;
-type Measure<'a, M> = Box<dyn Fn(&M) -> usize + 'a>;
+type Make<'a> = Box<dyn Fn(Seed) -> Box<dyn AnyMachine> + 'a>;
+type Generate<'a> = Box<dyn Fn(&mut Rng) -> OwnedInput<Erased> + 'a>;
+type Reply<'a> = Box<dyn Fn(&dyn Said, &mut Rng) -> Option<Vec<OwnedInput<Erased>>> + 'a>;
+type Measure<'a> = Box<dyn Fn(&dyn AnyMachine) -> usize + 'a>;
 
 /// A machine to hold to the laws, and what may happen to it.
+///
+/// Only this door knows the machine's type. What stands behind it is compiled once for all machines: the
+/// harness is large, and once for each it cost more to compile than everything that it checks.
 pub struct Subject<'a, M: Machine> {
-    make: Make<'a, M>,
-    commands: Option<Generate<'a, M::Command>>,
-    inputs: Option<Generate<'a, OwnedInput<M::Command>>>,
-    replies: Option<Reply<'a, M::Command, M::Event>>,
-    size: Option<(usize, Measure<'a, M>)>,
+    world: World<'a>,
+    machine: PhantomData<fn() -> M>,
+}
+
+/// What a subject comes to without its type.
+struct World<'a> {
+    make: Make<'a>,
+    commands: Option<Generate<'a>>,
+    inputs: Option<Generate<'a>>,
+    replies: Option<Reply<'a>>,
+    size: Option<(usize, Measure<'a>)>,
     peers: Vec<NodePublic>,
     steps: usize,
     outputs_max: usize,
     burst_max: usize,
 }
 
-impl<'a, M: Machine> Subject<'a, M>
+impl<'a, M: Machine + 'static> Subject<'a, M>
 where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
+    M::Command: Clone + fmt::Debug + 'static,
+    M::Event: fmt::Debug + 'static,
 {
     /// A machine made by `make`, at the time [`crate::time::Time::ZERO`].
     pub fn new(make: impl Fn(Seed) -> M + 'a) -> Self {
-        Self {
-            make: Box::new(make),
+        let world = World {
+            make: Box::new(move |seed| Box::new(make(seed))),
             commands: None,
             inputs: None,
             replies: None,
@@ -172,13 +162,14 @@ where
             steps: 120,
             outputs_max: 10_000,
             burst_max: 1_000,
-        }
+        };
+        Self { world, machine: PhantomData }
     }
 
     /// Commands to draw from.
     #[must_use]
     pub fn commands(mut self, draw: impl Fn(&mut Rng) -> M::Command + 'a) -> Self {
-        self.commands = Some(Box::new(draw));
+        self.world.commands = Some(Box::new(move |rng| OwnedInput::Command(Erased::new(draw(rng)))));
         self
     }
 
@@ -186,7 +177,7 @@ where
     /// that it knows, messages that make sense.
     #[must_use]
     pub fn inputs(mut self, draw: impl Fn(&mut Rng) -> OwnedInput<M::Command> + 'a) -> Self {
-        self.inputs = Some(Box::new(draw));
+        self.world.inputs = Some(Box::new(move |rng| erased::input(draw(rng))));
         self
     }
 
@@ -197,7 +188,10 @@ where
         mut self,
         reply: impl Fn(&Output<M::Event>, &mut Rng) -> Option<Vec<OwnedInput<M::Command>>> + 'a,
     ) -> Self {
-        self.replies = Some(Box::new(reply));
+        self.world.replies = Some(Box::new(move |said, rng| {
+            let answers = reply(said.as_any().downcast_ref()?, rng)?;
+            Some(answers.into_iter().map(erased::input).collect())
+        }));
         self
     }
 
@@ -205,28 +199,29 @@ where
     /// that it must never exceed.
     #[must_use]
     pub fn size(mut self, max: usize, measure: impl Fn(&M) -> usize + 'a) -> Self {
-        self.size = Some((max, Box::new(measure)));
+        let measure = move |machine: &dyn AnyMachine| machine.as_any().downcast_ref().map_or(0, &measure);
+        self.world.size = Some((max, Box::new(measure)));
         self
     }
 
     /// The peers that reports of activity name.
     #[must_use]
     pub fn peers(mut self, peers: Vec<NodePublic>) -> Self {
-        self.peers = peers;
+        self.world.peers = peers;
         self
     }
 
     /// Steps a case, 120 at first.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
-        self.steps = steps;
+        self.world.steps = steps;
         self
     }
 
     /// The most outputs that one late call may make, 1,000 at first.
     #[must_use]
     pub fn burst(mut self, outputs: usize) -> Self {
-        self.burst_max = outputs;
+        self.world.burst_max = outputs;
         self
     }
 
@@ -235,11 +230,7 @@ where
     /// # Panics
     /// If a law is broken, with the law, what was seen and the steps.
     pub fn check(&self, cases: u64) {
-        for case in 0..cases {
-            if let Err(violation) = self.verdict(case) {
-                panic!("{violation:?}");
-            }
-        }
+        self.world.check(cases);
     }
 
     /// Runs one case.
@@ -247,22 +238,24 @@ where
     /// # Errors
     /// The law that it broke, with the shortest plan found that breaks it.
     pub fn verdict(&self, case: u64) -> Result<(), Violation> {
+        self.world.verdict(case)
+    }
+}
+
+impl World<'_> {
+    fn check(&self, cases: u64) {
+        for case in 0..cases {
+            if let Err(violation) = self.verdict(case) {
+                panic!("{violation:?}");
+            }
+        }
+    }
+
+    fn verdict(&self, case: u64) -> Result<(), Violation> {
         let steps = plan::draw(self, case);
         match run::try_plan(self, case, &steps, true) {
             Ok(()) => Ok(()),
             Err(broken) => Err(run::shrink(self, case, steps, broken)),
         }
     }
-}
-
-/// Holds a machine to the laws: [`Subject::check`] as a function.
-///
-/// # Panics
-/// If a law is broken.
-pub fn check<M: Machine>(subject: &Subject<'_, M>, cases: u64)
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
-    subject.check(cases);
 }

@@ -1,32 +1,31 @@
 //! What happens to a machine, drawn from a number and then frozen as data.
 
-use super::{OwnedInput, Subject};
+use super::erased::Erased;
+use super::{OwnedInput, World};
 use crate::id::{LinkId, StreamId};
 use crate::key::NodePublic;
-use crate::machine::Machine;
 use crate::route::{Activity, Direction, Via};
 use crate::seed::{Rng, Seed};
 use crate::time::Duration;
 use crate::wire::{derp, disco, stun};
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// One step of a plan.
 #[derive(Clone, Debug)]
-pub struct Step<C> {
+pub(super) struct Step {
     /// How much time passes before it.
-    pub after: Duration,
+    pub(super) after: Duration,
     /// What happens.
-    pub act: Act<C>,
+    pub(super) act: Act,
 }
 
 /// What happens in a step.
 #[derive(Clone, Debug)]
-pub enum Act<C> {
+pub(super) enum Act {
     /// An input.
-    Input(OwnedInput<C>),
+    Input(OwnedInput<Erased>),
     /// An input whose time lies this far before the latest.
-    Back(Duration, OwnedInput<C>),
+    Back(Duration, OwnedInput<Erased>),
     /// One of the world's waiting answers is given, chosen by this number.
     Answer(u64),
     /// Bytes arrive on one of the open streams, chosen by this number.
@@ -42,32 +41,24 @@ pub enum Act<C> {
 }
 
 /// The plan of a case.
-pub(super) fn draw<M: Machine>(subject: &Subject<'_, M>, case: u64) -> Vec<Step<M::Command>>
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
+pub(super) fn draw(world: &World<'_>, case: u64) -> Vec<Step> {
     let mut rng = Seed::from_u64(case).fork("plan").rng();
-    let mut steps = Vec::with_capacity(subject.steps);
+    let mut steps = Vec::with_capacity(world.steps);
     // Most machines do nothing without a socket; every fourth case begins without.
     if case % 4 != 3 {
         for link in 0..2 {
             steps.push(Step { after: Duration::ZERO, act: Act::Input(link_up(link)) });
         }
     }
-    while steps.len() < subject.steps {
+    while steps.len() < world.steps {
         let after = pause(&mut rng);
-        let act = act(subject, &mut rng);
+        let act = act(world, &mut rng);
         steps.push(Step { after, act });
     }
     steps
 }
 
-fn act<M: Machine>(subject: &Subject<'_, M>, rng: &mut Rng) -> Act<M::Command>
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
+fn act(world: &World<'_>, rng: &mut Rng) -> Act {
     match rng.range(0..100) {
         0..20 => Act::Wake,
         20..26 => Act::Early,
@@ -75,25 +66,21 @@ where
         30..50 => Act::Answer(rng.u64()),
         50..60 => Act::Bytes(rng.u64(), hostile_stream(rng)),
         60..62 => Act::End(rng.u64()),
-        62..68 => Act::Back(back(rng), input(subject, rng)),
-        _ => Act::Input(input(subject, rng)),
+        62..68 => Act::Back(back(rng), input(world, rng)),
+        _ => Act::Input(input(world, rng)),
     }
 }
 
 /// An input: a command or one of the machine's own world if the subject has such, else anything.
-fn input<M: Machine>(subject: &Subject<'_, M>, rng: &mut Rng) -> OwnedInput<M::Command>
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
-    match (rng.range(0..10), &subject.commands, &subject.inputs) {
-        (0..3, Some(commands), _) => OwnedInput::Command(commands(rng)),
+fn input(world: &World<'_>, rng: &mut Rng) -> OwnedInput<Erased> {
+    match (rng.range(0..10), &world.commands, &world.inputs) {
+        (0..3, Some(commands), _) => commands(rng),
         (3..7, _, Some(inputs)) => inputs(rng),
-        _ => anything(&subject.peers, rng),
+        _ => anything(&world.peers, rng),
     }
 }
 
-fn anything<C>(peers: &[NodePublic], rng: &mut Rng) -> OwnedInput<C> {
+fn anything(peers: &[NodePublic], rng: &mut Rng) -> OwnedInput<Erased> {
     let stream = StreamId(rng.range(0..4));
     match rng.range(0..16) {
         0..6 => {
@@ -129,7 +116,7 @@ fn activity(peers: &[NodePublic], rng: &mut Rng) -> Option<Activity> {
     })
 }
 
-fn link_up<C>(link: u32) -> OwnedInput<C> {
+fn link_up(link: u32) -> OwnedInput<Erased> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 40_000 + link as u16));
     OwnedInput::LinkUp { link: LinkId(link), address }
 }

@@ -1,13 +1,12 @@
 //! A plan run over a machine, and what the runs must agree on.
 
+use super::erased::{AnyMachine, Erased, Said, Wish};
 use super::plan::{Act, Step, address, hostile_datagram, hostile_stream};
-use super::{Law, OwnedInput, Subject, Violation};
+use super::{Law, OwnedInput, Violation, World};
 use crate::id::{LinkId, StreamId};
-use crate::machine::{Machine, Output};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Time};
 use crate::wire::stun;
-use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind, set_hook, take_hook};
@@ -40,16 +39,7 @@ struct Mode {
     clamped: bool,
 }
 
-pub(super) fn try_plan<M: Machine>(
-    subject: &Subject<'_, M>,
-    case: u64,
-    steps: &[Step<M::Command>],
-    flooded: bool,
-) -> Result<(), Broken>
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
+pub(super) fn try_plan(subject: &World<'_>, case: u64, steps: &[Step], flooded: bool) -> Result<(), Broken> {
     let run = |watched, clamped| {
         let flooded = watched && flooded;
         Run::new(subject, case, Mode { watched, flooded, clamped }).all(steps)
@@ -77,16 +67,7 @@ fn compare(law: Law, what: &str, plain: &[Vec<String>], other: &[Vec<String>]) -
 }
 
 /// Removes steps as long as the same law stays broken.
-pub(super) fn shrink<M: Machine>(
-    subject: &Subject<'_, M>,
-    case: u64,
-    mut steps: Vec<Step<M::Command>>,
-    mut broken: Broken,
-) -> Violation
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
+pub(super) fn shrink(subject: &World<'_>, case: u64, mut steps: Vec<Step>, mut broken: Broken) -> Violation {
     let flooded = broken.at == steps.len();
     steps.truncate(broken.at + 1);
     let mut tries = 0;
@@ -115,15 +96,15 @@ where
     Violation { law: broken.law, detail: broken.detail, case, steps }
 }
 
-struct Run<'r, 's, M: Machine> {
-    subject: &'r Subject<'s, M>,
-    machine: M,
+struct Run<'r, 's> {
+    subject: &'r World<'s>,
+    machine: Box<dyn AnyMachine>,
     mode: Mode,
     /// The time of the plan.
     now: Time,
     /// The latest time that the machine was told.
     told: Time,
-    pending: Vec<OwnedInput<M::Command>>,
+    pending: Vec<OwnedInput<Erased>>,
     streams: Vec<StreamId>,
     rng: Rng,
     /// The plan is over; nobody compares what is said now.
@@ -132,12 +113,8 @@ struct Run<'r, 's, M: Machine> {
     lines: Vec<Vec<String>>,
 }
 
-impl<'r, 's, M: Machine> Run<'r, 's, M>
-where
-    M::Command: Clone + fmt::Debug,
-    M::Event: fmt::Debug,
-{
-    fn new(subject: &'r Subject<'s, M>, case: u64, mode: Mode) -> Self {
+impl<'r, 's> Run<'r, 's> {
+    fn new(subject: &'r World<'s>, case: u64, mode: Mode) -> Self {
         let seed = Seed::from_u64(case);
         Self {
             subject,
@@ -153,7 +130,7 @@ where
         }
     }
 
-    fn all(mut self, steps: &[Step<M::Command>]) -> Result<Vec<Vec<String>>, Broken> {
+    fn all(mut self, steps: &[Step]) -> Result<Vec<Vec<String>>, Broken> {
         for (at, step) in steps.iter().enumerate() {
             self.lines.push(Vec::new());
             let done = self.step(step);
@@ -167,7 +144,7 @@ where
         Ok(self.lines)
     }
 
-    fn step(&mut self, step: &Step<M::Command>) -> Result<(), (Law, String)> {
+    fn step(&mut self, step: &Step) -> Result<(), (Law, String)> {
         self.now += step.after;
         match &step.act {
             Act::Input(input) => self.give(input, self.now, Law::Hostile).map(drop),
@@ -258,12 +235,7 @@ where
     }
 
     /// Gives one input, drains, and if watched looks for what was left behind. The number of outputs.
-    fn give(
-        &mut self,
-        input: &OwnedInput<M::Command>,
-        at: Time,
-        context: Law,
-    ) -> Result<usize, (Law, String)> {
+    fn give(&mut self, input: &OwnedInput<Erased>, at: Time, context: Law) -> Result<usize, (Law, String)> {
         match input {
             OwnedInput::StreamOpened { stream } if !self.streams.contains(stream) => {
                 self.streams.push(*stream)
@@ -273,7 +245,7 @@ where
         }
         let outputs = self.call(input, at, context)?;
         for output in &outputs {
-            self.answer(output);
+            self.answer(&**output);
         }
         let deadline = self.machine.deadline();
         if let Some(step) = self.lines.last_mut().filter(|_| !self.flooding) {
@@ -298,14 +270,14 @@ where
     /// The one place where the machine runs.
     fn call(
         &mut self,
-        input: &OwnedInput<M::Command>,
+        input: &OwnedInput<Erased>,
         at: Time,
         context: Law,
-    ) -> Result<Vec<Output<M::Event>>, (Law, String)> {
+    ) -> Result<Vec<Box<dyn Said>>, (Law, String)> {
         self.told = self.told.max(at);
         let (machine, most) = (&mut self.machine, self.subject.outputs_max);
         let outputs = quietly(AssertUnwindSafe(|| {
-            machine.handle(input.as_input(), at);
+            machine.handle(input, at);
             let mut outputs = Vec::new();
             while let Some(output) = machine.poll() {
                 if outputs.len() == most {
@@ -331,7 +303,7 @@ where
     }
 
     /// What the world will answer to an output.
-    fn answer(&mut self, output: &Output<M::Event>) {
+    fn answer(&mut self, output: &dyn Said) {
         let own = self.subject.replies.as_ref().and_then(|reply| reply(output, &mut self.rng));
         let answers = own.unwrap_or_else(|| self.usual_answer(output).into_iter().collect());
         self.pending.extend(answers);
@@ -339,35 +311,33 @@ where
         self.pending.drain(..excess);
     }
 
-    fn usual_answer(&mut self, output: &Output<M::Event>) -> Option<OwnedInput<M::Command>> {
+    fn usual_answer(&mut self, output: &dyn Said) -> Option<OwnedInput<Erased>> {
         let luck = self.rng.range(0..100);
-        match output {
-            Output::Open { stream, .. } if luck < 70 => Some(OwnedInput::StreamOpened { stream: *stream }),
-            Output::Open { stream, .. } | Output::Close { stream } => {
-                Some(OwnedInput::StreamClosed { stream: *stream, why: "refused".into() })
+        match output.wish() {
+            Wish::Open(stream) if luck < 70 => Some(OwnedInput::StreamOpened { stream }),
+            Wish::Open(stream) | Wish::Close(stream) => {
+                Some(OwnedInput::StreamClosed { stream, why: "refused".into() })
             }
-            Output::Write { stream, .. } if luck < 30 => {
-                Some(OwnedInput::StreamWritable { stream: *stream, credit: 65_536 })
-            }
-            Output::Resolve { name } => {
+            Wish::Write(stream) if luck < 30 => Some(OwnedInput::StreamWritable { stream, credit: 65_536 }),
+            Wish::Resolve(name) => {
                 let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, luck as u8));
                 let addresses = if luck < 70 { vec![address] } else { Vec::new() };
-                Some(OwnedInput::Resolved { name: name.clone(), addresses })
+                Some(OwnedInput::Resolved { name: name.to_owned(), addresses })
             }
-            Output::Transmit(sent) => {
+            Wish::Transmit(sent) => {
                 let bytes = stun::answer(&sent.bytes, address(&mut self.rng)).filter(|_| luck < 60);
                 let bounced = || (luck > 90).then(|| sent.bytes.clone());
                 let bytes = bytes.or_else(bounced)?;
                 Some(OwnedInput::Datagram { link: sent.link, from: sent.to, bytes })
             }
-            Output::Write { .. } | Output::Event(_) => None,
+            Wish::Write(_) | Wish::Nothing => None,
         }
     }
 
     fn check_size(&self) -> Result<(), (Law, String)> {
         match &self.subject.size {
-            Some((max, measure)) if measure(&self.machine) > *max => {
-                let size = measure(&self.machine);
+            Some((max, measure)) if measure(&*self.machine) > *max => {
+                let size = measure(&*self.machine);
                 Err((Law::Hostile, format!("it has grown to a size of {size}, more than {max}")))
             }
             _ => Ok(()),
