@@ -1,13 +1,14 @@
 //! What each fuzz target does with its bytes: once for cargo-fuzz and once for the ordinary test that replays
 //! the corpus. A target panics if a reader does, or if what was read and written again is not what was read.
 
-use proto_core::key::{DiscoSecret, NodePublic, NodeSecret};
+use proto_core::key::{DiscoPublic, DiscoSecret, NodePublic, NodeSecret, SharedBox};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use proto_core::wire::control::{ToNode, ToServer};
 use proto_core::wire::{classify, derp, disco, stun};
 use proto_core::{limits, stream};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -22,6 +23,19 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("relay_map", relay_map),
     ("stream_header", stream_header),
 ];
+
+/// A disco peer and what we share with it. The curve's arithmetic is done once: it would take nearly all of the time.
+static DISCO: LazyLock<(DiscoPublic, SharedBox)> = LazyLock::new(|| {
+    let (us, peer) = (DiscoSecret::from_bytes([1; 32]), DiscoSecret::from_bytes([2; 32]).public());
+    (peer, us.shared(&peer))
+});
+
+/// A node, a relay, and what they share.
+static LOGIN: LazyLock<(NodeSecret, NodePublic, SharedBox)> = LazyLock::new(|| {
+    let (node, relay) = (NodeSecret::from_bytes([1; 32]), NodeSecret::from_bytes([2; 32]));
+    let shared = relay.shared(&node.public());
+    (node, relay.public(), shared)
+});
 
 /// A datagram at a STUN server, and as a server's answer at a client.
 pub fn stun(data: &[u8]) {
@@ -43,15 +57,14 @@ pub fn stun(data: &[u8]) {
 
 /// A datagram that claims to be disco, and the plaintext of one.
 pub fn disco(data: &[u8]) {
-    let (us, peer) = (DiscoSecret::from_bytes([1; 32]), DiscoSecret::from_bytes([2; 32]));
-    let shared = us.shared(&peer.public());
+    let (peer, shared) = &*DISCO;
     if let Some(envelope) = disco::Envelope::new_checked(data) {
-        let _ = envelope.open(&shared);
+        let _ = envelope.open(shared);
     }
     let Ok(message) = disco::Message::parse(data) else { return };
-    let sealed = message.seal(peer.public(), &shared, &mut Seed::from_u64(1).rng());
+    let sealed = message.seal(*peer, shared, &mut Seed::from_u64(1).rng());
     assert_eq!(classify(&sealed), proto_core::wire::Kind::Disco);
-    let again = disco::Envelope::new_checked(&sealed).map(|envelope| envelope.open(&shared));
+    let again = disco::Envelope::new_checked(&sealed).map(|envelope| envelope.open(shared));
     // Longer padding than is ever sent is read and cut.
     if data.len() < limits::DISCO_PADDING_MAX {
         assert_eq!(again, Some(Ok(message)));
@@ -99,25 +112,24 @@ fn whole_frames(mut stream: &[u8]) -> Vec<String> {
 
 /// The greetings inside a DERP login's boxes, sealed and open.
 pub fn derp_login(data: &[u8]) {
-    let (node, relay) = (NodeSecret::from_bytes([1; 32]), NodeSecret::from_bytes([2; 32]));
-    let shared = relay.shared(&node.public());
-    let _ = derp::ClientInfo::open(data, &shared);
-    let _ = derp::ServerInfo::open(data, &shared);
+    let (node, relay, shared) = &*LOGIN;
+    let _ = derp::ClientInfo::open(data, shared);
+    let _ = derp::ServerInfo::open(data, shared);
     let mut rng = Seed::from_u64(1).rng();
     let mut out = Vec::new();
     if let Ok(info) = derp::ClientInfo::parse(data) {
-        info.emit(&node, &relay.public(), &mut rng, &mut out);
+        info.emit(node, relay, &mut rng, &mut out);
         let again = match derp::decode(&out) {
-            Ok(Some((derp::Frame::ClientInfo { sealed, .. }, _))) => derp::ClientInfo::open(sealed, &shared),
+            Ok(Some((derp::Frame::ClientInfo { sealed, .. }, _))) => derp::ClientInfo::open(sealed, shared),
             other => panic!("not a greeting: {other:?}"),
         };
         assert_eq!(again, Ok(info));
     }
     out.clear();
     if let Ok(info) = derp::ServerInfo::parse(data) {
-        info.emit(&shared, &mut rng, &mut out);
+        info.emit(shared, &mut rng, &mut out);
         let again = match derp::decode(&out) {
-            Ok(Some((derp::Frame::ServerInfo { sealed }, _))) => derp::ServerInfo::open(sealed, &shared),
+            Ok(Some((derp::Frame::ServerInfo { sealed }, _))) => derp::ServerInfo::open(sealed, shared),
             other => panic!("not a greeting: {other:?}"),
         };
         assert_eq!(again, Ok(info));
