@@ -7,6 +7,7 @@
 //! | [`wg_model`] | WireGuard's messages and timers without its cipher |
 //! | [`step`], [`oracle`], [`checks`] | what may happen, what must come of it, what must always hold |
 //! | [`scenarios`] | worlds with a name |
+//! | [`verdict`] | what both lanes say of a run |
 //! | [`trace`] | what happened: a hash always, text on demand |
 #![forbid(unsafe_code)]
 
@@ -14,10 +15,12 @@ pub mod checks;
 pub mod nat;
 pub mod netem;
 pub mod oracle;
+mod relay_map;
 pub mod scenarios;
 pub mod step;
 pub mod topology;
 pub mod trace;
 pub mod turmoil;
+pub mod verdict;
 pub mod wg_model;
 pub mod world;

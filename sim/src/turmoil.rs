@@ -11,6 +11,7 @@ pub mod lab;
 pub mod program;
 pub mod scenarios;
 pub mod socket;
+pub mod verdict;
 pub mod wire;
 
 /// The port of envelopes between a gateway and its inside.

@@ -1,19 +1,19 @@
 //! A lab: hosts, gateways and servers put onto turmoil's network, and a scenario run on them.
 
 use super::gateway::{self, GatewayPlan};
-use super::program::{self, Diary, Echo};
+use super::program::{self, Diary};
 use super::socket::{Attachment, LabNetwork};
-use super::wire::{Counters, Wire};
+use super::verdict::LabVerdict;
+use super::wire::Wire;
 use crate::nat::NatProfile;
 use crate::netem::LinkProfile;
+use crate::relay_map::relay_map;
 use crate::topology::{Meeting, Network, v4};
+use crate::verdict::Violations;
 use crate::world::node::AGENT;
-use proto_core::id::RegionId;
-use proto_core::relay_map::{RelayMap, RelayNode, RelayRegion};
 use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time};
 use proto_core::wire::control::NodeKind;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,71 +118,6 @@ impl LabPlan {
     }
 }
 
-/// What came of a lab.
-#[derive(Debug)]
-pub struct LabVerdict {
-    /// The echoes that came back.
-    pub echoes: Vec<Echo>,
-    /// Whether the agent's packets went directly, looked at now and then.
-    pub agent: Vec<(Time, bool)>,
-    /// What was counted.
-    pub counters: Counters,
-    /// The trace's hash and length.
-    pub hash: (u64, u64),
-    /// What must never happen and did.
-    pub violations: Vec<String>,
-    /// The trace's last lines, if it was kept.
-    pub tail: String,
-}
-
-impl LabVerdict {
-    /// The echoes sent between two moments, in seconds.
-    #[must_use]
-    pub fn between(&self, from: u64, to: u64) -> Vec<Echo> {
-        let within = |e: &&Echo| e.sent >= Time::from_secs(from) && e.sent < Time::from_secs(to);
-        self.echoes.iter().filter(within).copied().collect()
-    }
-
-    /// Whether all packets of both nodes went so between two moments, in seconds, and there were some.
-    #[must_use]
-    pub fn all(&self, direct: bool, from: u64, to: u64) -> bool {
-        let within = |at: Time| at >= Time::from_secs(from) && at < Time::from_secs(to);
-        let client: Vec<bool> = self.between(from, to).iter().map(|e| e.direct).collect();
-        let agent: Vec<bool> = self.agent.iter().filter(|(at, _)| within(*at)).map(|(_, d)| *d).collect();
-        [client, agent].iter().all(|seen| !seen.is_empty() && seen.iter().all(|d| *d == direct))
-    }
-
-    /// The longest time without an answer between two moments, in seconds.
-    #[must_use]
-    pub fn gap(&self, from: u64, to: u64) -> Duration {
-        let mut last = Time::from_secs(from);
-        let mut gap = Duration::ZERO;
-        for echo in self.between(from, to) {
-            gap = gap.max(echo.back.since(last));
-            last = last.max(echo.back);
-        }
-        gap.max(Time::from_secs(to).since(last))
-    }
-}
-
-impl fmt::Display for LabVerdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direct = self.echoes.iter().filter(|e| e.direct).count();
-        let first = self.echoes.first().map(|e| e.back);
-        writeln!(f, "{} echoes, {direct} direct, the first at {first:?}", self.echoes.len())?;
-        let mut last = (Time::ZERO, None);
-        for echo in &self.echoes {
-            if echo.back.since(last.0) > Duration::from_secs(1) || last.1 != Some(echo.direct) {
-                let how = if echo.direct { "direct" } else { "relayed" };
-                writeln!(f, "    {} after {:?}: {how}", echo.back, echo.back.since(last.0))?;
-            }
-            last = (echo.back, Some(echo.direct));
-        }
-        writeln!(f, "  {:?}", self.counters)?;
-        write!(f, "  trace hash {:016x} over {} happenings", self.hash.0, self.hash.1)
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Side {
     mesh: IpAddr,
@@ -237,7 +172,7 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
         agent: diary.agent(),
         counters: wire.counters(),
         hash: wire.hash(),
-        violations: wire.violations(),
+        violations: Violations(wire.violations()),
         tail: wire.tail(400),
     })
 }
@@ -410,31 +345,4 @@ fn perform(sim: &mut turmoil::Sim<'_>, act: Act, wire: &Wire, sides: &[Side; 2])
         Act::Crash(spot) => sim.crash(mesh(spot)),
         Act::Pause(spot, on) => wire.pause(mesh(spot), on),
     }
-}
-
-fn relay_map(regions: &[(u64, &str, IpAddr)]) -> RelayMap {
-    let regions = regions.iter().map(|(id, host, address)| {
-        let id = RegionId(*id);
-        let node = RelayNode {
-            name: format!("{}a", id.0),
-            region: id,
-            host: (*host).into(),
-            ipv4_text: address.to_string(),
-            ipv6_text: "none".into(),
-            stun_port_number: i32::from(program::STUN_PORT),
-            derp_port_number: program::HTTP_PORT,
-            force_http: true,
-            ..RelayNode::default()
-        };
-        let code = host.split('.').next().unwrap_or_default();
-        let region = RelayRegion {
-            id,
-            code: code.into(),
-            name: code.into(),
-            nodes: vec![node],
-            ..RelayRegion::default()
-        };
-        (id, region)
-    });
-    RelayMap { regions: regions.collect(), omit_default_regions: true, home_params: None }
 }

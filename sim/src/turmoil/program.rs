@@ -5,6 +5,7 @@ use super::socket::LabNetwork;
 use super::wire::{Wire, now};
 use crate::wg_model::WgModel;
 use crate::world::echo::MARK;
+use crate::world::server::{HTTP_PORT, STUN_PORT};
 use io_adapters::clock::Origin;
 use io_adapters::control::hub;
 use io_adapters::driver::{self, Settings};
@@ -34,10 +35,6 @@ use tokio::time::{sleep, timeout};
 
 /// The agent's name.
 pub const AGENT: &str = "agent";
-/// The port of coordination and relay.
-pub const HTTP_PORT: u16 = 80;
-/// The port of STUN.
-pub const STUN_PORT: u16 = 3_478;
 /// The coordinator's path.
 const CONTROL_PATH: &str = "/api/v1/coordinate";
 /// How often the agent's path is looked at.

@@ -1,10 +1,13 @@
 //! The lab's scenarios: what happens, and what must come of it.
 
-use super::lab::{self, Act, LabPlan, LabVerdict, Spot};
+use super::lab::{self, Act, LabPlan, Spot};
+use super::verdict::LabVerdict;
 use crate::nat::{Allocation, Hairpin, NatProfile};
 use crate::netem::LinkProfile;
 use crate::topology::{Meeting, Network};
+use crate::verdict::Replay;
 use proto_core::time::{Duration, Time};
+use std::ops::Range;
 
 use Network::{CgnatPortRestricted, CgnatSymmetric, FullCone, PortRestricted, Symmetric, UdpBlocked};
 use Spot::{Agent, AgentEdge, ClientEdge, Server};
@@ -22,213 +25,238 @@ pub struct LabScenario {
 
 /// The scenarios.
 pub const ALL: &[LabScenario] = &[
-    LabScenario {
-        name: "direct-behind-port-restricted",
-        plan: |s| LabPlan::pair(s, PortRestricted, PortRestricted),
-        check: |v| {
-            demand(v.all(true, 10, 20), "both ends are direct from 10 s on")?;
-            demand(v.gap(5, 20) < ms(600), "no gap")
+    lab("direct-behind-port-restricted", homes, |v| {
+        goes(v, true, 10..20)?;
+        flows(v, 5..20, 600)
+    }),
+    lab("relay-behind-symmetric", symmetric, |v| {
+        goes(v, false, 1..20)?;
+        some(v.counters.nat_drops, "the NATs dropped probes")?;
+        flows(v, 5..20, 600)
+    }),
+    lab(
+        "udp-blocked",
+        |s| LabPlan::pair(s, UdpBlocked, PortRestricted),
+        |v| {
+            some(v.counters.blocked, "UDP was blocked")?;
+            goes(v, false, 1..20)?;
+            flows(v, 5..20, 600)
         },
-    },
-    LabScenario {
-        name: "relay-behind-symmetric",
-        plan: |s| LabPlan::pair(s, Symmetric, Symmetric),
-        check: |v| {
-            demand(v.all(false, 1, 20), "both ends are relayed all the time")?;
-            demand(v.counters.nat_drops > 0, "the NATs dropped probes")?;
-            demand(v.gap(5, 20) < ms(600), "no gap")
+    ),
+    lab(
+        "carrier-nat",
+        |s| LabPlan::pair(s, CgnatPortRestricted, CgnatPortRestricted),
+        |v| goes(v, true, 10..20),
+    ),
+    lab(
+        "carrier-nat-symmetric",
+        |s| LabPlan::pair(s, CgnatSymmetric, PortRestricted),
+        |v| goes(v, false, 1..20),
+    ),
+    lab(
+        "server-partition-during-transfer",
+        |s| {
+            let mut plan = homes(s).until(45);
+            plan.frames = (8_000, ms(50));
+            apart(plan, &[(ClientEdge, Server), (AgentEdge, Server)], 10..30)
         },
-    },
-    LabScenario {
-        name: "udp-blocked",
-        plan: |s| LabPlan::pair(s, UdpBlocked, PortRestricted),
-        check: |v| {
-            demand(v.counters.blocked > 0, "UDP was blocked")?;
-            demand(v.all(false, 1, 20), "both ends are relayed all the time")?;
-            demand(v.gap(5, 20) < ms(600), "no gap")
+        |v| {
+            parted(v)?;
+            // The direct path stays while the server is away.
+            goes(v, true, 11..29)?;
+            flows(v, 8..45, 1_500)
         },
-    },
-    LabScenario {
-        name: "carrier-nat",
-        plan: |s| LabPlan::pair(s, CgnatPortRestricted, CgnatPortRestricted),
-        check: |v| demand(v.all(true, 10, 20), "both ends are direct from 10 s on"),
-    },
-    LabScenario {
-        name: "carrier-nat-symmetric",
-        plan: |s| LabPlan::pair(s, CgnatSymmetric, PortRestricted),
-        check: |v| demand(v.all(false, 1, 20), "both ends are relayed all the time"),
-    },
-    LabScenario {
-        name: "server-partition-during-transfer",
-        plan: |s| {
-            let mut plan = LabPlan::pair(s, PortRestricted, PortRestricted).until(45);
-            plan.frames = (8_000, Duration::from_millis(50));
-            let part = |plan: LabPlan, at, on| {
-                plan.act(at, Act::Partition(ClientEdge, Server, on))
-                    .act(at, Act::Partition(AgentEdge, Server, on))
-            };
-            part(part(plan, 10, true), 30, false)
-        },
-        check: |v| {
-            demand(v.counters.partitioned > 0, "the partition stopped something")?;
-            demand(v.all(true, 11, 29), "the direct path stays while the server is away")?;
-            demand(v.gap(8, 45) < ms(1_500), "data goes on")
-        },
-    },
-    LabScenario {
-        name: "relay-partition-and-return",
-        plan: |s| {
-            LabPlan::pair(s, Symmetric, Symmetric)
-                .until(60)
-                .act(10, Act::Partition(ClientEdge, Server, true))
-                .act(25, Act::Partition(ClientEdge, Server, false))
-        },
-        check: |v| {
-            demand(v.counters.partitioned > 0, "the partition stopped something")?;
+    ),
+    lab(
+        "relay-partition-and-return",
+        |s| apart(symmetric(s).until(60), &[(ClientEdge, Server)], 10..25),
+        |v| {
+            parted(v)?;
             demand(v.between(14, 24).is_empty(), "nothing passes without a relay")?;
-            demand(v.gap(45, 60) < ms(1_000), "data flows again")
+            flows(v, 45..60, 1_000)
         },
-    },
-    LabScenario {
-        name: "agent-restart",
-        plan: |s| LabPlan::pair(s, PortRestricted, PortRestricted).until(45).act(12, Act::Bounce(Agent)),
-        check: |v| {
+    ),
+    lab(
+        "agent-restart",
+        |s| homes(s).until(45).act(12, Act::Bounce(Agent)),
+        |v| {
             demand(v.counters.nodes == 3, "the agent began twice")?;
-            demand(v.gap(30, 45) < ms(600), "data flows again")?;
-            demand(v.all(true, 38, 45), "directly")
+            flows(v, 30..45, 600)?;
+            goes(v, true, 38..45)
         },
-    },
-    LabScenario {
-        name: "asymmetric-partition",
-        plan: |s| {
-            LabPlan::pair(s, PortRestricted, PortRestricted)
-                .until(60)
-                .act(12, Act::OneWay(ClientEdge, AgentEdge, true))
-                .act(35, Act::OneWay(ClientEdge, AgentEdge, false))
+    ),
+    lab(
+        "asymmetric-partition",
+        |s| {
+            let part = |on| Act::OneWay(ClientEdge, AgentEdge, on);
+            homes(s).until(60).act(12, part(true)).act(35, part(false))
         },
-        check: |v| {
-            demand(v.counters.partitioned > 0, "the partition stopped something")?;
-            demand(v.gap(12, 60) < ms(6_000), "the relay takes over")?;
-            demand(v.gap(22, 34) < ms(1_000), "and carries")?;
-            demand(v.all(true, 52, 60), "direct again after it has healed")
+        |v| {
+            detours(v)?;
+            flows(v, 22..34, 1_000)
         },
-    },
-    LabScenario {
-        name: "direct-path-partition",
-        plan: |s| {
-            LabPlan::pair(s, PortRestricted, PortRestricted)
-                .until(60)
-                .act(12, Act::Partition(ClientEdge, AgentEdge, true))
-                .act(35, Act::Partition(ClientEdge, AgentEdge, false))
+    ),
+    lab(
+        "direct-path-partition",
+        |s| apart(homes(s).until(60), &[(ClientEdge, AgentEdge)], 12..35),
+        |v| {
+            detours(v)?;
+            goes(v, false, 22..34)
         },
-        check: |v| {
-            demand(v.counters.partitioned > 0, "the partition stopped something")?;
-            demand(v.gap(12, 60) < ms(6_000), "the relay takes over")?;
-            demand(v.all(false, 22, 34), "both ends are relayed meanwhile")?;
-            demand(v.all(true, 52, 60), "direct again after it has healed")
-        },
-    },
-    LabScenario {
-        name: "nat-reboot",
-        plan: |s| LabPlan::pair(s, PortRestricted, PortRestricted).until(45).act(12, Act::Bounce(ClientEdge)),
-        check: |v| {
-            demand(v.counters.gateways == 3, "a gateway began twice")?;
-            demand(v.gap(12, 45) < ms(8_000), "data flows again")?;
-            demand(v.all(true, 35, 45), "directly")
-        },
-    },
-    LabScenario {
-        name: "nat-reboot-new-ports",
-        plan: |s| {
-            let mut plan = LabPlan::pair(s, PortRestricted, PortRestricted).until(45);
+    ),
+    lab("nat-reboot", |s| homes(s).until(45).act(12, Act::Bounce(ClientEdge)), punched_anew),
+    lab(
+        "nat-reboot-new-ports",
+        |s| {
+            let mut plan = homes(s).until(45).act(12, Act::Bounce(ClientEdge));
             let random = NatProfile { allocation: Allocation::Random, ..NatProfile::port_restricted() };
             plan.layers = Some([vec![random], vec![NatProfile::port_restricted()]]);
-            plan.act(12, Act::Bounce(ClientEdge))
+            plan
         },
-        check: |v| {
-            demand(v.counters.gateways == 3, "a gateway began twice")?;
-            demand(v.gap(12, 45) < ms(8_000), "data flows again")?;
-            demand(v.all(true, 35, 45), "directly")
+        punched_anew,
+    ),
+    lab(
+        "hairpin",
+        |s| LabPlan::pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::External)),
+        |v| {
+            some(v.counters.hairpinned, "packets were turned round")?;
+            goes(v, true, 10..20)
         },
-    },
-    LabScenario {
-        name: "hairpin",
-        plan: |s| LabPlan::pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::External)),
-        check: |v| {
-            demand(v.counters.hairpinned > 0, "packets were turned round")?;
-            demand(v.all(true, 10, 20), "both ends are direct from 10 s on")
+    ),
+    lab(
+        "no-hairpin",
+        |s| LabPlan::pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::Off)),
+        |v| {
+            some(v.counters.nat_drops, "packets were not turned round")?;
+            goes(v, false, 1..20)
         },
-    },
-    LabScenario {
-        name: "no-hairpin",
-        plan: |s| LabPlan::pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::Off)),
-        check: |v| {
-            demand(v.counters.nat_drops > 0, "packets were not turned round")?;
-            demand(v.all(false, 1, 20), "both ends are relayed all the time")
+    ),
+    lab(
+        "same-lan",
+        |s| homes(s).meeting(Meeting::SameLan),
+        |v| {
+            some(v.counters.local, "packets stayed on the LAN")?;
+            goes(v, true, 10..20)
         },
-    },
-    LabScenario {
-        name: "same-lan",
-        plan: |s| LabPlan::pair(s, PortRestricted, PortRestricted).meeting(Meeting::SameLan),
-        check: |v| {
-            demand(v.counters.local > 0, "packets stayed on the LAN")?;
-            demand(v.all(true, 10, 20), "both ends are direct from 10 s on")
+    ),
+    lab(
+        "relay-stalls",
+        |s| {
+            let pause = |on| Act::Pause(ClientEdge, on);
+            symmetric(s).until(30).act(12, pause(true)).act(14, pause(false))
         },
-    },
-    LabScenario {
-        name: "relay-stalls",
-        plan: |s| {
-            LabPlan::pair(s, Symmetric, Symmetric)
-                .until(30)
-                .act(12, Act::Pause(ClientEdge, true))
-                .act(14, Act::Pause(ClientEdge, false))
+        |v| {
+            some(v.counters.held, "bytes were held")?;
+            flows(v, 18..30, 1_000)
         },
-        check: |v| {
-            demand(v.counters.held > 0, "bytes were held")?;
-            demand(v.gap(18, 30) < ms(1_000), "data flows again")
-        },
-    },
-    LabScenario {
-        name: "server-restart",
-        plan: |s| LabPlan::pair(s, Symmetric, PortRestricted).until(45).act(12, Act::Bounce(Server)),
-        check: |v| demand(v.gap(25, 45) < ms(1_000), "data flows again through the new relay process"),
-    },
-    LabScenario {
-        name: "home-relay-lost",
-        plan: |s| {
-            let mut plan = LabPlan::pair(s, Symmetric, Symmetric).until(60);
+    ),
+    lab(
+        "server-restart",
+        |s| LabPlan::pair(s, Symmetric, PortRestricted).until(45).act(12, Act::Bounce(Server)),
+        // Through the new relay process.
+        |v| flows(v, 25..45, 1_000),
+    ),
+    lab(
+        "home-relay-lost",
+        |s| {
+            let mut plan = symmetric(s).until(60);
             plan.second_relay = true;
             plan.act(15, Act::Partition(ClientEdge, Server, true))
                 .act(15, Act::Partition(AgentEdge, Server, true))
         },
-        check: |v| {
-            demand(v.counters.partitioned > 0, "the partition stopped something")?;
-            demand(v.gap(40, 60) < ms(1_000), "data flows through the other relay")
+        |v| {
+            parted(v)?;
+            // Through the other relay.
+            flows(v, 40..60, 1_000)
         },
-    },
-    LabScenario {
-        name: "lossy-links",
-        plan: |s| {
-            let mut plan = LabPlan::pair(s, PortRestricted, PortRestricted).until(40);
+    ),
+    lab(
+        "lossy-links",
+        |s| {
+            let mut plan = homes(s).until(40);
             let link = LinkProfile::clean(Duration::ZERO).losing(30);
-            plan.link = LinkProfile { duplicate_ppm: 20_000, jitter: Duration::from_millis(5), ..link };
+            plan.link = LinkProfile { duplicate_ppm: 20_000, jitter: ms(5), ..link };
             plan
         },
-        check: |v| {
-            demand(v.counters.lost > 0, "packets were lost")?;
-            demand(v.all(true, 30, 40), "both ends are direct in the end")?;
-            demand(v.gap(5, 40) < ms(3_000), "no long gap")
+        |v| {
+            some(v.counters.lost, "packets were lost")?;
+            goes(v, true, 30..40)?;
+            flows(v, 5..40, 3_000)
         },
-    },
+    ),
 ];
+
+const fn lab(
+    name: &'static str,
+    plan: fn(u64) -> LabPlan,
+    check: fn(&LabVerdict) -> Result<(), String>,
+) -> LabScenario {
+    LabScenario { name, plan, check }
+}
+
+/// Two homes that can be punched through.
+fn homes(seed: u64) -> LabPlan {
+    LabPlan::pair(seed, PortRestricted, PortRestricted)
+}
+
+/// Two homes that cannot.
+fn symmetric(seed: u64) -> LabPlan {
+    LabPlan::pair(seed, Symmetric, Symmetric)
+}
+
+/// Parts each of these pairs, both ways, for these seconds.
+fn apart(mut plan: LabPlan, pairs: &[(Spot, Spot)], secs: Range<u64>) -> LabPlan {
+    for (at, on) in [(secs.start, true), (secs.end, false)] {
+        for (a, b) in pairs {
+            plan = plan.act(at, Act::Partition(*a, *b, on));
+        }
+    }
+    plan
+}
+
+/// All packets of both ends go so within these seconds.
+fn goes(v: &LabVerdict, direct: bool, secs: Range<u64>) -> Result<(), String> {
+    let how = if direct { "direct" } else { "relayed" };
+    demand(v.all(direct, secs.start, secs.end), &format!("both ends are {how} in the seconds {secs:?}"))
+}
+
+/// No gap within these seconds is so long.
+fn flows(v: &LabVerdict, secs: Range<u64>, most: u64) -> Result<(), String> {
+    let gap = v.gap(secs.start, secs.end);
+    demand(
+        gap < ms(most),
+        &format!("data flows in the seconds {secs:?} without a gap of {most} ms ({gap:?})"),
+    )
+}
+
+fn some(count: u64, what: &str) -> Result<(), String> {
+    demand(count > 0, what)
+}
+
+fn parted(v: &LabVerdict) -> Result<(), String> {
+    some(v.counters.partitioned, "the partition stopped something")
+}
+
+/// The direct path is gone from 12 s to 35 s: the relay takes over, and gives back.
+fn detours(v: &LabVerdict) -> Result<(), String> {
+    parted(v)?;
+    flows(v, 12..60, 6_000)?;
+    goes(v, true, 52..60)
+}
+
+/// The client's gateway began anew at 12 s.
+fn punched_anew(v: &LabVerdict) -> Result<(), String> {
+    demand(v.counters.gateways == 3, "a gateway began twice")?;
+    flows(v, 12..45, 8_000)?;
+    goes(v, true, 35..45)
+}
 
 /// Runs a scenario and checks what came of it.
 ///
 /// # Errors
 /// What went wrong, and how to replay it.
 pub fn run(scenario: &LabScenario, seed: u64, text: bool) -> Result<LabVerdict, String> {
-    let replay =
-        format!("replay: cargo run -p sim -- lab --seed {seed} --trace --scenario {}", scenario.name);
+    let replay = Replay { command: "lab --trace", scenario: scenario.name.into(), seed };
     let verdict = lab::run(&(scenario.plan)(seed), text).map_err(|why| format!("{why}\n{replay}"))?;
     match check(scenario, &verdict) {
         Ok(()) => Ok(verdict),
@@ -241,9 +269,7 @@ pub fn run(scenario: &LabScenario, seed: u64, text: bool) -> Result<LabVerdict, 
 /// # Errors
 /// What is wrong.
 fn check(scenario: &LabScenario, verdict: &LabVerdict) -> Result<(), String> {
-    if let Some(first) = verdict.violations.first() {
-        return Err(format!("violated: {first}"));
-    }
+    verdict.violations.none()?;
     demand(!verdict.echoes.is_empty(), "data passed at all")?;
     let first = verdict.echoes.first().map_or(Time::ZERO, |e| e.back);
     demand(first < Time::from_secs(3), "data passed within 3 s")?;

@@ -1,6 +1,7 @@
 //! The plan's steps, done to a world.
 
-use super::{Event, Process, World};
+use super::queue::Event;
+use super::{Process, World};
 use crate::step::{Role, Step};
 use crate::topology::{HostId, Network, Place};
 use proto_core::id::NodeId;

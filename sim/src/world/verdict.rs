@@ -9,6 +9,7 @@ use crate::oracle::{self, Outcome};
 use crate::step::{Role, Step};
 use crate::topology::{Fate, Meeting};
 use crate::trace::Trace;
+use crate::verdict::{Replay, Violations};
 use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ pub struct Verdict {
     /// What happened, and its hash.
     pub trace: Trace,
     /// What must never happen and did.
-    pub violations: Vec<String>,
+    pub violations: Violations,
     /// What the oracle says of the two networks; none where it has no word (shared networks,
     /// tunnels that end).
     pub expected: Option<Outcome>,
@@ -54,7 +55,7 @@ pub struct Verdict {
     /// The most probes of one host within a second.
     pub most_probes: usize,
     /// The command that shows the run in full.
-    pub how_to_replay: String,
+    pub replay: Replay,
 }
 
 impl Verdict {
@@ -64,9 +65,7 @@ impl Verdict {
     /// What is wrong, and how to replay it.
     pub fn check(&self) -> Result<(), String> {
         let fail = |what: String| Err(format!("{what}\n{self}"));
-        if let Some(first) = self.violations.first() {
-            return fail(format!("violated: {first}"));
-        }
+        self.violations.none().or_else(fail)?;
         let Some(expected) = self.expected else { return Ok(()) };
         let direct = expected == Outcome::Direct;
         if self.direct != [Some(direct); 2] {
@@ -120,11 +119,9 @@ impl fmt::Display for Verdict {
             "  {:?}, servers wrote {} bytes, at most {} probes/s",
             self.tcp, self.relayed, self.most_probes
         )?;
-        for violation in &self.violations {
-            writeln!(f, "  VIOLATED {violation}")?;
-        }
+        write!(f, "{}", self.violations)?;
         writeln!(f, "  trace hash {:016x}", self.trace.hash())?;
-        write!(f, "  replay: {}", self.how_to_replay)
+        write!(f, "  {}", self.replay)
     }
 }
 
@@ -152,7 +149,7 @@ pub(super) fn judge(mut world: World) -> Verdict {
     Verdict {
         name: world.scenario.name.clone(),
         seed: world.scenario.seed,
-        violations: world.checks.violations().to_vec(),
+        violations: Violations(world.checks.violations().to_vec()),
         expected,
         direct,
         ever_direct,
@@ -165,10 +162,11 @@ pub(super) fn judge(mut world: World) -> Verdict {
         tcp: world.tcp.counters,
         relayed: world.relayed,
         most_probes: world.checks.most_probes,
-        how_to_replay: format!(
-            "cargo run -p sim -- replay --seed {} --scenario {}",
-            world.scenario.seed, world.scenario.name
-        ),
+        replay: Replay {
+            command: "replay",
+            scenario: world.scenario.name.clone(),
+            seed: world.scenario.seed,
+        },
         fates: world.fates,
         bites: world.bites,
         trace: world.trace,
