@@ -268,13 +268,20 @@ impl RelayLink {
             return;
         }
         self.config.region = region;
-        let has = |node: &RelayNode| self.config.region.relays().any(|other| other == node);
-        let attempt_is_stale = self.attempt.as_ref().is_some_and(|attempt| !has(&attempt.node));
-        let current_is_stale = self.current.as_ref().is_some_and(|current| !has(&current.node));
-        if self.wanted && (attempt_is_stale || current_is_stale || self.retry.is_some()) {
+        let attempt_is_stale = self.attempt.as_ref().is_some_and(|attempt| !self.region_has(&attempt.node));
+        if self.wanted && (attempt_is_stale || self.current_is_stale() || self.retry.is_some()) {
             self.backoff.reset();
             self.redial(now);
         }
+    }
+
+    fn region_has(&self, node: &RelayNode) -> bool {
+        self.config.region.relays().any(|other| other == node)
+    }
+
+    /// Whether the connection in use is to a relay that the map has no more.
+    fn current_is_stale(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| !self.region_has(&current.node))
     }
 
     fn frame(&mut self, stream: StreamId, frame: &Frame<'_>, now: Time) {

@@ -213,6 +213,23 @@ fn a_new_map_keeps_what_did_not_change_and_leaves_what_is_gone() {
 }
 
 #[test]
+fn a_relay_that_left_the_map_is_left_though_its_successor_comes_up_late() {
+    let mut world = World::new(1);
+    world.heard(0);
+    world.dialled();
+    world.down.insert("b.example".into());
+    let mut changed = map();
+    changed.regions.get_mut(&ONE).unwrap().nodes.remove(1);
+    world.tell(0, PoolCommand::SetMap(changed));
+    assert_eq!(world.dialled(), ["b.example"]);
+    assert!(world.heard(0).is_empty(), "the old relay serves on");
+    world.down.remove("b.example");
+    world.advance(20 * SECOND);
+    assert_eq!(world.dialled(), ["b.example"]);
+    assert_eq!(world.heard(0), ["1 up"]);
+}
+
+#[test]
 fn many_regions_are_not_connected_at_once() {
     let mut world = World::new(1);
     let mut many = map();

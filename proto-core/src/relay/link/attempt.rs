@@ -123,10 +123,13 @@ impl RelayLink {
 
     fn attempt_failed(&mut self, why: &str, now: Time) {
         self.drop_attempt();
-        // With a connection in hand nothing is lost yet: should it be dead, its ping will tell.
+        // With a connection in hand nothing is lost yet: should it be dead, its ping will tell. But one to a relay
+        // that the map has no more must be left, as soon as another answers.
         if self.current.is_none() {
             self.retry = Some(now + self.backoff.next());
             self.tell_down(why, false);
+        } else if self.current_is_stale() {
+            self.retry = Some(now + self.backoff.next());
         }
     }
 
