@@ -82,6 +82,10 @@ pub const FEATURES_MAX: usize = 32;
 /// Addresses kept of one name: more than any resolver's answer that is worth trying.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// Nodes of one person that a coordinator remembers, connected or lost. A person has a few machines and scripts;
+/// a CI system under one name may run hundreds of commands at once. One leaked token shall not take all places.
+pub const COORDINATOR_NODES_PER_USER_MAX: usize = 2_048;
+
 /// Questions to the coordinator's owner that are open at once, over all nodes: after a restart every client
 /// asks for its tunnel within seconds.
 pub const COORDINATOR_REQUESTS_MAX: usize = 65_536;

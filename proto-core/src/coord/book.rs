@@ -41,6 +41,8 @@ pub(super) struct Book {
     nodes: BTreeMap<NodeId, Record>,
     /// Who asked for a tunnel to the key, which need not be known (yet).
     askers: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// Each person's nodes.
+    owned: BTreeMap<String, BTreeSet<NodeId>>,
     versions: u64,
 }
 
@@ -59,6 +61,26 @@ impl Book {
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The nodes of the person that a principal is; none for agents and servers, which have names of their own.
+    pub(super) fn owned_by(&self, principal: &Principal) -> impl Iterator<Item = (&NodeId, &Record)> {
+        let owned = owner(principal).and_then(|user| self.owned.get(user));
+        owned.into_iter().flatten().filter_map(|id| Some((id, self.nodes.get(id)?)))
+    }
+
+    /// Removes a node's record.
+    fn remove(&mut self, id: &NodeId) -> Option<Record> {
+        let record = self.nodes.remove(id)?;
+        if let Some(user) = owner(&record.principal)
+            && let Some(owned) = self.owned.get_mut(user)
+        {
+            owned.remove(id);
+            if owned.is_empty() {
+                self.owned.remove(user);
+            }
+        }
+        Some(record)
     }
 
     /// The nodes that share a tunnel with `id`, whoever asked for it.
@@ -94,6 +116,9 @@ impl Book {
         key: NodePublic,
         stream: StreamId,
     ) {
+        if let Some(user) = owner(&principal) {
+            self.owned.entry(user.to_owned()).or_default().insert(id.clone());
+        }
         let record = self.nodes.entry(id.clone()).or_insert_with(|| Record {
             principal,
             credential: None,
@@ -231,7 +256,7 @@ impl Book {
                 self.unlink(&peer, id, reason, out);
             }
         }
-        self.nodes.remove(id);
+        self.remove(id);
     }
 
     /// A lost node is not waited for any longer. Nobody is told: its tunnels may well carry data still.
@@ -243,5 +268,13 @@ impl Book {
             }
         }
         self.leave(id, "", false, &mut Notices::new());
+    }
+}
+
+/// The person that a principal is.
+fn owner(principal: &Principal) -> Option<&str> {
+    match principal {
+        Principal::User { user } => Some(user),
+        Principal::Agent { .. } | Principal::Server { .. } => None,
     }
 }

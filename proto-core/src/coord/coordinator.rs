@@ -271,8 +271,14 @@ impl Coordinator {
         let Some(connection) = self.connections.get(&stream) else { return };
         let (principal, credential) = (connection.principal.clone(), connection.credential.clone());
         let id = self.name(&principal, hello.resume.as_deref());
-        if self.book.get(&id).is_none() && !self.make_room() {
-            return self.refuse(stream, code::TOO_MANY, "the server knows too many nodes", now);
+        if self.book.get(&id).is_none() {
+            if !self.make_room_for(&principal) {
+                let message = "too many of this user's nodes are connected";
+                return self.refuse(stream, code::TOO_MANY, message, now);
+            }
+            if !self.make_room() {
+                return self.refuse(stream, code::TOO_MANY, "the server knows too many nodes", now);
+            }
         }
         let resumed = self.replace(&id, now);
         if let Some(connection) = self.connections.get_mut(&stream) {
@@ -322,6 +328,20 @@ impl Coordinator {
         } else {
             self.expiries.remove(&(record.lost_at + limits::RESUME_GRACE, id.clone()));
         }
+        true
+    }
+
+    /// Room for one more node of a person, if need be by forgetting the one of theirs that was lost longest ago.
+    fn make_room_for(&mut self, principal: &Principal) -> bool {
+        if self.book.owned_by(principal).count() < limits::COORDINATOR_NODES_PER_USER_MAX {
+            return true;
+        }
+        let lost = self.book.owned_by(principal).filter(|(_, record)| record.stream.is_none());
+        let Some((at, id)) = lost.map(|(id, record)| (record.lost_at, id.clone())).min() else {
+            return false;
+        };
+        self.expiries.remove(&(at + limits::RESUME_GRACE, id.clone()));
+        self.book.expire(&id);
         true
     }
 

@@ -198,6 +198,30 @@ fn a_lost_node_is_forgotten_after_its_grace_and_nobody_is_told() {
     assert_eq!(server.0.deadline(), None);
 }
 
+#[test]
+fn one_person_cannot_take_all_places() {
+    let mut server = Server::new(user());
+    let join = |server: &mut Server, n: usize, principal: Principal| {
+        let stream = StreamId(1_000 + n as u64);
+        server.command(CoordinatorCommand::Admit { stream, principal, credential: None });
+        let bytes = ToServer::Hello(hello(VERSION)).encode();
+        server.0.handle(Input::StreamBytes { stream, bytes: &bytes }, Time::ZERO);
+        server.said().concat()
+    };
+    for n in 0..limits::COORDINATOR_NODES_PER_USER_MAX {
+        let said = join(&mut server, n, user());
+        assert!(!said.contains("TOO_MANY"), "{n}: {said}");
+    }
+    let said = join(&mut server, 90_000, user());
+    assert!(said.contains("TOO_MANY too many of this user's nodes"), "{said}");
+    let said = join(&mut server, 90_001, Principal::User { user: "another".into() });
+    assert!(!said.contains("TOO_MANY"), "others have room: {said}");
+    // One that is lost makes room for one that comes.
+    server.0.handle(Input::StreamClosed { stream: StreamId(1_000), why: "" }, Time::ZERO);
+    let said = join(&mut server, 90_002, user());
+    assert!(!said.contains("TOO_MANY"), "{said}");
+}
+
 // --- The session alone ---
 
 fn session(seed: Seed) -> Session {
@@ -316,7 +340,17 @@ fn the_coordinator_keeps_the_seven_laws() {
     Subject::new(|seed| Coordinator::new(config(), seed, Time::ZERO))
         .commands(|rng| {
             let principal = principals[rng.range(0..3) as usize].clone();
-            match rng.range(0..10) {
+            match rng.range(0..13) {
+                10 => CoordinatorCommand::Drain { retry_after: Duration::from_micros(rng.range(0..1 << 40)) },
+                11 => CoordinatorCommand::Authorized {
+                    request: rng.range(0..9),
+                    verdict: Verdict::Refused { code: String::new(), message: String::new() },
+                },
+                12 => CoordinatorCommand::Expel {
+                    who: Who::User("ann".into()),
+                    code: String::new(),
+                    message: String::new(),
+                },
                 0..=3 => CoordinatorCommand::Admit {
                     stream: StreamId(rng.range(0..4)),
                     principal,
