@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub mod hub;
+mod records;
 
 /// The code that a node is told if its token is wrong or expired.
 pub const CODE_UNAUTHORIZED: &str = "UNAUTHORIZED";
@@ -144,7 +145,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
             return Poll::Ready(Ok(()));
         };
         let mut socket = Pin::new(&mut **socket);
-        let mut any = false;
         while !self.unsent.is_empty() {
             ready!(socket.as_mut().poll_ready(cx)).map_err(|e| words(&e))?;
             if let Some(bytes) = self.unsent.pop_front() {
@@ -153,13 +153,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
                     Err(e) => Message::binary(e.into_bytes()),
                 };
                 socket.as_mut().start_send(message).map_err(|e| words(&e))?;
-                any = true;
             }
         }
         if self.closing {
             return socket.poll_close(cx).map_err(|e| words(&e));
         }
-        let _ = any;
         socket.poll_flush(cx).map_err(|e| words(&e))
     }
 }

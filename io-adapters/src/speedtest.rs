@@ -30,6 +30,22 @@ const fn pattern() -> [u8; 1_024] {
     out
 }
 
+/// How long the two ends may need beyond the test's own time: what is under way must arrive, and a path may have to
+/// be found anew meanwhile.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Bounds one end of a test of `time`: a peer that vanished says nothing, and never will.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`], or what `end` met.
+pub async fn within<T>(time: Duration, end: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let limit = time.min(LONGEST) + GRACE;
+    tokio::time::timeout(limit, end).await.unwrap_or_else(|_| {
+        let why = format!("the other end did nothing for {} s", GRACE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    })
+}
+
 /// How much was carried, and in what time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Carried {
@@ -168,6 +184,13 @@ mod tests {
         bytes[700] ^= 1;
         let error = receive(&mut bytes.as_slice(), |_, _| {}).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_never_comes_is_not_waited_for() {
+        let error =
+            within(Duration::from_secs(5), std::future::pending::<io::Result<()>>()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

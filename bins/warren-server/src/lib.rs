@@ -60,7 +60,17 @@ pub async fn run(settings: Settings) -> Result<(), Fault> {
     loop {
         tokio::select! {
             biased;
-            _ = hang_up.recv() => server.reload().await,
+            _ = hang_up.recv() => {
+                // A relay map's server may take its time: whoever wants this one to end does not wait for it.
+                let ended = tokio::select! {
+                    biased;
+                    () = either(&mut terminate, &mut interrupt) => true,
+                    () = server.reload() => false,
+                };
+                if ended {
+                    break;
+                }
+            }
             () = either(&mut terminate, &mut interrupt) => break,
         }
     }

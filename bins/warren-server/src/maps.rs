@@ -13,6 +13,8 @@ use io_adapters::private_file;
 use proto_core::limits::RELAY_MAP_MAX;
 use proto_core::relay_map::RelayMap;
 use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How often we let ourselves be sent elsewhere.
@@ -111,13 +113,22 @@ async fn fetch(url: &str) -> Result<Vec<u8>, String> {
 }
 
 fn read(path: &Path, name: &str) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|error| {
+    let unreadable = |why: String| {
         Fault::new(
             "RELAY_MAP_UNREADABLE",
-            format!("can't read the relay map {name}: {}", io_words(&error)),
+            format!("can't read the relay map {name}: {why}"),
             "check the path and its permissions",
         )
-    })
+    };
+    let mut text = Vec::new();
+    // One byte more than may be, so that too long a file is told from one that just fits.
+    File::open(path)
+        .and_then(|file| file.take(RELAY_MAP_MAX as u64 + 1).read_to_end(&mut text))
+        .map_err(|error| unreadable(io_words(&error)))?;
+    if text.len() > RELAY_MAP_MAX {
+        return Err(unreadable(format!("it is longer than {} MiB", RELAY_MAP_MAX >> 20)));
+    }
+    Ok(text)
 }
 
 /// `onto` and the map of `text`, which came from `name`.

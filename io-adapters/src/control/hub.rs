@@ -1,6 +1,7 @@
 //! The coordinator's server: one task owns the machine, each connection has a task of its own.
 
 use super::ControlStream;
+use super::records::{Recorder, Records, records};
 use crate::clock::Origin;
 use crate::store::{Denied, Store};
 use proto_core::coord::{Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal};
@@ -70,8 +71,8 @@ pub struct CoordinatorTask<S> {
     connections: BTreeMap<StreamId, Outgoing>,
     questions: JoinSet<()>,
     open: Arc<tokio::sync::Semaphore>,
-    records: mpsc::UnboundedSender<CoordinatorEvent>,
-    recorder: Option<mpsc::UnboundedReceiver<CoordinatorEvent>>,
+    recorder: Recorder,
+    records: Option<Records>,
 }
 
 /// Makes a coordinator: the handle to use it, and the task to spawn.
@@ -83,7 +84,7 @@ pub fn coordinator<S: Store>(
 ) -> (CoordinatorHandle, CoordinatorTask<S>) {
     let (inbox, messages) = mpsc::channel(INBOX);
     let events = broadcast::Sender::new(EVENTS);
-    let (records, recorder) = mpsc::unbounded_channel();
+    let (recorder, records) = records();
     let task = CoordinatorTask {
         machine: Coordinator::new(config, seed, clock.time()),
         store,
@@ -94,8 +95,8 @@ pub fn coordinator<S: Store>(
         connections: BTreeMap::new(),
         questions: JoinSet::new(),
         open: Arc::new(tokio::sync::Semaphore::new(QUESTIONS_MAX)),
-        records,
-        recorder: Some(recorder),
+        recorder,
+        records: Some(records),
     };
     (CoordinatorHandle { inbox, events, streams: Arc::default() }, task)
 }
@@ -233,10 +234,10 @@ impl<S: Store> CoordinatorTask<S> {
     /// If the store panicked.
     pub async fn run(mut self) {
         let store = self.store.clone();
-        let mut recorder = self.recorder.take();
+        let records = self.records.take();
         let recording = async move {
-            while let Some(recorder) = &mut recorder {
-                let Some(event) = recorder.recv().await else { break };
+            while let Some(records) = &records {
+                let Some(event) = records.next().await else { break };
                 store.record(event).await;
             }
         };
@@ -332,6 +333,6 @@ impl<S: Store> CoordinatorTask<S> {
             return;
         }
         let _ = self.events.send(event.clone());
-        let _ = self.records.send(event);
+        self.recorder.put(event);
     }
 }

@@ -110,7 +110,7 @@ async fn measure(global: &Global, tunnel: &Tunnel, upload: bool, time: Duration)
         }
         intervals.push(interval);
     };
-    let carried = transfer(tunnel, upload, time, each).await.map_err(|e| {
+    let carried = speedtest::within(time, transfer(tunnel, upload, time, each)).await.map_err(|e| {
         let sentence = format!("the speed test with \"{}\" broke off: {e}", tunnel.workspace.name);
         CliError::new(Exit::Failed, "SPEEDTEST_FAILED", sentence)
             .hint("is the agent still running? See `warren status`")
