@@ -3,6 +3,7 @@
 use crate::transport::Network;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use proto_core::key::NodePublic;
 use proto_core::machine::{StreamProtocol, StreamTarget};
 use proto_core::time::Duration;
 use std::io;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep_until, timeout};
 
 pub mod fallback;
+pub mod fast_start;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
@@ -58,6 +60,16 @@ pub enum Io<T> {
     Plain(T),
     /// Inside TLS.
     Tls(Box<ClientTls<T>>),
+}
+
+impl<T> Io<T> {
+    /// The key of the relay at the other end, if its certificate tells it.
+    pub(crate) fn relay_key(&self) -> Option<NodePublic> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(io) => tls::relay_key(io),
+        }
+    }
 }
 
 /// A stream that is ready.

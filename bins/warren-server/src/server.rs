@@ -103,6 +103,9 @@ impl Server {
             build: BUILD.to_owned(),
             seed: seed.fork("hub"),
         });
+        if let (Some(certificate), Some(relay)) = (&certificate, hub.relay()) {
+            certificate.tell_relay(&relay.public())?;
+        }
         let setup_token = setup_token(&store, clock.now()).await?;
         let (stop, stopping) = watch::channel(false);
         let (draining, drains) = watch::channel(false);

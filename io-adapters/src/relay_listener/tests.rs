@@ -222,3 +222,65 @@ async fn random_bytes_close_the_connection_and_nothing_else() {
         done.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_relay_that_tells_its_key_in_its_certificate_is_begun_at_once() {
+    use crate::relay_stream::fallback::{DerpIo, Fallback};
+    use crate::relay_stream::tls::{Identity, Trust};
+    use crate::transport::{Network, TcpAccept, TokioNetwork};
+    use proto_core::machine::{StreamProtocol, StreamTarget, TlsCheck};
+
+    let mut world = world();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().der().clone();
+    let secret = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let identity = Identity::new(vec![certificate.clone()], secret).unwrap();
+    let listener = TokioNetwork.listen_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let at = listener.local_addr();
+    world.tasks.spawn(world.front.clone().listen(listener, Some(identity.clone())));
+    let target = StreamTarget {
+        protocol: StreamProtocol::Derp,
+        host: "127.0.0.1".into(),
+        port: at.port(),
+        addresses: vec![at.ip()],
+        tls: Some(TlsCheck::Roots { name: "127.0.0.1".into() }),
+        path: "/derp".into(),
+        bearer: None,
+    };
+    let trust = Trust::only(vec![certificate]);
+    for told in [false, true] {
+        if told {
+            identity.tell_relay(&world.relay.public()).unwrap();
+        }
+        let mut io = Fallback::default().open(&TokioNetwork, &target, &trust).await.unwrap();
+        assert_eq!(matches!(io, DerpIo::FastStart(_)), told);
+        let mut decoder = Decoder::new();
+        let mut buffer = [0; 4_096];
+        let secret = NodeSecret::generate(&Seed::from_u64(30));
+        let mut in_hand = 0;
+        loop {
+            let n = io.read(&mut buffer).await.unwrap();
+            assert!(n > 0, "the relay closed the connection");
+            let mut frames = decoder.feed(&buffer[..n]);
+            let mut login = Vec::new();
+            while let Some(frame) = frames.next().unwrap() {
+                match frame {
+                    Frame::ServerKey { key } => {
+                        assert_eq!(key, world.relay.public());
+                        in_hand += 1;
+                        ClientInfo::default().emit(&secret, &key, &mut Seed::from_u64(30).rng(), &mut login);
+                    }
+                    Frame::ServerInfo { .. } => in_hand += 10,
+                    _ => {}
+                }
+            }
+            if in_hand > 10 {
+                break;
+            }
+            io.write_all(&login).await.unwrap();
+            io.flush().await.unwrap();
+        }
+        assert_eq!(in_hand, 11, "the key is heard once");
+    }
+}

@@ -5,6 +5,7 @@
 //! not at all, the same relay is asked for a WebSocket on a new connection; if that works it is remembered, for
 //! this network and for a while, so that the next connection does not lose the time again.
 
+use super::fast_start::FastStart;
 use super::upgrade::{Prefixed, UpgradeError};
 use super::websocket::{self, WebSocketIo};
 use super::{DialError, Io, authority, dial, tls::Trust, upgrade};
@@ -38,6 +39,8 @@ pub struct Fallback {
 pub enum DerpIo<T> {
     /// After a plain upgrade.
     Plain(Prefixed<Io<T>>),
+    /// With a relay whose key its certificate told.
+    FastStart(Box<FastStart<Io<T>>>),
     /// Inside a WebSocket.
     WebSocket(Box<WebSocketIo<Io<T>>>),
 }
@@ -69,6 +72,10 @@ impl Fallback {
             }
         }
         let io = dial(network, target, trust).await?;
+        if let Some(key) = io.relay_key() {
+            // Its certificate came through, so nothing on the way looks into what is said.
+            return Ok(DerpIo::FastStart(Box::new(FastStart::new(io, target, key)?)));
+        }
         let met = match timeout(UPGRADE_PATIENCE, upgrade::derp(io, target)).await {
             Ok(Ok(io)) => return Ok(DerpIo::Plain(io)),
             Ok(Err(error @ UpgradeError::Target { .. })) => return Err(error.into()),
@@ -120,6 +127,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for DerpIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::FastStart(io) => Pin::new(&mut **io).poll_read(cx, buf),
             Self::WebSocket(io) => Pin::new(&mut **io).poll_read(cx, buf),
         }
     }
@@ -129,6 +137,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DerpIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::FastStart(io) => Pin::new(&mut **io).poll_write(cx, buf),
             Self::WebSocket(io) => Pin::new(&mut **io).poll_write(cx, buf),
         }
     }
@@ -136,6 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DerpIo<T> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::FastStart(io) => Pin::new(&mut **io).poll_flush(cx),
             Self::WebSocket(io) => Pin::new(&mut **io).poll_flush(cx),
         }
     }
@@ -143,6 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DerpIo<T> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::FastStart(io) => Pin::new(&mut **io).poll_shutdown(cx),
             Self::WebSocket(io) => Pin::new(&mut **io).poll_shutdown(cx),
         }
     }

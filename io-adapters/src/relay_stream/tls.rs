@@ -1,18 +1,20 @@
 //! TLS by rustls, client end and server end, and the three ways in which a server may prove itself.
 
+use proto_core::key::NodePublic;
 use proto_core::machine::TlsCheck;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+mod metacert;
 mod verify;
 mod x509;
 
@@ -174,9 +176,27 @@ where
     SYSTEM.get_or_init(Trust::system).connect(stream, host, check).await
 }
 
+/// The key of the relay at the other end, if its certificate tells it. TLS 1.2 shows certificates to whoever
+/// listens, and lets them be changed, so that only TLS 1.3's count.
+pub(crate) fn relay_key<S>(stream: &ClientTls<S>) -> Option<NodePublic> {
+    let (_, connection) = stream.get_ref();
+    let modern = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    connection.peer_certificates().filter(|_| modern).and_then(metacert::key_in)
+}
+
 /// A server's certificate and key, which can be replaced while it runs. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<Mutex<Arc<ServerConfig>>>);
+pub struct Identity(Arc<Mutex<Served>>);
+
+#[derive(Debug)]
+struct Served {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// The certificate that tells the key of the relay behind it, if there is one.
+    metacert: Option<CertificateDer<'static>>,
+    /// What all of that makes.
+    config: Arc<ServerConfig>,
+}
 
 impl Identity {
     /// The identity of these PEM files: the certificate with its chain, and the key.
@@ -184,7 +204,8 @@ impl Identity {
     /// # Errors
     /// If a file cannot be read or the two do not belong together.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(Mutex::new(read_identity(certificate, key)?))))
+        let (chain, key) = read_identity(certificate, key)?;
+        Self::new(chain, key)
     }
 
     /// The identity of these documents in memory.
@@ -192,7 +213,18 @@ impl Identity {
     /// # Errors
     /// If the two do not belong together.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(Mutex::new(server_config(chain, key)?))))
+        Ok(Self(Arc::new(Mutex::new(Served::new(chain, key, None)?))))
+    }
+
+    /// Tells, from now on, the key of the relay behind it to those who connect: they need not ask for it then.
+    ///
+    /// # Errors
+    /// If the certificate for that cannot be made.
+    pub fn tell_relay(&self, relay: &NodePublic) -> Result<(), TlsError> {
+        let metacert = metacert::make(relay)?;
+        let mut served = self.lock();
+        *served = Served::new(served.chain.clone(), served.key.clone_key(), Some(metacert))?;
+        Ok(())
     }
 
     /// Reads the files again; connections that exist go on. On an error the old identity stays.
@@ -200,9 +232,14 @@ impl Identity {
     /// # Errors
     /// As [`Identity::from_files`].
     pub fn reload(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
-        let config = read_identity(certificate, key)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let (chain, key) = read_identity(certificate, key)?;
+        let mut served = self.lock();
+        *served = Served::new(chain, key, served.metacert.clone())?;
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Served> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts TLS on a connection.
@@ -213,30 +250,36 @@ impl Identity {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.lock().config.clone();
         TlsAcceptor::from(config).accept(stream).await
     }
 }
 
-fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn read_identity(certificate: &Path, key: &Path) -> Result<ChainAndKey, TlsError> {
     let chain = certificates(certificate)?;
     let secret = PrivateKeyDer::from_pem_file(key)
         .map_err(|e| TlsError::File { path: key.to_path_buf(), why: pem_words(&e) })?;
-    server_config(chain, secret)
+    Ok((chain, secret))
 }
 
-fn server_config(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| TlsError::Certificate(e.to_string()))?;
-    // The upgrade to DERP and WebSocket is HTTP/1.1's.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+impl Served {
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        metacert: Option<CertificateDer<'static>>,
+    ) -> Result<Self, TlsError> {
+        let shown = chain.iter().chain(&metacert).cloned().collect();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(shown, key.clone_key()))
+            .map_err(|e| TlsError::Certificate(e.to_string()))?;
+        // The upgrade to DERP and WebSocket is HTTP/1.1's.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { chain, key, metacert, config: Arc::new(config) })
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

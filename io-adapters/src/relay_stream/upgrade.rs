@@ -80,7 +80,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let host = authority(target);
-    let request = request(target)?;
+    let request = request(target, "")?;
     let broken = |e: io::Error| UpgradeError::Broken { host: host.clone(), why: e.to_string() };
     io.write_all(request.as_bytes()).await.map_err(broken)?;
     io.flush().await.map_err(broken)?;
@@ -112,8 +112,8 @@ where
     Ok(Prefixed::new(rest, io))
 }
 
-/// The request's bytes.
-fn request(target: &StreamTarget) -> Result<String, UpgradeError> {
+/// The request's bytes; `fields` are further ones.
+pub(super) fn request(target: &StreamTarget, fields: &str) -> Result<String, UpgradeError> {
     let host = authority(target);
     let bad = |what| UpgradeError::Target { host: host.escape_debug().to_string(), what };
     if !host.bytes().all(|b| b.is_ascii_graphic()) {
@@ -133,6 +133,7 @@ fn request(target: &StreamTarget) -> Result<String, UpgradeError> {
         }
         request.push_str(&format!("Authorization: Bearer {bearer}\r\n"));
     }
+    request.push_str(fields);
     request.push_str("\r\n");
     Ok(request)
 }
@@ -279,12 +280,12 @@ mod tests {
     fn nothing_of_a_target_can_add_a_header() {
         let mut forged = target();
         forged.path = "/derp HTTP/1.1\r\nX: y".into();
-        assert!(request(&forged).is_err());
+        assert!(request(&forged, "").is_err());
         let mut forged = target();
         forged.host = "relay\r\nX: y".into();
-        assert!(request(&forged).is_err());
+        assert!(request(&forged, "").is_err());
         let mut forged = target();
         forged.bearer = Some("a\r\nX: y".into());
-        assert!(request(&forged).is_err());
+        assert!(request(&forged, "").is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::fault::{Fault, words};
 use io_adapters::relay_stream::tls::{Identity, TlsError};
+use proto_core::key::NodePublic;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,14 @@ impl Certificate {
         let identity =
             Identity::from_files(certificate, key).map_err(|error| fault(&error, certificate, key))?;
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), identity, tried })
+    }
+
+    /// Tells those who connect the key of the relay behind it.
+    ///
+    /// # Errors
+    /// If it cannot be put into a certificate.
+    pub(crate) fn tell_relay(&self, relay: &NodePublic) -> Result<(), Fault> {
+        self.identity.tell_relay(relay).map_err(|error| fault(&error, &self.certificate, &self.key))
     }
 
     /// Reads both files again; new connections get the new certificate, those there go on. If the new one is

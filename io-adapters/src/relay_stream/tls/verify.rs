@@ -1,6 +1,7 @@
 //! How a server's certificate is checked.
 
-use super::x509::{Certificate, is_metacert};
+use super::metacert;
+use super::x509::Certificate;
 use proto_core::key::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
@@ -75,7 +76,7 @@ impl ServerCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // A relay tells its key in a last certificate that belongs to no chain.
-        let chain: Vec<_> = intermediates.iter().filter(|c| !is_metacert(c)).cloned().collect();
+        let chain: Vec<_> = intermediates.iter().filter(|c| !metacert::is_one(c)).cloned().collect();
         self.roots.verify_server_cert(end_entity, &chain, &self.name, ocsp_response, now)
     }
 
@@ -124,7 +125,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let others = intermediates.iter().filter(|c| !is_metacert(c)).count();
+        let others = intermediates.iter().filter(|c| !metacert::is_one(c)).count();
         if others > 0 {
             return Err(Refused::Many(others + 1).into());
         }
