@@ -34,6 +34,7 @@ pub struct ControlStream<T> {
     early: VecDeque<Vec<u8>>,
     unsent: VecDeque<Vec<u8>>,
     closing: bool,
+    said_goodbye: bool,
 }
 
 /// Asks for the WebSocket. A server that refuses the token by its HTTP status is heard as one that refuses it
@@ -86,7 +87,7 @@ fn config() -> WebSocketConfig {
 impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
     fn new(socket: WebSocketStream<T>) -> Self {
         let socket = Some(Box::new(socket));
-        Self { socket, early: VecDeque::new(), unsent: VecDeque::new(), closing: false }
+        Self { socket, early: VecDeque::new(), unsent: VecDeque::new(), closing: false, said_goodbye: false }
     }
 
     /// The server's end over a connection that has answered the request already; `read` are the bytes that
@@ -102,7 +103,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
             code: CODE_UNAUTHORIZED.into(),
             message: "the server does not accept this token".into(),
         });
-        Self { socket: None, early: [message.encode()].into(), unsent: VecDeque::new(), closing: false }
+        Self {
+            socket: None,
+            early: [message.encode()].into(),
+            unsent: VecDeque::new(),
+            closing: false,
+            said_goodbye: false,
+        }
     }
 
     /// Queues a message; [`ControlStream::poll_flush`] sends it.
@@ -110,7 +117,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
         self.unsent.push_back(message);
     }
 
-    /// No more messages will be queued: what was queued is sent, then the stream is closed.
+    /// No more messages will be queued: what was queued is sent, then the stream is closed, which takes a round
+    /// trip; what arrives meanwhile is not read any more.
     pub fn close(&mut self) {
         self.closing = true;
     }
@@ -156,7 +164,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
             }
         }
         if self.closing {
-            return socket.poll_close(cx).map_err(|e| words(&e));
+            if !self.said_goodbye {
+                ready!(socket.as_mut().poll_close(cx)).map_err(|e| words(&e))?;
+                self.said_goodbye = true;
+            }
+            // Whoever closes a connection with something unread resets it, and the reset may overtake what was
+            // said last. So the other side's closing word is awaited.
+            while let Some(Ok(_)) = ready!(socket.as_mut().poll_next(cx)) {}
+            return Poll::Ready(Ok(()));
         }
         socket.poll_flush(cx).map_err(|e| words(&e))
     }

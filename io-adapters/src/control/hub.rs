@@ -189,12 +189,7 @@ impl CoordinatorHandle {
             ToNode::Refused { to: None, code: denied.code.clone(), message: denied.message.clone() };
         socket.queue(message.encode());
         socket.close();
-        let farewell = async {
-            let _ = poll_fn(|cx| socket.poll_flush(cx)).await;
-            // Its own closing word, so that what we said is not lost in a reset.
-            while let Ok(Some(_)) = poll_fn(|cx| socket.poll_message(cx)).await {}
-        };
-        let _ = timeout(FAREWELL, farewell).await;
+        let _ = timeout(FAREWELL, poll_fn(|cx| socket.poll_flush(cx))).await;
     }
 
     /// Gives the coordinator an order. It is lost if the coordinator has stopped.

@@ -8,6 +8,7 @@ use crate::transport::Network;
 use proto_core::id::StreamId;
 use proto_core::machine::{Input, StreamTarget};
 use proto_core::node::NodeCommand;
+use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 /// Bytes that may wait in front of a relay's socket. More would only be delay: the kernel's own buffer is
 /// behind it, and what does not fit waits in the tunnel's streams.
@@ -23,6 +25,8 @@ const CREDIT: usize = 256 * 1024;
 const READ: usize = 128 * 1024;
 /// Streams that were closed and still have something to say.
 const CLOSING_MAX: usize = 32;
+/// How long they have for it: a round trip to the far end of the world, several times.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The streams, by the names that the machines chose.
 pub(super) struct Streams<N: Network> {
@@ -32,7 +36,8 @@ pub(super) struct Streams<N: Network> {
     dialing: JoinSet<(StreamId, Result<Opened<N::Tcp>, DialError>)>,
     resolving: JoinSet<(String, Vec<IpAddr>)>,
     open: BTreeMap<StreamId, Stream<N::Tcp>>,
-    closing: Vec<Stream<N::Tcp>>,
+    /// Closed, and until when they may say what they have to say.
+    closing: Vec<(Stream<N::Tcp>, Instant)>,
     /// A task was spawned that nobody waits for yet.
     spawned: bool,
     buffer: Box<[u8]>,
@@ -115,7 +120,7 @@ impl<N: Network> Streams<N> {
                 if let Stream::Control(control) = &mut other {
                     control.close();
                 }
-                self.closing.push(other);
+                self.closing.push((other, Instant::now() + FAREWELL));
             }
             _ => {}
         }
@@ -221,7 +226,8 @@ impl<N: Network> Streams<N> {
             self.open.remove(&stream);
             inputs(Input::StreamClosed { stream, why: &why });
         }
-        self.closing.retain_mut(|state| match state {
+        self.closing.retain_mut(|(state, until)| match state {
+            _ if Instant::now() >= *until => false,
             Stream::Derp(derp) => derp.poll_flush(cx).is_pending(),
             Stream::Control(control) => control.poll_flush(cx).is_pending(),
             Stream::Dialing(_) => false,
