@@ -65,12 +65,16 @@ pub enum DropReason {
 pub struct NatCounters {
     /// Packets that went out.
     pub outbound: u64,
+    /// Of those, UDP packets that went out with another source than they came with.
+    pub translated: u64,
     /// Packets that came in through a mapping.
     pub inbound: u64,
     /// Packets turned round.
     pub hairpinned: u64,
     /// Packets that the filter kept out.
     pub filtered: u64,
+    /// Of those, packets from an address that may come in, but not from that port.
+    pub filtered_port: u64,
     /// Packets to no mapping.
     pub unmapped: u64,
     /// UDP packets that were not allowed out.
@@ -183,6 +187,11 @@ impl Nat {
         self.mappings.len()
     }
 
+    /// The external ports of its UDP mappings.
+    pub fn udp_ports(&self) -> impl Iterator<Item = u16> {
+        self.by_port.keys().filter(|(protocol, _)| *protocol == Protocol::Udp).map(|(_, port)| *port)
+    }
+
     /// Forgets everything, as after a power cut; with another outside address if one is given.
     pub fn reboot(&mut self, outside: Option<IpAddr>) {
         self.mappings.clear();
@@ -224,6 +233,7 @@ impl Nat {
             return self.hairpin(now, protocol, (src, external, dst));
         }
         self.counters.outbound += 1;
+        self.counters.translated += u64::from(protocol == Protocol::Udp && external != src);
         Verdict::Forward { src: external, dst }
     }
 
@@ -390,6 +400,7 @@ impl Nat {
             .map(|ids| ids.iter().copied().collect())
             .unwrap_or_default();
         let mut reason = DropReason::NoMapping;
+        let mut other_port = false;
         for id in ids {
             let mapping = &self.mappings[&id];
             let inside = mapping.key.inside;
@@ -404,12 +415,20 @@ impl Nat {
             let key = self.filter_key(id, protocol, inside);
             if !self.passes(now, protocol, key, src) {
                 reason = DropReason::Filtered;
+                other_port |= self.knows_address(now, protocol, key, src);
                 continue;
             }
             self.note_inbound(now, id, key, src);
             return Ok(inside);
         }
+        self.counters.filtered_port += u64::from(other_port);
         Err(reason)
+    }
+
+    fn knows_address(&self, now: Time, protocol: Protocol, key: FilterKey, src: SocketAddr) -> bool {
+        let alive = |entry: &Entry| self.alive(now, protocol, *entry);
+        let sent_to = |filter: &Filter| filter.iter().any(|(to, entry)| to.ip() == src.ip() && alive(entry));
+        self.filters.get(&key).is_some_and(sent_to)
     }
 
     fn passes(&self, now: Time, protocol: Protocol, key: FilterKey, src: SocketAddr) -> bool {
@@ -417,15 +436,13 @@ impl Nat {
             Protocol::Udp => self.profile.filtering,
             Protocol::Tcp => Dependence::AddressAndPort,
         };
-        if filtering == Dependence::Independent {
-            return true;
-        }
-        let Some(filter) = self.filters.get(&key) else { return false };
-        let alive = |entry: &Entry| self.alive(now, protocol, *entry);
         match filtering {
             Dependence::Independent => true,
-            Dependence::Address => filter.iter().any(|(to, entry)| to.ip() == src.ip() && alive(entry)),
-            Dependence::AddressAndPort => filter.get(&src).is_some_and(alive),
+            Dependence::Address => self.knows_address(now, protocol, key, src),
+            Dependence::AddressAndPort => {
+                let entry = self.filters.get(&key).and_then(|filter| filter.get(&src));
+                entry.is_some_and(|entry| self.alive(now, protocol, *entry))
+            }
         }
     }
 

@@ -110,6 +110,10 @@ pub struct LinkCounters {
     pub duplicated: u64,
     /// Packets held back.
     pub reordered: u64,
+    /// Packets and pieces of streams that jitter delayed beyond the latency.
+    pub jittered: u64,
+    /// Packets and pieces of streams that waited for the rate behind others.
+    pub queued: u64,
 }
 
 /// A direction of a link.
@@ -150,11 +154,6 @@ impl Direction {
     #[must_use]
     pub const fn counters(&self) -> &LinkCounters {
         &self.counters
-    }
-
-    /// Behave so from now on.
-    pub fn set_profile(&mut self, profile: LinkProfile) {
-        self.profile = profile;
     }
 
     /// Cut it, or mend it.
@@ -242,7 +241,9 @@ impl Direction {
     }
 
     fn delay(&mut self) -> Duration {
-        self.profile.latency + self.up_to(self.profile.jitter)
+        let jitter = self.up_to(self.profile.jitter);
+        self.counters.jittered += u64::from(jitter > Duration::ZERO);
+        self.profile.latency + jitter
     }
 
     fn up_to(&mut self, most: Duration) -> Duration {
@@ -258,6 +259,7 @@ impl Direction {
         if waiting + size > self.profile.queue {
             return None;
         }
+        self.counters.queued += u64::from(start > now);
         self.busy_until = start + Duration::from_micros(size * 8_000_000 / rate);
         Some(self.busy_until)
     }
@@ -304,6 +306,7 @@ mod tests {
         assert!((900..1_100).contains(&c.lost), "{c:?}");
         assert!((380..520).contains(&c.duplicated), "{c:?}");
         assert!((1_650..1_950).contains(&c.reordered), "{c:?}");
+        assert_eq!((c.jittered, c.queued), (0, 0));
     }
 
     #[test]
@@ -318,6 +321,7 @@ mod tests {
             );
             last = at;
         }
+        assert!((950..=1_000).contains(&d.counters().jittered), "{:?}", d.counters());
     }
 
     #[test]
@@ -328,6 +332,7 @@ mod tests {
         assert_eq!(arrivals[9], Ok(20_000));
         assert_eq!(arrivals[10], Err(Lost::Queue));
         assert!(d.pass(Time::from_millis(5), 972).is_ok(), "the queue drains");
+        assert_eq!(d.counters().queued, 10, "only the first found the link free");
     }
 
     #[test]

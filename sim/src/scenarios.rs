@@ -36,7 +36,7 @@ const ALL: &[Named] = &[
         make: |s| pair(s, FullCone, FullCone).meeting(Meeting::SameCarrier(Hairpin::Off)),
     },
     Named { name: "carriers", make: |s| pair(s, CgnatPortRestricted, CgnatPortRestricted) },
-    Named { name: "linux-race", make: |s| pair(s, Linux, Linux).losing(100).until(60) },
+    Named { name: "linux-race", make: |s| pair(s, Linux, Linux).losing(100).until(60).step(40, Step::Scan) },
     Named {
         name: "direct-blackhole",
         make: |s| {
@@ -67,6 +67,15 @@ const ALL: &[Named] = &[
     Named {
         name: "withdrawn",
         make: |s| pair(s, PortRestricted, PortRestricted).until(40).step(20, Step::Withdraw),
+    },
+    Named {
+        name: "reopened",
+        make: |s| {
+            pair(s, PortRestricted, PortRestricted)
+                .until(45)
+                .step(15, Step::CloseTunnel)
+                .step(25, Step::OpenTunnel)
+        },
     },
     Named {
         name: "server-away",

@@ -23,8 +23,6 @@ pub enum Role {
 /// Something that happens at a moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Somebody's link to the internet behaves so from now on.
-    Link(Role, LinkProfile),
     /// Somebody's link to the internet is cut: outwards, inwards. Both false mends it.
     Cut {
         /// Whose.
@@ -57,6 +55,9 @@ pub enum Step {
     CloseTunnel,
     /// The client asks for it (again).
     OpenTunnel,
+    /// Junk comes to every UDP port that the outermost NATs have open: from the server's address, but from a
+    /// port that nobody has sent to, and from an address that nobody knows. It shows what the filters are.
+    Scan,
     /// The coordinator withdraws it.
     Withdraw,
 }

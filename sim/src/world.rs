@@ -11,7 +11,6 @@ use crate::trace::Trace;
 use io_adapters::stack::SendBatch;
 use node::{AGENT, Node, NodePlan};
 use proto_core::id::NodeId;
-use proto_core::machine::StreamProtocol;
 use proto_core::node::NodeCommand;
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
@@ -71,7 +70,8 @@ pub struct World {
     flights: Vec<Flight>,
     relayed: u64,
     places: u8,
-    landing: BTreeMap<Role, crate::topology::Network>,
+    /// Where those who roam are going, and how many datagrams were astray when they left.
+    landing: BTreeMap<Role, (crate::topology::Network, u64)>,
 }
 
 impl World {
@@ -253,13 +253,5 @@ impl World {
     #[must_use]
     pub const fn trace(&self) -> &Trace {
         &self.trace
-    }
-
-    /// Where a stream's protocol is served, for tests.
-    #[must_use]
-    pub fn serves(&self, role: Role, protocol: StreamProtocol) -> bool {
-        self.roles.get(&role).is_some_and(
-            |id| matches!(&self.hosts[id.0].process, Process::Server(server) if server.serves(protocol)),
-        )
     }
 }

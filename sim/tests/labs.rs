@@ -37,6 +37,7 @@ labs! {
     data_goes_on_while_the_server_is_away: "server-partition-during-transfer",
     a_relay_that_returns_is_used_again: "relay-partition-and-return",
     a_restarted_agent_is_found_again: "agent-restart",
+    an_agent_that_died_is_found_when_it_returns: "agent-crash",
     a_path_that_works_one_way_is_left: "asymmetric-partition",
     a_dead_direct_path_is_left_and_found_again: "direct-path-partition",
     a_nat_that_forgot_is_punched_anew: "nat-reboot",

@@ -105,7 +105,11 @@ impl Gateway {
         }
         let verdict = self.nat.borrow_mut().outbound(now(), Protocol::Udp, (src, dst), true);
         match verdict {
-            Verdict::Forward { src, dst } => {
+            Verdict::Forward { src: shown, dst } => {
+                if shown != src {
+                    self.wire.translated(self.plan.mesh);
+                }
+                let src = shown;
                 // The mapping exists from this moment, whatever becomes of the packet: so does its socket.
                 if self.plan.parent.is_none() {
                     self.clone().external(src.port()).await?;
@@ -178,6 +182,11 @@ impl Gateway {
         let now = now();
         match self.links.borrow_mut()[which].pass(now, len) {
             Ok(arrival) => {
+                let late = arrival.at.since(now) > self.plan.link.latency;
+                self.wire.count(|c| {
+                    c.duplicated += u64::from(arrival.again.is_some());
+                    c.delayed += u64::from(late);
+                });
                 let delay = |at: Time| at.since(now);
                 [Some(arrival.at), arrival.again].into_iter().flatten().map(delay).collect()
             }

@@ -35,7 +35,7 @@ pub enum Act {
     OneWay(Spot, Spot, bool),
     /// The host's process dies and begins anew.
     Bounce(Spot),
-    /// The host dies.
+    /// The host dies; a bounce brings it back.
     Crash(Spot),
     /// TCP through a gateway stands still, or goes on.
     Pause(Spot, bool),
@@ -46,8 +46,6 @@ pub enum Act {
 pub enum Spot {
     /// The server.
     Server,
-    /// The second relay.
-    Relay,
     /// The agent's own host.
     Agent,
     /// Where the client meets the internet: its outermost gateway, or itself.
@@ -187,9 +185,10 @@ fn servers(sim: &mut turmoil::Sim<'_>, plan: &LabPlan, wire: &Wire, seed: &Seed)
         let network = LabNetwork::new(wire.clone(), Attachment::Internet, address);
         let map = (address == SERVER).then(|| map.clone());
         let seed = seed.fork(name);
-        let starts = Arc::new(AtomicU64::new(0));
+        let (starts, wire) = (Arc::new(AtomicU64::new(0)), wire.clone());
         sim.host(address, move || {
             let process = starts.fetch_add(1, Ordering::Relaxed);
+            wire.count(|c| c.servers += 1);
             program::server(network.clone(), map.clone(), seed.fork(&format!("process/{process}")))
         });
     }
@@ -315,7 +314,6 @@ fn add_gateway(sim: &mut turmoil::Sim<'_>, plan: GatewayPlan, (wire, seed): (&Wi
 fn perform(sim: &mut turmoil::Sim<'_>, act: Act, wire: &Wire, sides: &[Side; 2]) {
     let mesh = |spot| match spot {
         Spot::Server => SERVER,
-        Spot::Relay => RELAY,
         Spot::Agent => sides[1].mesh,
         Spot::ClientEdge => sides[0].edge,
         Spot::AgentEdge => sides[1].edge,

@@ -26,10 +26,12 @@ pub struct LabScenario {
 /// The scenarios.
 pub const ALL: &[LabScenario] = &[
     lab("direct-behind-port-restricted", homes, |v| {
+        translate(v, 2)?;
         goes(v, true, 10..20)?;
         flows(v, 5..20, 600)
     }),
     lab("relay-behind-symmetric", symmetric, |v| {
+        translate(v, 2)?;
         goes(v, false, 1..20)?;
         some(v.counters.nat_drops, "the NATs dropped probes")?;
         flows(v, 5..20, 600)
@@ -46,12 +48,19 @@ pub const ALL: &[LabScenario] = &[
     lab(
         "carrier-nat",
         |s| LabPlan::pair(s, CgnatPortRestricted, CgnatPortRestricted),
-        |v| goes(v, true, 10..20),
+        |v| {
+            translate(v, 4)?;
+            goes(v, true, 10..20)
+        },
     ),
     lab(
         "carrier-nat-symmetric",
         |s| LabPlan::pair(s, CgnatSymmetric, PortRestricted),
-        |v| goes(v, false, 1..20),
+        |v| {
+            translate(v, 3)?;
+            some(v.counters.nat_drops, "the NATs dropped probes")?;
+            goes(v, false, 1..20)
+        },
     ),
     lab(
         "server-partition-during-transfer",
@@ -81,6 +90,17 @@ pub const ALL: &[LabScenario] = &[
         |s| homes(s).until(45).act(12, Act::Bounce(Agent)),
         |v| {
             demand(v.counters.nodes == 3, "the agent began twice")?;
+            flows(v, 30..45, 600)?;
+            goes(v, true, 38..45)
+        },
+    ),
+    lab(
+        "agent-crash",
+        |s| homes(s).until(45).act(12, Act::Crash(Agent)).act(22, Act::Bounce(Agent)),
+        |v| {
+            demand(v.counters.nodes == 3, "the agent began twice")?;
+            flows(v, 5..12, 600)?;
+            demand(v.between(13, 22).is_empty(), "nobody answers for a dead agent")?;
             flows(v, 30..45, 600)?;
             goes(v, true, 38..45)
         },
@@ -153,8 +173,11 @@ pub const ALL: &[LabScenario] = &[
     lab(
         "server-restart",
         |s| LabPlan::pair(s, Symmetric, PortRestricted).until(45).act(12, Act::Bounce(Server)),
-        // Through the new relay process.
-        |v| flows(v, 25..45, 1_000),
+        |v| {
+            demand(v.counters.servers == 2, "the server began twice")?;
+            // Through the new relay process.
+            flows(v, 25..45, 1_000)
+        },
     ),
     lab(
         "home-relay-lost",
@@ -180,6 +203,8 @@ pub const ALL: &[LabScenario] = &[
         },
         |v| {
             some(v.counters.lost, "packets were lost")?;
+            some(v.counters.duplicated, "packets arrived twice")?;
+            some(v.counters.delayed, "packets were delayed")?;
             goes(v, true, 30..40)?;
             flows(v, 5..40, 3_000)
         },
@@ -231,6 +256,11 @@ fn flows(v: &LabVerdict, secs: Range<u64>, most: u64) -> Result<(), String> {
 
 fn some(count: u64, what: &str) -> Result<(), String> {
     demand(count > 0, what)
+}
+
+/// So many gateways rewrote packets: the networks are what their names say.
+fn translate(v: &LabVerdict, gateways: u64) -> Result<(), String> {
+    demand(v.counters.translating == gateways, &format!("{gateways} gateways translate"))
 }
 
 fn parted(v: &LabVerdict) -> Result<(), String> {

@@ -17,6 +17,7 @@ struct State {
     names: BTreeMap<String, IpAddr>,
     partitions: BTreeSet<(IpAddr, IpAddr)>,
     paused: BTreeSet<IpAddr>,
+    translating: BTreeSet<IpAddr>,
     counters: Counters,
     violations: Vec<String>,
 }
@@ -28,6 +29,10 @@ pub struct Counters {
     pub sent: u64,
     /// Datagrams received by hosts.
     pub received: u64,
+    /// Datagrams that a NAT rewrote on their way out.
+    pub translated: u64,
+    /// Gateways that rewrote any.
+    pub translating: u64,
     /// Datagrams that a NAT dropped.
     pub nat_drops: u64,
     /// UDP that was not allowed out.
@@ -40,6 +45,10 @@ pub struct Counters {
     pub expired: u64,
     /// Datagrams that a link lost.
     pub lost: u64,
+    /// Datagrams that a link carried twice.
+    pub duplicated: u64,
+    /// Datagrams that a link held back beyond its latency.
+    pub delayed: u64,
     /// Datagrams and TCP writes into a partition.
     pub partitioned: u64,
     /// Reads that a paused splice held back.
@@ -52,6 +61,8 @@ pub struct Counters {
     pub gateways: u64,
     /// Times that a node began.
     pub nodes: u64,
+    /// Times that a server or a relay began.
+    pub servers: u64,
 }
 
 impl Wire {
@@ -63,6 +74,7 @@ impl Wire {
             names: BTreeMap::new(),
             partitions: BTreeSet::new(),
             paused: BTreeSet::new(),
+            translating: BTreeSet::new(),
             counters: Counters::default(),
             violations: Vec::new(),
         })))
@@ -181,6 +193,13 @@ impl Wire {
         if state.partitions.contains(&(from, to)) {
             state.counters.partitioned += 1;
         }
+    }
+
+    /// A gateway rewrote a datagram on its way out.
+    pub fn translated(&self, gateway: IpAddr) {
+        let mut state = self.lock();
+        state.counters.translated += 1;
+        state.counters.translating += u64::from(state.translating.insert(gateway));
     }
 
     /// A gateway's splices stand still, bytes waiting, or go on.

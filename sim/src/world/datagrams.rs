@@ -50,7 +50,13 @@ impl World {
         }
     }
 
-    fn send(&mut self, id: HostId, (src, dst): (SocketAddr, SocketAddr), bytes: &[u8], ttl: Option<u8>) {
+    pub(super) fn send(
+        &mut self,
+        id: HostId,
+        (src, dst): (SocketAddr, SocketAddr),
+        bytes: &[u8],
+        ttl: Option<u8>,
+    ) {
         let kind = classify(bytes);
         self.checks.sent(self.now, id, kind, bytes);
         let numbers = [id.0 as u64, u64::from(dst.port()), kind_number(kind), bytes.len() as u64];

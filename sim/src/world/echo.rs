@@ -30,7 +30,7 @@ pub struct EchoStats {
     pub first: Option<Time>,
     /// When the latest came back.
     pub last: Option<Time>,
-    /// The longest time from one answer to the next.
+    /// The longest time from one answer to the next; at a run's end, also from the latest to the end.
     pub gap: Duration,
     /// The shortest round trip.
     pub fastest: Option<Duration>,
@@ -38,6 +38,15 @@ pub struct EchoStats {
     pub transferred: u64,
     /// Streams lost with their connection.
     pub lost_flows: u64,
+}
+
+impl EchoStats {
+    /// As they stand at `end`, for a process that began at `began`: silence up to the end is a gap, too.
+    #[must_use]
+    pub fn ending(self, began: Time, end: Time) -> Self {
+        let silence = end.since(self.last.unwrap_or(began));
+        Self { gap: self.gap.max(silence), ..self }
+    }
 }
 
 /// The application on a node.
@@ -49,6 +58,7 @@ pub struct App {
     transfer: u64,
     peer: Option<NodePublic>,
     flow: Option<Pipe>,
+    /// The transfer's stream and what it has taken.
     bulk: Option<(FlowId, u64)>,
     served: BTreeMap<FlowId, Served>,
     next: Option<Time>,
@@ -221,12 +231,16 @@ impl App {
             }
             self.bulk = Some((id, 0));
         }
-        let Some((id, _)) = self.bulk else { return };
-        let chunk = [0x55; CHUNK];
+        let Some((id, at)) = &mut self.bulk else { return };
+        let id = *id;
         while self.stats.transferred < self.transfer {
             let left = usize::try_from(self.transfer - self.stats.transferred).unwrap_or(CHUNK).min(CHUNK);
-            match stack.write(id, &chunk[..left]) {
-                Ok(taken) => self.stats.transferred += taken as u64,
+            let chunk: Vec<u8> = (*at..).take(left).map(pattern).collect();
+            match stack.write(id, &chunk) {
+                Ok(taken) => {
+                    *at += taken as u64;
+                    self.stats.transferred += taken as u64;
+                }
                 Err(StreamError::Blocked) => return,
                 Err(_) => {
                     self.bulk = None;
@@ -258,6 +272,10 @@ impl App {
                 }
             }
             Some(_) => {
+                if (served.swallowed..).zip(&served.incoming).any(|(at, byte)| pattern(at) != *byte) {
+                    let what = format!("the transfer arrived changed after {} bytes", served.swallowed);
+                    self.violations.push(what);
+                }
                 served.swallowed += served.incoming.len() as u64;
                 self.stats.transferred += served.incoming.len() as u64;
                 served.incoming.clear();
@@ -270,6 +288,11 @@ impl App {
             stack.release(flow);
         }
     }
+}
+
+/// The transfer's byte at a position: a piece that is lost, doubled or moved shows.
+const fn pattern(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
 fn frame(from: &NodePublic, to: &NodePublic, number: u64) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! A node's process in a world: the production stack around the WireGuard model, and the application on it.
 
-use super::echo::App;
+use super::echo::{App, EchoStats};
 use crate::wg_model::WgModel;
 use io_adapters::stack::{Stack, StackConfig, StackEvent};
 use proto_core::coord::ControlTarget;
@@ -202,6 +202,12 @@ impl Node {
         if old.primary.is_some() && direct(old) != direct(route) {
             self.switches += 1;
         }
+    }
+
+    /// What came of its echoes, the silence up to now included.
+    #[must_use]
+    pub fn echoes(&self, now: Time) -> EchoStats {
+        self.app.stats.ending(self.base, self.local(now))
     }
 
     /// Has the application do what is due.

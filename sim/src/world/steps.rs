@@ -3,26 +3,25 @@
 use super::queue::Event;
 use super::{Process, World};
 use crate::step::{Role, Step};
-use crate::topology::{HostId, Network, Place};
+use crate::topology::{Fate, HostId, Network, Place, v4};
 use proto_core::id::NodeId;
 use proto_core::node::NodeCommand;
 use proto_core::time::Duration;
+use std::net::SocketAddr;
 
 use super::node::AGENT;
 use crate::trace::Happening;
+
+/// Where a scan's packets come from.
+const SCANNER_PORT: u16 = 9;
+/// What is in them: nothing that anybody knows.
+const JUNK: [u8; 40] = [0xee; 40];
 
 impl World {
     pub(super) fn step(&mut self, n: usize) {
         let step = self.scenario.steps[n].1.clone();
         self.trace.note(self.now, Happening::Step, [n as u64, 0, 0, 0], || format!("{step:?}"));
         match step {
-            Step::Link(who, profile) => {
-                if let Some(port) = self.host(who).and_then(|id| self.net.edge(id)) {
-                    let (up, down) = self.net.links(port);
-                    up.set_profile(profile);
-                    down.set_profile(profile);
-                }
-            }
             Step::Cut { who, up, down } => self.cut(who, up, down),
             Step::Partition { from, to, on } => self.partition(from, to, on),
             Step::RebootNat(who) => {
@@ -38,6 +37,7 @@ impl World {
             Step::Roam(who, network, dead) => self.roam(who, network, dead),
             Step::CloseTunnel => self.command(Role::Client, NodeCommand::CloseTunnel(NodeId(AGENT.into()))),
             Step::OpenTunnel => self.command(Role::Client, NodeCommand::OpenTunnel(NodeId(AGENT.into()))),
+            Step::Scan => self.scan(),
             Step::Withdraw => {
                 let Some(id) = self.host(Role::Server) else { return };
                 if let Process::Server(server) = &mut self.hosts[id.0].process {
@@ -46,6 +46,23 @@ impl World {
                 }
             }
         }
+    }
+
+    fn scan(&mut self) {
+        let Some(server) = self.host(Role::Server) else { return };
+        let Some(known) = self.net.address(server) else { return };
+        let sources = [known, v4(192, 0, 2, 1)].map(|address| SocketAddr::new(address, SCANNER_PORT));
+        let mut open = Vec::new();
+        for role in [Role::Client, Role::Agent] {
+            let outermost = self.host(role).and_then(|id| self.net.nats_of(id).last().copied());
+            if let Some(nat) = outermost.map(|id| self.net.nat_of(id)) {
+                open.extend(nat.udp_ports().map(|port| SocketAddr::new(nat.outside(), port)));
+            }
+        }
+        for (dst, src) in open.into_iter().flat_map(|dst| sources.map(|src| (dst, src))) {
+            self.send(server, (src, dst), &JUNK, None);
+        }
+        self.launch();
     }
 
     fn host(&self, role: Role) -> Option<HostId> {
@@ -72,8 +89,8 @@ impl World {
     fn restart(&mut self, who: Role) {
         let Some(id) = self.host(who) else { return };
         let number = self.hosts[id.0].number;
-        self.tcp.abandon(self.now, (id, number), false, &mut self.net);
-        self.bite("restart", 1);
+        let lost = self.tcp.abandon(self.now, (id, number), false, &mut self.net);
+        self.bite("restart", lost);
         self.boot(id);
     }
 
@@ -82,9 +99,9 @@ impl World {
         let number = self.hosts[id.0].number;
         self.hosts[id.0].process = Process::Off;
         self.hosts[id.0].wake_at = None;
-        self.tcp.abandon(self.now, (id, number), true, &mut self.net);
+        let lost = self.tcp.abandon(self.now, (id, number), true, &mut self.net);
+        self.bite("power", lost);
         self.cut(who, true, true);
-        self.bite("power", 1);
     }
 
     fn power_on(&mut self, who: Role) {
@@ -96,14 +113,20 @@ impl World {
     fn roam(&mut self, who: Role, network: Network, dead: Duration) {
         let Some(id) = self.host(who) else { return };
         self.net.unplug(id);
-        self.bite("roam", 1);
-        self.landing.insert(who, network);
+        self.landing.insert(who, (network, self.astray()));
         let at = self.now + dead;
         self.schedule(at, Event::Landed(who));
     }
 
+    /// Datagrams that found nobody, or had no network to leave by.
+    fn astray(&self) -> u64 {
+        [Fate::Deaf, Fate::NoRoute].iter().filter_map(|fate| self.fates.get(fate)).sum()
+    }
+
     pub(super) fn land(&mut self, who: Role) {
-        let (Some(id), Some(network)) = (self.host(who), self.landing.remove(&who)) else { return };
+        let Some(id) = self.host(who) else { return };
+        let Some((network, before)) = self.landing.remove(&who) else { return };
+        self.bite("roam", self.astray() - before);
         self.places += 1;
         let link = self.scenario.links[usize::from(who != Role::Client)];
         self.net.site(id, Place(self.places), &network.layers(), (self.internet, link));

@@ -265,13 +265,21 @@ impl Tcp {
         }
     }
 
-    /// A process is gone. Its kernel says so to the other sides, unless it died with its host.
-    pub fn abandon(&mut self, now: Time, (host, process): (HostId, u64), silent: bool, net: &mut Topology) {
+    /// A process is gone, and its connections with it: how many there were. Its kernel says so to the other
+    /// sides, unless it died with its host.
+    pub fn abandon(
+        &mut self,
+        now: Time,
+        (host, process): (HostId, u64),
+        silent: bool,
+        net: &mut Topology,
+    ) -> u64 {
         let ends: Vec<(StreamId, ConnId)> = self
             .by_end
             .range((host, process, StreamId(0))..=(host, process, StreamId(u64::MAX)))
             .map(|((_, _, stream), id)| (*stream, *id))
             .collect();
+        let count = ends.len() as u64;
         for (stream, id) in ends {
             if !silent {
                 self.push(now, End { host, process, stream }, Piece::End, net);
@@ -282,6 +290,7 @@ impl Tcp {
                 self.conns.remove(&id);
             }
         }
+        count
     }
 
     /// Stalled pieces are tried again.

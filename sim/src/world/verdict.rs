@@ -3,7 +3,7 @@
 use super::World;
 use super::echo::EchoStats;
 use super::tcp::TcpCounters;
-use crate::nat::NatCounters;
+use crate::nat::{Nat, NatCounters};
 use crate::netem::LinkCounters;
 use crate::oracle::{self, Outcome};
 use crate::step::{Role, Step};
@@ -46,6 +46,10 @@ pub struct Verdict {
     pub bites: BTreeMap<&'static str, u64>,
     /// What the NATs did, summed.
     pub nats: NatCounters,
+    /// What the client's and the agent's own NATs did, each side summed.
+    pub sides: [NatCounters; 2],
+    /// NATs that translated packets.
+    pub translating: usize,
     /// What the links did, summed.
     pub links: LinkCounters,
     /// What the streams did.
@@ -127,8 +131,11 @@ impl fmt::Display for Verdict {
 
 pub(super) fn judge(mut world: World) -> Verdict {
     let (client, agent) = (world.roles[&Role::Client], world.roles[&Role::Agent]);
-    let ended = |step: &Step| matches!(step, Step::Withdraw | Step::CloseTunnel);
-    let ended = world.scenario.steps.iter().any(|(_, step)| ended(step));
+    let ended = world.scenario.steps.iter().fold(false, |ended, (_, step)| match step {
+        Step::Withdraw | Step::CloseTunnel => true,
+        Step::OpenTunnel => false,
+        _ => ended,
+    });
     let expected = (world.scenario.meeting == Meeting::Internet && !ended).then(|| {
         let scope = crate::nat::FilterScope::Mapping;
         oracle::outcome(world.net.side(client), world.net.side(agent), scope)
@@ -140,7 +147,7 @@ pub(super) fn judge(mut world: World) -> Verdict {
     let ever_direct = [ever(Role::Client), ever(Role::Agent)];
     let (mut echo, mut time_to_direct, mut switches) = (EchoStats::default(), None, 0);
     if let Some(node) = world.node(Role::Client) {
-        echo = node.app.stats;
+        echo = node.echoes(world.now);
         switches = node.switches;
         time_to_direct = node.direct_at.zip(node.peer_up_at).map(|(direct, up)| direct.since(up));
     }
@@ -157,7 +164,10 @@ pub(super) fn judge(mut world: World) -> Verdict {
         switches,
         echo,
         received,
-        nats: sum_nats(&world),
+        nats: sum_nats(world.net.nats().map(|(_, nat)| nat)),
+        sides: [client, agent]
+            .map(|host| sum_nats(world.net.nats_of(host).into_iter().map(|id| world.net.nat_of(id)))),
+        translating: world.net.nats().filter(|(_, nat)| nat.counters().translated > 0).count(),
         links: sum_links(&world),
         tcp: world.tcp.counters,
         relayed: world.relayed,
@@ -181,6 +191,8 @@ fn count_bites(world: &mut World) {
         ("duplicate", links.duplicated),
         ("reorder", links.reordered),
         ("queue", links.queue_drops),
+        ("jitter", links.jittered),
+        ("rate", links.queued),
     ] {
         if count > 0 {
             world.bite(what, count);
@@ -199,14 +211,16 @@ fn count_bites(world: &mut World) {
     }
 }
 
-fn sum_nats(world: &World) -> NatCounters {
+fn sum_nats<'a>(nats: impl Iterator<Item = &'a Nat>) -> NatCounters {
     let mut sum = NatCounters::default();
-    for (_, nat) in world.net.nats() {
+    for nat in nats {
         let c = nat.counters();
         sum.outbound += c.outbound;
+        sum.translated += c.translated;
         sum.inbound += c.inbound;
         sum.hairpinned += c.hairpinned;
         sum.filtered += c.filtered;
+        sum.filtered_port += c.filtered_port;
         sum.unmapped += c.unmapped;
         sum.blocked += c.blocked;
         sum.tracked += c.tracked;
@@ -230,6 +244,8 @@ fn sum_links(world: &World) -> LinkCounters {
         sum.stopped += c.stopped;
         sum.duplicated += c.duplicated;
         sum.reordered += c.reordered;
+        sum.jittered += c.jittered;
+        sum.queued += c.queued;
     }
     sum
 }
