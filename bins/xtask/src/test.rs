@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Test programs that take minutes, not seconds: left out by `--fast`.
-const SLOW: &[&str] = &["capture", "labs", "matrix", "nat_lab", "programs", "proxies", "worlds"];
+const SLOW: &[&str] = &["capture", "labs", "matrix", "nat_lab", "programs", "proxies", "tailscale", "worlds"];
 
 /// A test program that has not ended by then hangs: the slowest takes three minutes on two cores.
 const TEST_TIMEOUT: Duration = Duration::from_secs(900);
@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if !args.fast {
         setup::install(setup::NAT_LAB)?;
         setup::install(setup::PROXIES)?;
+        setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\
                         hint: run `cargo xtask test` as root, or `cargo xtask test --fast` without them"
