@@ -180,30 +180,54 @@ fn the_seven_laws_hold() {
     .peers(keys)
     .commands(move |rng| {
         let peer = all[rng.range(0..3) as usize];
-        match rng.range(0..9) {
-            0 => NodeCommand::Interfaces(vec![[10, 0, 0, rng.range(1..4) as u8].into()]),
-            1 | 2 => NodeCommand::OpenTunnel(names(rng)),
-            3 => NodeCommand::CloseTunnel(names(rng)),
-            4 => NodeCommand::Engaged { peer, engaged: rng.permille(700) },
-            5 => NodeCommand::Wg { peer, notice: WgNotice::Established },
-            6 => NodeCommand::Wg { peer, notice: WgNotice::Waiting },
-            7 => NodeCommand::Netcheck,
+        let command = match rng.range(0..40) {
+            // Seldom: whatever follows is said to a node that has left.
+            0 => NodeCommand::Stop,
+            1 => NodeCommand::Start,
+            2..6 => NodeCommand::Interfaces(vec![[10, 0, 0, rng.range(1..4) as u8].into()]),
+            6..14 => NodeCommand::OpenTunnel(names(rng)),
+            14..18 => NodeCommand::CloseTunnel(names(rng)),
+            18..22 => NodeCommand::Engaged { peer, engaged: rng.permille(700) },
+            22..27 => NodeCommand::Wg { peer, notice: WgNotice::Established },
+            27..32 => NodeCommand::Wg { peer, notice: WgNotice::Waiting },
+            32..36 => NodeCommand::Netcheck,
             _ => NodeCommand::NetworkChanged,
+        };
+        // A new command does not compile here until it is drawn above.
+        match command {
+            NodeCommand::Start | NodeCommand::Stop | NodeCommand::Interfaces(_) => {}
+            NodeCommand::OpenTunnel(_) | NodeCommand::CloseTunnel(_) | NodeCommand::Engaged { .. } => {}
+            NodeCommand::Wg { .. } | NodeCommand::Netcheck | NodeCommand::NetworkChanged => {}
         }
+        command
     })
     .inputs(move |rng| {
         let stream = StreamId(rng.range(1..4));
         let n = rng.range(2..5) as u8;
         let id = NodeId(format!("agent-{n}"));
-        let message = match rng.range(0..9) {
-            0 => return OwnedInput::StreamOpened { stream },
-            1 => welcome(rng.permille(700)),
-            2 => ToNode::RelayMap { map: map(&[1, rng.range(2..5)]) },
-            3..=5 => ToNode::Peer { peer: agent(n, rng.range(10..12)) },
-            6 => ToNode::PeerLost { id },
-            7 => ToNode::PeerReady { id },
-            _ => ToNode::PeerGone { id, reason: String::new() },
+        let message = match rng.range(0..24) {
+            0 | 1 => return OwnedInput::StreamOpened { stream },
+            2 | 3 => welcome(rng.permille(700)),
+            4 | 5 => ToNode::RelayMap { map: map(&[1, rng.range(2..5)]) },
+            6..12 => ToNode::Peer { peer: agent(n, rng.range(10..12)) },
+            12 | 13 => ToNode::PeerLost { id },
+            14 | 15 => ToNode::PeerReady { id },
+            16 | 17 => ToNode::PeerGone { id, reason: String::new() },
+            18 | 19 => {
+                // Seldom the session itself.
+                let to = rng.permille(900).then_some(id);
+                ToNode::Refused { to, code: "FORBIDDEN".into(), message: "no".into() }
+            }
+            20 => ToNode::Pong { id: rng.range(0..3) },
+            21 => ToNode::Unknown,
+            _ => ToNode::Draining { retry_after_ms: rng.range(0..9_000) },
         };
+        // A new message does not compile here until it is drawn above.
+        match message {
+            ToNode::Welcome(_) | ToNode::RelayMap { .. } | ToNode::Peer { .. } | ToNode::PeerLost { .. } => {}
+            ToNode::PeerReady { .. } | ToNode::PeerGone { .. } | ToNode::Refused { .. } => {}
+            ToNode::Pong { .. } | ToNode::Draining { .. } | ToNode::Unknown => {}
+        }
         OwnedInput::StreamBytes { stream, bytes: message.encode() }
     })
     .size(2_000_000, |node| format!("{node:?}").len())

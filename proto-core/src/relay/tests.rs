@@ -266,35 +266,78 @@ fn relays_that_crash_again_and_again_are_found_again_each_time() {
 
 #[test]
 fn the_pool_keeps_the_seven_laws() {
-    let relay = secret(100);
-    let shared = relay.shared(&key(0));
     Subject::new(|seed| {
         RelayPool::new(PoolConfig { identity: secret(0), streams: 0..1 << 20 }, seed, Time::ZERO)
     })
     .commands(|rng| {
         let region = RegionId(rng.range(0..4));
-        match rng.range(0..7) {
+        let command = match rng.range(0..8) {
             0 => PoolCommand::SetMap(map()),
             1 => PoolCommand::SetMap(crate::relay_map::RelayMap::default()),
             2 => PoolCommand::Home(region),
             3 => PoolCommand::Warm(region),
             4 => PoolCommand::Want(region),
             5 => PoolCommand::Send { region, to: key(1), bytes: vec![1; rng.range(0..100) as usize] },
-            _ => PoolCommand::Kick,
+            6 => PoolCommand::Kick,
+            _ => PoolCommand::Check,
+        };
+        // A new command does not compile here until it is drawn above.
+        match command {
+            PoolCommand::SetMap(_) | PoolCommand::Home(_) | PoolCommand::Warm(_) | PoolCommand::Want(_) => {}
+            PoolCommand::Send { .. } | PoolCommand::Kick | PoolCommand::Check => {}
         }
+        command
     })
     .inputs(|rng| {
         let stream = StreamId((rng.range(0..6) << 12) + rng.range(0..3));
-        let mut info = Vec::new();
-        ServerInfo::default().emit(&shared, rng, &mut info);
-        let bytes = match rng.range(0..6) {
-            0 | 1 => Frame::ServerKey { key: relay.public() }.to_bytes(),
-            2 | 3 => info,
-            4 => Frame::Restarting { reconnect_in: SECOND, try_for: SECOND }.to_bytes(),
-            _ => Frame::RecvPacket { from: key(1), bytes: b"x" }.to_bytes(),
-        };
-        OwnedInput::StreamBytes { stream, bytes }
+        word_of_a_relay(stream, rng)
     })
     .size(2 << 20, |pool| format!("{pool:?}").len())
     .check(40);
+}
+
+#[test]
+fn a_link_alone_keeps_them_too() {
+    let region = |n: u64| crate::relay_map::RelayRegion { id: ONE, ..map().regions[&RegionId(n)].clone() };
+    Subject::new(|seed| {
+        let config = LinkConfig { identity: secret(0), region: region(1), streams: 0..16 };
+        RelayLink::new(config, seed, Time::ZERO)
+    })
+    .commands(|rng| {
+        let command = match rng.range(0..12) {
+            0..4 => LinkCommand::Connect,
+            4 => LinkCommand::Close,
+            5 => LinkCommand::Preferred(rng.permille(500)),
+            6 | 7 => LinkCommand::Send { to: key(1), bytes: vec![1; rng.range(0..100) as usize] },
+            8 => LinkCommand::Kick,
+            9 => LinkCommand::Check,
+            _ => LinkCommand::Region(region(rng.range(1..3))),
+        };
+        // A new command does not compile here until it is drawn above.
+        match command {
+            LinkCommand::Connect | LinkCommand::Close | LinkCommand::Preferred(_) => {}
+            LinkCommand::Send { .. } | LinkCommand::Kick | LinkCommand::Check | LinkCommand::Region(_) => {}
+        }
+        command
+    })
+    .inputs(|rng| word_of_a_relay(StreamId(rng.range(0..6)), rng))
+    .size(1 << 20, |link| format!("{link:?}").len())
+    .check(60);
+}
+
+/// What the relay of key 100 may say to the client of key 0.
+fn word_of_a_relay<C>(stream: StreamId, rng: &mut crate::seed::Rng) -> OwnedInput<C> {
+    let relay = secret(100);
+    let bytes = match rng.range(0..7) {
+        0 | 1 => Frame::ServerKey { key: relay.public() }.to_bytes(),
+        2 | 3 => {
+            let mut info = Vec::new();
+            ServerInfo::default().emit(&relay.shared(&key(0)), rng, &mut info);
+            info
+        }
+        4 => Frame::Restarting { reconnect_in: SECOND, try_for: SECOND }.to_bytes(),
+        5 => Frame::Pong([0; 8]).to_bytes(),
+        _ => Frame::RecvPacket { from: key(1), bytes: b"x" }.to_bytes(),
+    };
+    OwnedInput::StreamBytes { stream, bytes }
 }

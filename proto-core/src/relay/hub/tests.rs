@@ -2,7 +2,8 @@ use super::*;
 use crate::key::NodeSecret;
 use crate::limits;
 use crate::machine::laws::{OwnedInput, Subject};
-use crate::relay::{DropReason, PacketKind};
+use crate::relay::{DropReason, PacketKind, RelayServer};
+use crate::seed::Rng;
 use crate::time::Duration;
 use crate::wire::derp::{ClientInfo, FrameKind, ServerInfo};
 use crate::wire::disco;
@@ -339,44 +340,86 @@ fn a_slow_reader_gets_the_newest_packets_in_order_and_slows_nobody_else() {
     assert_eq!(bench.hub.counters().dropped(DropReason::QueueHead, PacketKind::Data), 100);
 }
 
-#[test]
-fn the_relay_keeps_the_seven_laws() {
-    let keys = [secret(1), secret(2)];
-    let logins: Vec<Vec<u8>> = keys
-        .iter()
-        .map(|key| {
+/// Two clients' logins, and whatever else may be said to a relay on its streams.
+struct Clients {
+    keys: [NodeSecret; 2],
+    logins: Vec<Vec<u8>>,
+}
+
+impl Clients {
+    fn new() -> Self {
+        let keys = [secret(1), secret(2)];
+        let login = |key: &NodeSecret| {
             let mut bytes = Vec::new();
             let mut rng = Seed::from_u64(1).rng();
-            ClientInfo::default().emit(key, &server_secret().public(), &mut rng, &mut bytes);
+            let info = ClientInfo { app_name: "warren".into(), ..ClientInfo::default() };
+            info.emit(key, &server_secret().public(), &mut rng, &mut bytes);
             bytes
-        })
-        .collect();
-    Subject::new(|seed| {
-        RelayHub::new(RelayServerConfig { secret: server_secret(), ask: false }, seed, Time::ZERO)
-    })
-    .commands(|rng| match rng.range(0..4) {
-        0 => ServerCommand::Spoke(StreamId(rng.range(0..4))),
-        1 => ServerCommand::FirstPacket { stream: StreamId(rng.range(0..4)), to: keys[1].public() },
-        2 => ServerCommand::Expel(keys[0].public()),
-        _ => ServerCommand::Drain(Duration::from_millis(rng.range(0..9_000))),
-    })
-    .inputs(|rng| {
+        };
+        let logins = keys.iter().map(login).collect();
+        Self { keys, logins }
+    }
+
+    fn command(&self, rng: &mut Rng) -> ServerCommand {
+        let stream = StreamId(rng.range(0..4));
+        let command = match rng.range(0..8) {
+            0..3 => ServerCommand::Verdict { stream, admit: rng.permille(800) },
+            3 | 4 => ServerCommand::Spoke(stream),
+            5 => ServerCommand::FirstPacket { stream, to: self.keys[1].public() },
+            6 => ServerCommand::Expel(self.keys[0].public()),
+            _ => ServerCommand::Drain(Duration::from_millis(rng.range(0..9_000))),
+        };
+        // A new command does not compile here until it is drawn above.
+        match command {
+            ServerCommand::Verdict { .. } | ServerCommand::Spoke(_) | ServerCommand::FirstPacket { .. } => {}
+            ServerCommand::Expel(_) | ServerCommand::Drain(_) => {}
+        }
+        command
+    }
+
+    fn input(&self, rng: &mut Rng) -> OwnedInput<ServerCommand> {
         let stream = StreamId(rng.range(0..4));
         let frame = |frame: Frame<'_>| OwnedInput::StreamBytes { stream, bytes: frame.to_bytes() };
         match rng.range(0..8) {
             0 | 1 => OwnedInput::StreamOpened { stream },
-            2 | 3 => OwnedInput::StreamBytes { stream, bytes: logins[rng.range(0..2) as usize].clone() },
+            2 | 3 => OwnedInput::StreamBytes { stream, bytes: self.logins[rng.range(0..2) as usize].clone() },
             4 | 5 => {
                 let bytes = vec![4; rng.range(0..2_000) as usize];
-                frame(Frame::SendPacket { to: keys[rng.range(0..2) as usize].public(), bytes: &bytes })
+                frame(Frame::SendPacket { to: self.keys[rng.range(0..2) as usize].public(), bytes: &bytes })
             }
             6 => frame(Frame::Ping([7; 8])),
             _ => OwnedInput::StreamWritable { stream, credit: rng.range(0..4_000) as usize },
         }
-    })
-    .size(4 << 20, |hub| {
-        let waiting: usize = hub.connections.values().map(|connection| connection.queue.bytes()).sum();
-        waiting + format!("{hub:?}").len()
-    })
-    .check(40);
+    }
+}
+
+#[test]
+fn the_relay_keeps_the_seven_laws() {
+    let clients = Clients::new();
+    for ask in [false, true] {
+        Subject::new(|seed| {
+            RelayHub::new(RelayServerConfig { secret: server_secret(), ask }, seed, Time::ZERO)
+        })
+        .commands(|rng| clients.command(rng))
+        .inputs(|rng| clients.input(rng))
+        .size(4 << 20, |hub| {
+            let waiting: usize = hub.connections.values().map(|connection| connection.queue.bytes()).sum();
+            waiting + format!("{hub:?}").len()
+        })
+        .check(30);
+    }
+}
+
+#[test]
+fn its_server_alone_keeps_them_too() {
+    let clients = Clients::new();
+    for ask in [false, true] {
+        Subject::new(|seed| {
+            RelayServer::new(RelayServerConfig { secret: server_secret(), ask }, seed, Time::ZERO)
+        })
+        .commands(|rng| clients.command(rng))
+        .inputs(|rng| clients.input(rng))
+        .size(1 << 20, |server| format!("{server:?}").len())
+        .check(40);
+    }
 }
