@@ -463,4 +463,4 @@ impl FlowId {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -321,3 +321,42 @@ impl Flow {
         self.sending = VecDeque::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::tests::world::{Net, World};
+
+    /// A stream of which the peer has sent these bytes so far: the opener's end and ours.
+    fn opened(world: &mut World, bytes: &[u8]) -> (FlowId, FlowId) {
+        let (peer, now) = (world.key(1), world.now);
+        let theirs = world.stacks[0].open(&peer, now).unwrap();
+        assert_eq!(world.stacks[0].write(theirs, bytes), Ok(bytes.len()));
+        world.run(Duration::from_millis(500));
+        (theirs, world.incoming(1).unwrap())
+    }
+
+    #[test]
+    fn a_stream_that_does_not_say_what_it_is_for_is_ended() {
+        let mut world = World::new(Net::PERFECT, 1);
+        let (peer, header) = (world.key(0), Header::Ping.encode());
+        let (silent, awaited) = opened(&mut world, &header[..header.len() - 1]);
+        let (quiet, known) = opened(&mut world, &header);
+        let (mut flows, now) = (Flows::default(), world.now);
+        for id in [awaited, known] {
+            flows.incoming(id, peer, now);
+        }
+        assert!(flows.readable(awaited, &mut world.stacks[1]).is_none(), "a part is no header");
+        assert!(flows.readable(known, &mut world.stacks[1]).is_some());
+        flows.relax(&mut world.stacks[1], now + HEADER_PATIENCE - Duration::from_micros(1));
+        assert_eq!(flows.by_peer().get(&peer), Some(&2), "it still has time");
+        flows.relax(&mut world.stacks[1], now + HEADER_PATIENCE);
+        assert_eq!(flows.by_peer().get(&peer), Some(&1), "it keeps no path warm any more");
+        world.run(Duration::from_millis(500));
+        let mut buffer = [0; 16];
+        let code = CODE_BAD_HEADER.into();
+        assert_eq!(world.stacks[0].read(silent, &mut buffer), Err(StreamError::Reset(code)));
+        assert_eq!(world.stacks[0].write(silent, b"late"), Err(StreamError::Stopped(code)));
+        assert_eq!(world.stacks[0].read(quiet, &mut buffer), Err(StreamError::Blocked), "the other goes on");
+    }
+}

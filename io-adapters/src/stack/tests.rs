@@ -10,7 +10,7 @@ use proto_core::wg::{Opened, Sealed};
 use proto_core::wire::control::NodeKind;
 
 mod hostile;
-mod world;
+pub(crate) mod world;
 
 use world::{Net, World};
 

@@ -5,7 +5,7 @@ use proto_core::wire::derp;
 use std::collections::BTreeMap;
 
 /// A tunnel that is always up: the sealing peer's key in the clear, so that tests can forge.
-pub(super) struct TestWg {
+pub(crate) struct TestWg {
     us: NodePublic,
     peers: Vec<NodePublic>,
 }
@@ -61,7 +61,7 @@ impl WgEngine for TestWg {
 
 /// What the network does; chances in thousandths.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Net {
+pub(crate) struct Net {
     pub(super) loss: u32,
     pub(super) duplicate: u32,
     pub(super) delay_ms: u64,
@@ -72,7 +72,7 @@ pub(super) struct Net {
 
 impl Net {
     /// Ethernet's 1,500 bytes less IPv6's header and UDP's; otherwise without a fault.
-    pub(super) const PERFECT: Self =
+    pub(crate) const PERFECT: Self =
         Self { loss: 0, duplicate: 0, delay_ms: 10, jitter_ms: 0, longest: 1_452 };
 }
 
@@ -82,9 +82,9 @@ pub(super) struct Packet {
     relayed: bool,
 }
 
-pub(super) struct World {
-    pub(super) stacks: [Stack<TestWg>; 2],
-    pub(super) now: Time,
+pub(crate) struct World {
+    pub(crate) stacks: [Stack<TestWg>; 2],
+    pub(crate) now: Time,
     pub(super) net: Net,
     pub(super) in_flight: BTreeMap<(Time, u64), Packet>,
     pub(super) sent: u64,
@@ -122,7 +122,7 @@ fn stack(secret: &NodeSecret, seed: u64) -> Stack<TestWg> {
 }
 
 impl World {
-    pub(super) fn new(net: Net, seed: u64) -> Self {
+    pub(crate) fn new(net: Net, seed: u64) -> Self {
         let secrets = [1, 2].map(|n| NodeSecret::generate(&Seed::from_u64(n)));
         let stacks = [0, 1].map(|i| stack(&secrets[i], seed.wrapping_mul(2).wrapping_add(i as u64)));
         let boots = [stacks[0].node.boot_id(), stacks[1].node.boot_id()];
@@ -167,7 +167,7 @@ impl World {
         (ours, theirs)
     }
 
-    pub(super) fn key(&self, of: usize) -> NodePublic {
+    pub(crate) fn key(&self, of: usize) -> NodePublic {
         self.secrets[of].public()
     }
 
@@ -207,14 +207,14 @@ impl World {
     }
 
     /// The next stream that was opened to `us`.
-    pub(super) fn incoming(&mut self, us: usize) -> Option<FlowId> {
+    pub(crate) fn incoming(&mut self, us: usize) -> Option<FlowId> {
         self.collect(us);
         let at = self.events[us].iter().position(|e| matches!(e, StackEvent::Incoming { .. }))?;
         let StackEvent::Incoming { flow, .. } = self.events[us].remove(at) else { return None };
         Some(flow)
     }
 
-    pub(super) fn saw(&mut self, us: usize, event: &StackEvent) -> bool {
+    pub(crate) fn saw(&mut self, us: usize, event: &StackEvent) -> bool {
         self.collect(us);
         self.events[us].contains(event)
     }
@@ -320,7 +320,7 @@ impl World {
     }
 
     /// Runs for this long.
-    pub(super) fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let until = self.now + time;
         loop {
             for us in 0..2 {
