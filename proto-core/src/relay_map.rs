@@ -20,7 +20,7 @@ use crate::key::unhex;
 use crate::machine::{StreamProtocol, StreamTarget, TlsCheck};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The UDP port of STUN where a node names none (RFC 8489, section 8.6).
 pub const STUN_PORT: u16 = 3478;
@@ -178,25 +178,6 @@ pub enum AddressSource<T> {
     Off,
 }
 
-/// What changed between two maps.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RelayMapDiff {
-    /// Regions that only the new map has.
-    pub added: BTreeSet<RegionId>,
-    /// Regions that both have and that differ, be it in the order of the nodes.
-    pub changed: BTreeSet<RegionId>,
-    /// Regions that only the old map had.
-    pub removed: BTreeSet<RegionId>,
-}
-
-impl RelayMapDiff {
-    /// Whether no region changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
-    }
-}
-
 impl RelayMap {
     /// The region of this number.
     #[must_use]
@@ -244,21 +225,6 @@ impl RelayMap {
         }
         merged.omit_default_regions |= extra.omit_default_regions;
         Ok(merged)
-    }
-
-    /// What `new` changes in this map's regions.
-    #[must_use]
-    pub fn diff(&self, new: &Self) -> RelayMapDiff {
-        let mut diff = RelayMapDiff::default();
-        for (id, region) in &new.regions {
-            match self.regions.get(id) {
-                None => _ = diff.added.insert(*id),
-                Some(old) if old != region => _ = diff.changed.insert(*id),
-                Some(_) => {}
-            }
-        }
-        diff.removed.extend(self.regions.keys().filter(|id| !new.regions.contains_key(*id)));
-        diff
     }
 
     /// The document, without escapes where JSON allows (some readers cannot undo them).

@@ -29,20 +29,15 @@ struct Tally {
 
 struct Step {
     name: &'static str,
-    slow: bool,
     run: fn(&Args, &mut Tally) -> Result,
 }
 
 const STEPS: &[Step] = &[
-    Step {
-        name: "format",
-        slow: false,
-        run: |_, _| shell::run(command("cargo", &["fmt", "--all", "--check"])),
-    },
-    Step { name: "tests", slow: false, run: tests },
-    Step { name: "documentation examples", slow: false, run: examples },
-    Step { name: "lint", slow: false, run: |_, _| lint() },
-    Step { name: "documentation", slow: false, run: |_, _| documentation() },
+    Step { name: "format", run: |_, _| shell::run(command("cargo", &["fmt", "--all", "--check"])) },
+    Step { name: "tests", run: tests },
+    Step { name: "documentation examples", run: examples },
+    Step { name: "lint", run: |_, _| lint() },
+    Step { name: "documentation", run: |_, _| documentation() },
 ];
 
 /// Test programs that take minutes, not seconds: left out by `--fast`.
@@ -71,9 +66,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let mut broken = Vec::new();
     let mut times = Vec::new();
     for step in STEPS {
-        if args.only.as_ref().is_some_and(|only| !step.name.contains(only.as_str()))
-            || (args.fast && step.slow)
-        {
+        if args.only.as_ref().is_some_and(|only| !step.name.contains(only.as_str())) {
             continue;
         }
         println!("\n=== {}", step.name);

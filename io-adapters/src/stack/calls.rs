@@ -127,11 +127,6 @@ impl<W: WgEngine> Stack<W> {
         }
     }
 
-    /// The peer at the other end of a stream.
-    pub fn peer_of(&self, flow: FlowId) -> Option<NodePublic> {
-        self.slots.get(&flow.slot()).copied()
-    }
-
     /// The smoothed round-trip time of the streams to a peer, once measured.
     pub fn rtt(&self, peer: &NodePublic) -> Option<core::time::Duration> {
         self.tunnels.get(peer)?.mux.rtt()

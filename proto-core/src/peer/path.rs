@@ -9,19 +9,15 @@ use core::net::{IpAddr, SocketAddr};
 pub struct Quality {
     /// The peer's address.
     pub addr: SocketAddr,
-    /// Whether it leads through a peer's UDP relay instead of straight to the peer.
-    pub indirect: bool,
     /// Its round trip.
     pub latency: Duration,
-    /// The largest datagram known to pass, in bytes; 0 if never tried.
-    pub mtu: u16,
 }
 
 impl Quality {
     /// A direct path.
     #[must_use]
     pub const fn direct(addr: SocketAddr, latency: Duration) -> Self {
-        Self { addr, indirect: false, latency, mtu: 0 }
+        Self { addr, latency }
     }
 
     /// The points of an address for being near: the nearer network is less likely to change or to cost.
@@ -43,11 +39,8 @@ impl Quality {
     #[must_use]
     pub fn better_than(&self, other: Option<&Self>) -> bool {
         let Some(other) = other else { return true };
-        if self.addr == other.addr && self.indirect == other.indirect {
-            return self.mtu > other.mtu;
-        }
-        if self.indirect != other.indirect {
-            return other.indirect;
+        if self.addr == other.addr {
+            return false;
         }
         let (ours, theirs) = (self.latency.as_nanos(), other.latency.as_nanos());
         let (mut mine, mut its) = (0, 0);
@@ -116,11 +109,10 @@ mod tests {
             (quality("10.0.0.2", 100), quality(public, 30), false, Some(true)),
             (quality("2001::5", 100), quality(public, 91), true, Some(false)),
             (quality("2001::5", 100), quality(public, 30), false, Some(true)),
-            (Quality { mtu: 1_500, ..quality(public, 30) }, quality(public, 30), true, None),
+            (quality(public, 10), quality(public, 30), false, None),
             (quality("10.0.0.2", 100), quality("2001::5", 101), true, None),
             (quality("fe80::1", 101), quality("fd00::1", 100), true, None),
             (quality("fe80::1", 101), quality("::1", 100), false, None),
-            (quality(public, 100), Quality { indirect: true, ..quality(other, 100) }, true, Some(false)),
         ];
         for (a, b, better, reverse) in rows {
             assert_eq!(a.better_than(Some(&b)), better, "{a:?} {b:?}");
@@ -146,11 +138,11 @@ mod tests {
     proptest! {
         #[test]
         fn of_two_paths_at_most_one_is_better(
-            a in 0_u64..400, b in 0_u64..400, i in 0_usize..6, j in 0_usize..6, relay in any::<bool>(),
+            a in 0_u64..400, b in 0_u64..400, i in 0_usize..6, j in 0_usize..6,
         ) {
             let ips = ["1.1.1.1", "10.0.0.2", "2001::5", "fd00::1", "::1", "fe80::1"];
             let a = quality(ips[i], a);
-            let b = Quality { indirect: relay, ..quality(ips[j], b) };
+            let b = quality(ips[j], b);
             prop_assert!(!(a.better_than(Some(&b)) && b.better_than(Some(&a))));
         }
     }

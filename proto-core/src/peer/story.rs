@@ -83,8 +83,6 @@ pub enum Loss {
     NoData,
     /// Our socket is gone.
     Link,
-    /// The host's network changed.
-    Network,
     /// The peer started anew.
     Restarted,
 }
@@ -96,7 +94,6 @@ impl fmt::Display for Loss {
             Self::OneWay => "it carried packets one way only",
             Self::NoData => "probes passed but data did not",
             Self::Link => "our socket closed",
-            Self::Network => "the network changed",
             Self::Restarted => "the peer restarted",
         })
     }

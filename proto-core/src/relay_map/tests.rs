@@ -236,21 +236,6 @@ fn maps_merge_unless_they_collide() {
 }
 
 #[test]
-fn a_difference_names_the_regions() {
-    let old = small();
-    assert!(old.diff(&old).is_empty());
-    let mut new = old.clone();
-    new.regions.remove(&RegionId(901));
-    new.regions.get_mut(&RegionId(900)).unwrap().nodes[0].host = "elsewhere".into();
-    new.regions.insert(RegionId(902), RelayRegion::default());
-    let diff = old.diff(&new);
-    assert_eq!(
-        format!("{diff:?}"),
-        "RelayMapDiff { added: {region902}, changed: {region900}, removed: {region901} }"
-    );
-}
-
-#[test]
 fn ports_and_certificates_have_tailscales_defaults() {
     let plain = node(r#"{"HostName":"relay.example"}"#);
     let roots = |name: &str| Some(TlsCheck::Roots { name: name.into() });
