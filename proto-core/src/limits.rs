@@ -1,5 +1,6 @@
-//! Every cap and every interval, with its unit, its reason and its source. A number that someone might want
-//! to change lives here and nowhere else.
+//! Every cap and every interval of a decision, with its unit, its reason and its source: a number that changes
+//! how nodes and servers behave lives here. What only an adapter knows of (its buffers, its patience with a
+//! socket) stands beside the code that it bounds.
 
 use crate::time::Duration;
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`nat`], [`netem`], [`topology`] | NATs after RFC 4787 and Linux, links, networks with names |
 //! | [`world`] | lane 1: pure, jumps from deadline to deadline; thousands of worlds a minute |
+//! | [`turmoil`] | lane 2: the production drivers and servers on turmoil's network |
 //! | [`wg_model`] | WireGuard's messages and timers without its cipher |
 //! | [`step`], [`oracle`], [`checks`] | what may happen, what must come of it, what must always hold |
 //! | [`scenarios`] | worlds with a name |

@@ -1,4 +1,4 @@
-//! `sim run | replay | matrix`.
+//! `sim run | replay | matrix | lab | list`.
 
 use clap::{Parser, Subcommand};
 use sim::oracle::Outcome;

@@ -1,8 +1,8 @@
 //! Lane 2: the production drivers and servers on turmoil's network, behind NATs that are turmoil hosts.
 //!
-//! turmoil's network is a flat mesh without NATs, loss or hop limits, so inside hosts speak to their gateway alone, in envelopes that carry source, destination and hop
-//! limit, and the gateway rewrites them by the same [`crate::nat::Nat`] that lane 1 uses. TCP passes through a
-//! gateway by terminate-and-splice. turmoil's own faults are used only as explicit partitions and crashes;
+//! turmoil's network is a flat mesh without NATs, loss or hop limits, so inside hosts speak to their gateway
+//! alone, in envelopes that carry source, destination and hop limit, and the gateway rewrites them by the same
+//! [`crate::nat::Nat`] that lane 1 uses. TCP passes through a gateway by terminate-and-splice. turmoil's own faults are used only as explicit partitions and crashes;
 //! loss lives in the gateways' [`crate::netem::Direction`]s.
 
 pub mod envelope;
