@@ -3,7 +3,7 @@
 //! Each text message is one JSON document. Messages are small and rare, so they may wait in memory, bounded.
 
 use crate::relay_stream::authority;
-use crate::relay_stream::upgrade::{UpgradeError, answered, words};
+use crate::relay_stream::upgrade::{self, UpgradeError, words};
 use futures_util::{Sink, Stream};
 use proto_core::limits::CONTROL_MESSAGE_MAX;
 use proto_core::machine::StreamTarget;
@@ -14,15 +14,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub mod hub;
 mod records;
-
-/// The code that a node is told if its token is wrong or expired.
-pub const CODE_UNAUTHORIZED: &str = "UNAUTHORIZED";
 
 /// Bytes that a socket may have taken but not sent. The machines hold back long before that.
 const WRITE_BUFFER_MAX: usize = 4 * CONTROL_MESSAGE_MAX;
@@ -37,41 +35,35 @@ pub struct ControlStream<T> {
     said_goodbye: bool,
 }
 
-/// Asks for the WebSocket. A server that refuses the token by its HTTP status is heard as one that refuses it
-/// by a message: the stream opens, says so and ends.
+/// Asks for the WebSocket. A server that refuses the token by its HTTP status, with a refusal as the body, is
+/// heard as one that refuses it by a message: the stream opens, says so and ends. The same status without one is
+/// somebody else's, a proxy's or a captive portal's, and says nothing about the token.
 ///
 /// # Errors
 /// [`UpgradeError`].
-pub async fn connect<T>(io: T, target: &StreamTarget) -> Result<ControlStream<T>, UpgradeError>
+pub async fn connect<T>(mut io: T, target: &StreamTarget) -> Result<ControlStream<T>, UpgradeError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let host = authority(target);
-    let bad = |what| UpgradeError::Target { host: host.escape_debug().to_string(), what };
-    let mut request = http::Request::builder()
-        .uri(format!("ws://{host}{}", target.path))
-        .header("Host", &host)
-        .header("User-Agent", concat!("warren/", env!("CARGO_PKG_VERSION")))
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", generate_key());
-    if let Some(bearer) = &target.bearer {
-        request = request.header("Authorization", format!("Bearer {bearer}"));
+    let key = generate_key();
+    let headers = format!("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n");
+    // Asked by hand: of a refusal's body, the library keeps only what came together with the head.
+    let answer = upgrade::ask(&mut io, &upgrade::request(target, &headers)?, &host).await?;
+    if answer.code != 101 {
+        let body = answer.body(&mut io, CONTROL_MESSAGE_MAX).await;
+        let refusal = ToNode::parse(&body).ok().filter(|m| matches!(m, ToNode::Refused { to: None, .. }));
+        return match refusal {
+            Some(refusal) if matches!(answer.code, 401 | 403) => Ok(ControlStream::refused(&refusal)),
+            _ => Err(upgrade::refused(host, &target.path, (answer.code, &answer.reason), &body)),
+        };
     }
-    let request = request.body(()).map_err(|_| bad("the path or token"))?;
-    match tokio_tungstenite::client_async_with_config(request, io, Some(config())).await {
-        Ok((socket, _)) => Ok(ControlStream::new(socket)),
-        Err(Error::Http(answer)) => {
-            let code = answer.status().as_u16();
-            let body = answer.body().as_deref().unwrap_or_default();
-            if code == 401 || code == 403 {
-                return Ok(ControlStream::refused(body));
-            }
-            Err(answered(Error::Http(answer), host, &target.path))
-        }
-        Err(error) => Err(answered(error, host, &target.path)),
+    if answer.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+        let why = "its answer does not belong to our request".into();
+        return Err(UpgradeError::Broken { host, why });
     }
+    let read = answer.rest.to_vec();
+    Ok(ControlStream::new(WebSocketStream::from_partially_read(io, read, Role::Client, Some(config())).await))
 }
 
 fn config() -> WebSocketConfig {
@@ -96,16 +88,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
         Self::new(WebSocketStream::from_partially_read(io, read, Role::Server, Some(config())).await)
     }
 
-    fn refused(body: &[u8]) -> Self {
-        let said = ToNode::parse(body).ok().filter(|m| matches!(m, ToNode::Refused { .. }));
-        let message = said.unwrap_or_else(|| ToNode::Refused {
-            to: None,
-            code: CODE_UNAUTHORIZED.into(),
-            message: "the server does not accept this token".into(),
-        });
+    fn refused(refusal: &ToNode) -> Self {
         Self {
             socket: None,
-            early: [message.encode()].into(),
+            early: [refusal.encode()].into(),
             unsent: VecDeque::new(),
             closing: false,
             said_goodbye: false,
@@ -180,5 +166,64 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
 impl<T> fmt::Debug for ControlStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControlStream").field("unsent", &self.unsent.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What comes of a request that is answered with these parts, one after the other, and left open.
+    async fn answered(parts: &[&str]) -> Result<String, String> {
+        let (ours, mut theirs) = tokio::io::duplex(4_096);
+        let target = StreamTarget {
+            protocol: proto_core::machine::StreamProtocol::Control,
+            host: "warren.example".into(),
+            port: 80,
+            addresses: Vec::new(),
+            tls: None,
+            path: "/coordinate".into(),
+            bearer: Some("token".into()),
+        };
+        let server = async {
+            let mut request = [0; 1_024];
+            let _request = theirs.read(&mut request).await.unwrap();
+            for part in parts {
+                theirs.write_all(part.as_bytes()).await.unwrap();
+                // The reader takes the parts one by one.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let (connected, ()) = tokio::join!(connect(ours, &target), server);
+        let mut stream = connected.map_err(|e| e.to_string())?;
+        let message = std::future::poll_fn(|cx| stream.poll_message(cx)).await?.unwrap_or_default();
+        Ok(String::from_utf8(message).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_status_without_a_refusal_is_not_the_servers_word() {
+        let page = "HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\n\r\n<h1>Pay!</h1>";
+        insta::assert_snapshot!(answered(&[page]).await.unwrap_err(), @"warren.example refused /coordinate: 403 Forbidden: <h1>Pay!</h1>");
+        let empty = "HTTP/1.1 401 Unauthorized\r\n\r\n";
+        insta::assert_snapshot!(answered(&[empty]).await.unwrap_err(), @"warren.example refused /coordinate: 401 Unauthorized");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_heard_though_it_comes_in_pieces() {
+        let body = r#"{"type":"refused","code":"TOKEN_UNKNOWN","message":"no such token"}"#;
+        let head = format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: {}\r\n\r\n", body.len());
+        for parts in [&[&*format!("{head}{body}")][..], &[&head, &body[..20], &body[20..]]] {
+            assert_eq!(answered(parts).await.unwrap(), body);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_request_is_none() {
+        let other =
+            "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        insta::assert_snapshot!(answered(&[other]).await.unwrap_err(), @"the connection to warren.example broke during the request: its answer does not belong to our request");
     }
 }

@@ -22,7 +22,7 @@ impl Denied {
     #[must_use]
     pub fn unauthorized() -> Self {
         Self {
-            code: crate::control::CODE_UNAUTHORIZED.into(),
+            code: code::UNAUTHORIZED.into(),
             message: "the server does not know this token, or it has expired".into(),
         }
     }

@@ -66,6 +66,12 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether it runs still.
+    #[must_use]
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// What it has said so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -1,9 +1,11 @@
 //! The built programs together, on this host: the whole path, and what a person reads when something is wrong.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::time::{Duration, Instant};
 use tests::Result;
-use tests::deployment::{Deployment, Place};
+use tests::deployment::{Deployment, Place, Running};
 
 fn stderr(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
@@ -204,6 +206,61 @@ fn an_agent_with_a_wrong_token_ends_with_a_sentence() -> Result {
         .map_err(|e| e.to_string())?;
     assert_eq!(out.status.code(), Some(3), "{}", stderr(&out));
     insta::assert_snapshot!("agent_wrong_token", stderr(&out));
+    Ok(())
+}
+
+/// A front before the server that gives these answers to the first connections and passes on the later ones; its
+/// address.
+fn front(deployment: &Deployment<'_>, answers: Vec<String>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let server = deployment.url().trim_start_matches("http://").to_owned();
+    std::thread::spawn(move || {
+        let mut answers = answers.into_iter();
+        for client in listener.incoming() {
+            let mut client = client?;
+            if let Some(answer) = answers.next() {
+                let _ = client.read(&mut [0; 4_096])?;
+                client.write_all(answer.as_bytes())?;
+                continue;
+            }
+            let server = TcpStream::connect(&server)?;
+            for (mut from, mut to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        }
+        std::io::Result::Ok(())
+    });
+    Ok(format!("http://{address}"))
+}
+
+#[test]
+fn an_agent_outlasts_a_proxy_and_a_server_that_turn_it_away_for_a_while() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = |url: &str| {
+        let mut agent = Place::Here.command("bob", "warren-agent")?;
+        agent.args(["--url", url, "--state-dir"]).arg(deployment.path("agent"));
+        agent.env("WARREN_AGENT_TOKEN", &token);
+        Ok::<_, String>(agent)
+    };
+    let page = "<h1>The gateway is being updated</h1>";
+    let page = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+    let came = deployment.start_agent_by(agent(&front(&deployment, vec![page])?)?, "dev")?;
+    assert!(came.log().contains("The gateway is being updated"), "{}", came.log());
+    drop(came);
+
+    let body = r#"{"type":"refused","code":"TOO_MANY","message":"the server has too many connections"}"#;
+    let full = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let url = front(&deployment, vec![full])?;
+    let mut waits = Running::start(agent(&url)?, deployment.path("waits.log"))?;
+    let began = Instant::now();
+    while !waits.log().contains("too many connections") {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", waits.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(waits.is_alive(), "{}", waits.log());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod services;
 
 use args::Args;
 use io_adapters::handle::NodeHandle;
+use proto_core::coord::code;
 use proto_core::node::{NodeConfig, NodeEvent, SessionState};
 use proto_core::wire::control::NodeKind;
 use std::process::ExitCode;
@@ -103,7 +104,7 @@ async fn serve(node: &NodeHandle) -> Result<(), Failure> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             event = events.next() => match event {
-                Some(NodeEvent::Session(SessionState::Refused { code, message })) => {
+                Some(NodeEvent::Session(SessionState::Refused { code, message })) if code::is_final(&code) => {
                     ended = Err(refused(&code, &message));
                     break;
                 }
@@ -135,6 +136,9 @@ fn report(event: &NodeEvent) {
         }
         NodeEvent::Session(SessionState::Down { why }) => {
             tracing::warn!(why, "lost the server; tunnels go on")
+        }
+        NodeEvent::Session(SessionState::Refused { code, message }) => {
+            tracing::warn!(code, "the server refuses us for now, trying again in a minute: {message}")
         }
         NodeEvent::PeerUp { id, .. } => tracing::info!(peer = %id, "a peer may come"),
         NodeEvent::PeerDown { id, why, .. } => tracing::info!(peer = %id, why, "a peer left"),

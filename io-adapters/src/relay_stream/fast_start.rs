@@ -33,7 +33,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> FastStart<T> {
     /// # Errors
     /// If the target cannot be put into a request.
     pub fn new(io: T, target: &StreamTarget, relay: NodePublic) -> Result<Self, upgrade::UpgradeError> {
-        let request = upgrade::request(target, "Derp-Fast-Start: 1\r\n")?.into_bytes();
+        let request = upgrade::request(target, "Upgrade: DERP\r\nDerp-Fast-Start: 1\r\n")?.into_bytes();
         let hello = Bytes::from(Frame::ServerKey { key: relay }.to_bytes());
         Ok(Self { io, expected: hello.clone(), hello, request, sent: 0 })
     }

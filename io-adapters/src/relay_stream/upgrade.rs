@@ -1,5 +1,5 @@
-//! The HTTP/1.1 upgrade to DERP, client end: written by hand, so that bytes after the response's head, often
-//! in the same segment, are never lost.
+//! The HTTP/1.1 upgrades, client end, to DERP and in parts to others: written by hand, so that bytes after the
+//! response's head, often in the same segment, are never lost.
 
 use super::authority;
 use bytes::{Buf, Bytes};
@@ -80,8 +80,51 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let host = authority(target);
-    let request = request(target, "")?;
-    let broken = |e: io::Error| UpgradeError::Broken { host: host.clone(), why: e.to_string() };
+    let request = request(target, "Upgrade: DERP\r\n")?;
+    let Answer { code, reason, rest, .. } = ask(&mut io, &request, &host).await?;
+    if code != 101 {
+        return Err(refused(host, &target.path, (code, &reason), &rest));
+    }
+    Ok(Prefixed::new(rest, io))
+}
+
+/// The head of an answer, and what came with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+    head: Vec<u8>,
+    pub(crate) rest: Bytes,
+}
+
+impl Answer {
+    /// A header's value, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let head = core::str::from_utf8(&self.head).ok()?;
+        let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The body: as long as its head says and at most `max`; what came with the head if it says nothing.
+    pub(crate) async fn body<T: AsyncRead + Unpin>(&self, io: &mut T, max: usize) -> Vec<u8> {
+        let mut body = self.rest.to_vec();
+        let length = self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        while body.len() < usize::min(length, max) {
+            if !matches!(io.read_buf(&mut body).await, Ok(1..)) {
+                break;
+            }
+        }
+        body
+    }
+}
+
+/// Sends a request and reads the head of its answer.
+pub(crate) async fn ask<T>(io: &mut T, request: &str, host: &str) -> Result<Answer, UpgradeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let host = || host.to_owned();
+    let broken = |e: io::Error| UpgradeError::Broken { host: host(), why: e.to_string() };
     io.write_all(request.as_bytes()).await.map_err(broken)?;
     io.flush().await.map_err(broken)?;
 
@@ -92,28 +135,30 @@ where
         }
         let foreign = !head.starts_with(&b"HTTP/1."[..head.len().min(7)]);
         if foreign || head.len() > HEAD_MAX {
-            return Err(UpgradeError::NotHttp { host, start: shown(&head, 40) });
+            return Err(UpgradeError::NotHttp { host: host(), start: shown(&head, 40) });
         }
         if io.read_buf(&mut head).await.map_err(broken)? == 0 {
             let why = if head.is_empty() { "it was closed" } else { "it was closed halfway" };
-            return Err(UpgradeError::Broken { host, why: why.into() });
+            return Err(UpgradeError::Broken { host: host(), why: why.into() });
         }
     };
     let rest = Bytes::from(head.split_off(end));
     let Some((code, reason)) = status(&head) else {
-        return Err(UpgradeError::NotHttp { host, start: shown(&head, 40) });
+        return Err(UpgradeError::NotHttp { host: host(), start: shown(&head, 40) });
     };
-    if code != 101 {
-        let body = shown(&rest, BODY_SHOWN);
-        let colon = if body.is_empty() { "" } else { ": " };
-        let status = format!("{}{colon}{body}", format!("{code} {reason}").trim());
-        return Err(UpgradeError::Refused { host, path: target.path.clone(), status, code });
-    }
-    Ok(Prefixed::new(rest, io))
+    Ok(Answer { code, reason, head, rest })
 }
 
-/// The request's bytes; `fields` are further ones.
-pub(super) fn request(target: &StreamTarget, fields: &str) -> Result<String, UpgradeError> {
+/// The error of another status than the one wanted.
+pub(crate) fn refused(host: String, path: &str, (code, reason): (u16, &str), body: &[u8]) -> UpgradeError {
+    let body = shown(body, BODY_SHOWN);
+    let colon = if body.is_empty() { "" } else { ": " };
+    let status = format!("{}{colon}{body}", format!("{code} {reason}").trim());
+    UpgradeError::Refused { host, path: path.into(), status, code }
+}
+
+/// The request's bytes; `fields` are those of the protocol asked for, whole lines.
+pub(crate) fn request(target: &StreamTarget, fields: &str) -> Result<String, UpgradeError> {
     let host = authority(target);
     let bad = |what| UpgradeError::Target { host: host.escape_debug().to_string(), what };
     if !host.bytes().all(|b| b.is_ascii_graphic()) {
@@ -123,7 +168,7 @@ pub(super) fn request(target: &StreamTarget, fields: &str) -> Result<String, Upg
         return Err(bad("the path"));
     }
     let mut request = format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: warren/{}\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n",
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: warren/{}\r\nConnection: Upgrade\r\n",
         target.path,
         env!("CARGO_PKG_VERSION"),
     );
@@ -142,10 +187,10 @@ pub(super) fn request(target: &StreamTarget, fields: &str) -> Result<String, Upg
 pub(crate) fn answered(error: tungstenite::Error, host: String, path: &str) -> UpgradeError {
     match error {
         tungstenite::Error::Http(answer) => {
-            let body = shown(answer.body().as_deref().unwrap_or_default(), BODY_SHOWN);
-            let colon = if body.is_empty() { "" } else { ": " };
-            let status = format!("{}{colon}{body}", answer.status());
-            UpgradeError::Refused { host, path: path.into(), status, code: answer.status().as_u16() }
+            let status = answer.status();
+            let reason = status.canonical_reason().unwrap_or_default();
+            let body = answer.body().as_deref().unwrap_or_default();
+            refused(host, path, (status.as_u16(), reason), body)
         }
         tungstenite::Error::Protocol(e) => UpgradeError::Broken { host, why: e.to_string() },
         other => UpgradeError::Broken { host, why: words(&other) },

@@ -149,6 +149,15 @@ pub mod code {
     pub const DRAINING: &str = "DRAINING";
     /// No hello came in time.
     pub const LATE: &str = "LATE";
+    /// The token is wrong or has expired.
+    pub const UNAUTHORIZED: &str = "UNAUTHORIZED";
+
+    /// Whether a session refused with this code is refused for good: nothing but a person changes that. After any
+    /// other refusal, one of a busy server for example, trying again helps.
+    #[must_use]
+    pub fn is_final(code: &str) -> bool {
+        matches!(code, UNAUTHORIZED | EXPELLED | VERSION | REPLACED) || code.starts_with("TOKEN_")
+    }
 }
 
 #[cfg(test)]
