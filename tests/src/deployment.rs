@@ -229,6 +229,16 @@ impl<'a> Deployment<'a> {
         &self.url
     }
 
+    /// Where its STUN server is, as host and port.
+    ///
+    /// # Errors
+    /// If the server has not said so.
+    pub fn stun_address(&self) -> Result<String> {
+        let ready = std::fs::read(self.path("ready.json")).map_err(|e| e.to_string())?;
+        let ready: Value = serde_json::from_slice(&ready).map_err(|e| e.to_string())?;
+        Ok(ready["stun_address"].as_str().ok_or("the ready file names no STUN address")?.to_owned())
+    }
+
     /// The server's process.
     #[must_use]
     pub const fn server(&self) -> Option<&Running> {
@@ -289,16 +299,6 @@ impl<'a> Deployment<'a> {
     /// If it cannot be started; how it ended is in the output.
     pub fn warren(&self, arguments: &[&str]) -> Result<Output> {
         self.command()?.args(arguments).output().map_err(|e| format!("can't start warren: {e}"))
-    }
-
-    /// Runs the command line, which must succeed; its result as a table.
-    ///
-    /// # Errors
-    /// If it fails, with what it said.
-    pub fn table(&self, arguments: &[&str]) -> Result<String> {
-        let out = self.warren(arguments)?;
-        succeeded(&out, &arguments.join(" "))?;
-        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
     /// Runs the command line, which must succeed; its result as JSON.

@@ -49,12 +49,20 @@ fn two_symmetric_nats_stay_on_the_relay_and_work() -> Result {
 }
 
 #[test]
-fn a_symmetric_nat_and_a_public_server_see_the_mapping_vary() -> Result {
-    in_lab(Nat::Symmetric, Nat::PortRestricted, |_, deployment| {
+fn two_public_servers_see_whether_the_mapping_varies() -> Result {
+    for (nat, mapping) in
+        [(Nat::Symmetric, "endpoint-dependent"), (Nat::PortRestricted, "endpoint-independent")]
+    {
+        let lab = Lab::new(nat, Nat::PortRestricted)?;
+        // One STUN server cannot show whether another would see the same: a second deployment lends its own.
+        let other = Deployment::start(Place::Lab(&lab), &[])?;
+        let deployment = Deployment::start(Place::Lab(&lab), &["--stun-servers", &other.stun_address()?])?;
         let report = deployment.json(&["netcheck"])?;
         assert_eq!(report["udp"], true, "{report:#}");
         let seen = report["ipv4"].as_str().unwrap_or_default();
         assert!(seen.starts_with("198.51.100.2:"), "the address is the router's: {report:#}");
-        Ok(())
-    })
+        assert_eq!(report["mapping"], mapping, "{nat:?}: {report:#}");
+        assert!(lab.translated("nat-a")? > 0, "the router was not in the way");
+    }
+    Ok(())
 }
