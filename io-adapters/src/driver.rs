@@ -8,6 +8,8 @@
 use crate::clock::Origin;
 use crate::handle::NodeHandle;
 use crate::handle::shared::{INCOMING_MAX, IncomingSender, Shared, Signal};
+use crate::relay_stream::Dialer;
+use crate::relay_stream::proxy::Proxies;
 use crate::relay_stream::tls::Trust;
 use crate::stack::{SendBatch, Stack, StackConfig, StackEvent};
 use crate::transport::{Network, RecvBatch, TokioNetwork};
@@ -62,14 +64,18 @@ pub struct Settings {
     pub bind: Vec<SocketAddr>,
     /// Whom to trust for TLS.
     pub trust: Trust,
+    /// Who may stand on the way to relays and the coordinator.
+    pub proxies: Proxies,
 }
 
 impl Settings {
-    /// The usual: a seed of the operating system, any free port of both families, the system's roots.
+    /// The usual: a seed of the operating system, any free port of both families, the system's roots, and the
+    /// environment's proxies.
     #[must_use]
     pub fn new(node: NodeConfig) -> Self {
         let bind = vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
-        Self { node, seed: crate::entropy::seed(), bind, trust: Trust::system() }
+        let proxies = Proxies::from_environment();
+        Self { node, seed: crate::entropy::seed(), bind, trust: Trust::system(), proxies }
     }
 }
 
@@ -89,7 +95,11 @@ where
     let handle = NodeHandle::new(shared.clone(), accepted, events.downgrade());
     let driver = Driver {
         stack: Stack::new(config, engine, &settings.seed.fork("stack"), now),
-        streams: Streams::new(network.clone(), settings.trust),
+        streams: Streams::new(Dialer {
+            network: network.clone(),
+            trust: settings.trust,
+            proxies: settings.proxies,
+        }),
         network,
         clock,
         links,

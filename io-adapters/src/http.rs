@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client for the few requests that programs make: the server's API, a relay map by URL.
 
+use crate::relay_stream::proxy::{Proxies, ProxyError};
 use crate::relay_stream::tls;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
@@ -75,6 +76,9 @@ pub enum HttpError {
         /// What the system says.
         why: std::io::Error,
     },
+    /// A proxy on the way gives no connection.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// TLS failed, perhaps since the certificate is not trusted.
     #[error("TLS failed: {0}")]
     Tls(String),
@@ -148,16 +152,15 @@ impl HttpClient {
     /// One request and its answer, with the place it sends us to.
     async fn ask(&self, place: &Place, request: &Request<'_>) -> Result<(Answer, Option<String>), HttpError> {
         let (host, port) = (place.host.clone(), place.port);
-        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), port))
-            .await
-            .map_err(|why| HttpError::Resolve { host: host.clone(), why })?
-            .collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|why| HttpError::Connect {
-            host: host.clone(),
-            port,
-            why,
-        })?;
-        let _ = stream.set_nodelay(true);
+        let stream = match Proxies::from_environment().to(&host, port, place.tls) {
+            None => connect(&host, port).await?,
+            Some(proxy) => {
+                proxy.check()?;
+                let stream = connect(&proxy.host, proxy.port).await;
+                let stream = stream.map_err(|e| proxy.unreachable(e.to_string()))?;
+                proxy.tunnel(stream, &host, port).await?
+            }
+        };
         if !place.tls {
             return self.exchange(stream, &place.uri, request).await;
         }
@@ -215,6 +218,15 @@ impl HttpClient {
         }
         head.body(Full::new(Bytes::from(request.json.clone().unwrap_or_default())))
     }
+}
+
+async fn connect(host: &str, port: u16) -> Result<TcpStream, HttpError> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let addresses: Vec<_> = found.map_err(|why| HttpError::Resolve { host: host.into(), why })?.collect();
+    let stream = TcpStream::connect(addresses.as_slice()).await;
+    let stream = stream.map_err(|why| HttpError::Connect { host: host.into(), port, why })?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 /// Where a request goes.

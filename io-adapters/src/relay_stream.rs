@@ -7,7 +7,7 @@ use proto_core::key::NodePublic;
 use proto_core::machine::{StreamProtocol, StreamTarget};
 use proto_core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,12 +15,14 @@ use tokio::time::{sleep_until, timeout};
 
 pub mod fallback;
 pub mod fast_start;
+pub mod proxy;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;
 
 use crate::control::ControlStream;
 use fallback::{DerpIo, Fallback};
+use proxy::{Proxies, Proxy, ProxyError};
 use tls::{ClientTls, TlsError, Trust};
 use upgrade::UpgradeError;
 
@@ -30,6 +32,9 @@ const CONNECT: Duration = Duration::from_millis(1_500);
 const STAGGER: Duration = Duration::from_millis(250);
 /// Connecting, TLS and the upgrade together, as Tailscale's clients have it.
 const OPEN: Duration = Duration::from_secs(10);
+
+/// The port that a name is meant to be reached at, where only a name is known.
+const HTTPS: u16 = 443;
 
 /// Why a stream could not be opened, in words for a person.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,9 @@ pub enum DialError {
         /// The first address's error, or the time it took.
         why: String,
     },
+    /// A proxy on the way gives no connection.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// TLS failed.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -80,48 +88,86 @@ pub enum Opened<T> {
     Control(ControlStream<Io<T>>),
 }
 
-/// Opens a stream: connects, shakes hands, upgrades.
-///
-/// # Errors
-/// [`DialError`] says how far it came.
-pub async fn open<N: Network>(
-    network: &N,
-    target: &StreamTarget,
-    trust: &Trust,
-    fallback: &Fallback,
-) -> Result<Opened<N::Tcp>, DialError> {
-    let opening = async {
-        match target.protocol {
-            StreamProtocol::Derp => Ok(Opened::Derp(fallback.open(network, target, trust).await?)),
-            StreamProtocol::Control => {
-                let io = dial(network, target, trust).await?;
-                Ok(Opened::Control(crate::control::connect(io, target).await?))
-            }
-        }
-    };
-    timeout(OPEN, opening).await.unwrap_or_else(|_| Err(DialError::Slow(authority(target))))
+/// How this host opens streams. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dialer<N> {
+    /// What they travel on.
+    pub network: N,
+    /// Whom to trust for TLS.
+    pub trust: Trust,
+    /// Who may stand on the way.
+    pub proxies: Proxies,
 }
 
-/// Connects to the first address that accepts, and shakes hands.
-///
-/// # Errors
-/// [`DialError::Connect`] or [`DialError::Tls`].
-pub async fn dial<N: Network>(
-    network: &N,
-    target: &StreamTarget,
-    trust: &Trust,
-) -> Result<Io<N::Tcp>, DialError> {
-    let tcp = connect(network, target).await?;
-    match &target.tls {
-        None => Ok(Io::Plain(tcp)),
-        Some(check) => Ok(Io::Tls(Box::new(trust.connect(tcp, &target.host, check).await?))),
+impl<N: Network> Dialer<N> {
+    /// Opens a stream: connects, shakes hands, upgrades.
+    ///
+    /// # Errors
+    /// [`DialError`] says how far it came.
+    pub async fn open(
+        &self,
+        target: &StreamTarget,
+        fallback: &Fallback,
+    ) -> Result<Opened<N::Tcp>, DialError> {
+        let opening = async {
+            match target.protocol {
+                StreamProtocol::Derp => Ok(Opened::Derp(fallback.open(self, target).await?)),
+                StreamProtocol::Control => {
+                    let io = self.dial(target).await?;
+                    Ok(Opened::Control(crate::control::connect(io, target).await?))
+                }
+            }
+        };
+        timeout(OPEN, opening).await.unwrap_or_else(|_| Err(DialError::Slow(authority(target))))
+    }
+
+    /// Connects to the first address that accepts, or has a proxy connect, and shakes hands.
+    ///
+    /// # Errors
+    /// [`DialError::Connect`], [`DialError::Proxy`] or [`DialError::Tls`].
+    pub async fn dial(&self, target: &StreamTarget) -> Result<Io<N::Tcp>, DialError> {
+        let tcp = match self.proxy_to(target) {
+            None => {
+                let failed = |why| DialError::Connect { host: authority(target), why };
+                connect(&self.network, &target.addresses, target.port).await.map_err(failed)?
+            }
+            Some(proxy) => {
+                proxy.check()?;
+                let unreachable = |why| proxy.unreachable(why);
+                let addresses = self.network.resolve(&proxy.host).await;
+                let addresses = addresses.map_err(|e| unreachable(e.to_string()))?;
+                let tcp = connect(&self.network, &addresses, proxy.port).await.map_err(unreachable)?;
+                proxy.tunnel(tcp, &target.host, target.port).await?
+            }
+        };
+        match &target.tls {
+            None => Ok(Io::Plain(tcp)),
+            Some(check) => Ok(Io::Tls(Box::new(self.trust.connect(tcp, &target.host, check).await?))),
+        }
+    }
+
+    fn proxy_to(&self, target: &StreamTarget) -> Option<Proxy> {
+        self.proxies.to(&target.host, target.port, target.tls.is_some())
+    }
+
+    /// The addresses of a name. Where only a proxy knows the world's names, its own addresses stand for those it
+    /// would be asked for, so that whoever must have some goes on.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match (self.network.resolve(name).await, self.proxies.to(name, HTTPS, true)) {
+            (Ok(addresses), None) => Ok(addresses),
+            (Ok(addresses), Some(_)) if !addresses.is_empty() => Ok(addresses),
+            (_, Some(proxy)) => self.network.resolve(&proxy.host).await,
+            (Err(error), None) => Err(error),
+        }
     }
 }
 
 /// Addresses race, each a little after the one before it.
-async fn connect<N: Network>(network: &N, target: &StreamTarget) -> Result<N::Tcp, DialError> {
-    let fail = |why: String| DialError::Connect { host: authority(target), why };
-    let mut addresses = target.addresses.iter().map(|ip| SocketAddr::new(*ip, target.port));
+async fn connect<N: Network>(network: &N, addresses: &[IpAddr], port: u16) -> Result<N::Tcp, String> {
+    let mut addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
     let mut attempts = FuturesUnordered::new();
     let mut first_error: Option<String> = None;
     let mut next = tokio::time::Instant::now();
@@ -143,7 +189,7 @@ async fn connect<N: Network>(network: &N, target: &StreamTarget) -> Result<N::Tc
                 waiting = addresses.next();
                 next = tokio::time::Instant::now() + STAGGER;
             }
-            else => return Err(fail(first_error.unwrap_or_else(|| "no address is known".into()))),
+            else => return Err(first_error.unwrap_or_else(|| "no address is known".into())),
         }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) const NAT_LAB: &[Tool] = &[
 ];
 
 /// For the tests behind proxies.
-pub(crate) const PROXIES: &[Tool] = &[Tool { program: "nginx", package: "nginx" }];
+pub(crate) const PROXIES: &[Tool] =
+    &[Tool { program: "nginx", package: "nginx" }, Tool { program: "tinyproxy", package: "tinyproxy-bin" }];
 
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[

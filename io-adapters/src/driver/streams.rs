@@ -2,8 +2,7 @@
 
 use crate::control::ControlStream;
 use crate::relay_stream::fallback::{DerpIo, Fallback};
-use crate::relay_stream::tls::Trust;
-use crate::relay_stream::{DialError, Io, Opened, open};
+use crate::relay_stream::{DialError, Dialer, Io, Opened};
 use crate::transport::Network;
 use proto_core::id::StreamId;
 use proto_core::machine::{Input, StreamTarget};
@@ -30,8 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The streams, by the names that the machines chose.
 pub(super) struct Streams<N: Network> {
-    network: N,
-    trust: Trust,
+    dialer: Dialer<N>,
     fallback: Arc<Fallback>,
     dialing: JoinSet<(StreamId, Result<Opened<N::Tcp>, DialError>)>,
     resolving: JoinSet<(String, Vec<IpAddr>)>,
@@ -61,10 +59,9 @@ struct Derp<T> {
 type Inputs<'a> = dyn FnMut(Input<'_, NodeCommand>) + 'a;
 
 impl<N: Network> Streams<N> {
-    pub(super) fn new(network: N, trust: Trust) -> Self {
+    pub(super) fn new(dialer: Dialer<N>) -> Self {
         Self {
-            network,
-            trust,
+            dialer,
             fallback: Arc::default(),
             dialing: JoinSet::new(),
             resolving: JoinSet::new(),
@@ -76,9 +73,8 @@ impl<N: Network> Streams<N> {
     }
 
     pub(super) fn open(&mut self, stream: StreamId, target: StreamTarget) {
-        let (network, trust, fallback) = (self.network.clone(), self.trust.clone(), self.fallback.clone());
-        let task =
-            self.dialing.spawn(async move { (stream, open(&network, &target, &trust, &fallback).await) });
+        let (dialer, fallback) = (self.dialer.clone(), self.fallback.clone());
+        let task = self.dialing.spawn(async move { (stream, dialer.open(&target, &fallback).await) });
         self.open.insert(stream, Stream::Dialing(task));
         self.spawned = true;
     }
@@ -89,10 +85,10 @@ impl<N: Network> Streams<N> {
     }
 
     pub(super) fn resolve(&mut self, name: String) {
-        let network = self.network.clone();
+        let dialer = self.dialer.clone();
         self.spawned = true;
         self.resolving.spawn(async move {
-            let addresses = match network.resolve(&name).await {
+            let addresses = match dialer.resolve(&name).await {
                 Ok(addresses) => addresses,
                 Err(error) => {
                     tracing::debug!(%error, name, "a name did not resolve");

@@ -225,7 +225,9 @@ async fn random_bytes_close_the_connection_and_nothing_else() {
 
 #[tokio::test]
 async fn a_relay_that_tells_its_key_in_its_certificate_is_begun_at_once() {
+    use crate::relay_stream::Dialer;
     use crate::relay_stream::fallback::{DerpIo, Fallback};
+    use crate::relay_stream::proxy::Proxies;
     use crate::relay_stream::tls::{Identity, Trust};
     use crate::transport::{Network, TcpAccept, TokioNetwork};
     use proto_core::machine::{StreamProtocol, StreamTarget, TlsCheck};
@@ -249,11 +251,12 @@ async fn a_relay_that_tells_its_key_in_its_certificate_is_begun_at_once() {
         bearer: None,
     };
     let trust = Trust::only(vec![certificate]);
+    let dialer = Dialer { network: TokioNetwork, trust, proxies: Proxies::default() };
     for told in [false, true] {
         if told {
             identity.tell_relay(&world.relay.public()).unwrap();
         }
-        let mut io = Fallback::default().open(&TokioNetwork, &target, &trust).await.unwrap();
+        let mut io = Fallback::default().open(&dialer, &target).await.unwrap();
         assert_eq!(matches!(io, DerpIo::FastStart(_)), told);
         let mut decoder = Decoder::new();
         let mut buffer = [0; 4_096];

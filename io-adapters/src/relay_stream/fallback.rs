@@ -8,7 +8,7 @@
 use super::fast_start::FastStart;
 use super::upgrade::{Prefixed, UpgradeError};
 use super::websocket::{self, WebSocketIo};
-use super::{DialError, Io, authority, dial, tls::Trust, upgrade};
+use super::{DialError, Dialer, Io, authority, upgrade};
 use crate::transport::Network;
 use proto_core::machine::StreamTarget;
 use proto_core::time::Duration;
@@ -57,13 +57,12 @@ impl Fallback {
     /// What the plain upgrade met, if both ways fail.
     pub async fn open<N: Network>(
         &self,
-        network: &N,
+        dialer: &Dialer<N>,
         target: &StreamTarget,
-        trust: &Trust,
     ) -> Result<DerpIo<N::Tcp>, DialError> {
         let relay = authority(target);
         if self.remembers(&relay) {
-            match websocket(network, target, trust).await {
+            match websocket(dialer, target).await {
                 Ok(io) => return Ok(io),
                 Err(error) => {
                     tracing::debug!(%relay, %error, "the relay has no WebSocket any more");
@@ -71,7 +70,7 @@ impl Fallback {
                 }
             }
         }
-        let io = dial(network, target, trust).await?;
+        let io = dialer.dial(target).await?;
         if let Some(key) = io.relay_key() {
             // Its certificate came through, so nothing on the way looks into what is said.
             return Ok(DerpIo::FastStart(Box::new(FastStart::new(io, target, key)?)));
@@ -82,7 +81,7 @@ impl Fallback {
             Ok(Err(error)) => error,
             Err(_) => UpgradeError::Broken { host: relay.clone(), why: "no answer came".into() },
         };
-        match websocket(network, target, trust).await {
+        match websocket(dialer, target).await {
             Ok(io) => {
                 tracing::info!(%relay, %met, "the relay is reached through a WebSocket");
                 self.remember(relay);
@@ -115,11 +114,10 @@ impl Fallback {
 }
 
 async fn websocket<N: Network>(
-    network: &N,
+    dialer: &Dialer<N>,
     target: &StreamTarget,
-    trust: &Trust,
 ) -> Result<DerpIo<N::Tcp>, DialError> {
-    let io = dial(network, target, trust).await?;
+    let io = dialer.dial(target).await?;
     Ok(DerpIo::WebSocket(Box::new(websocket::connect(io, target).await?)))
 }
 

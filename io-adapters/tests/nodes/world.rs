@@ -6,6 +6,7 @@ use io_adapters::driver::{Settings, start};
 use io_adapters::handle::{Incoming, NodeHandle};
 use io_adapters::relay_listener::front::{Control, Front};
 use io_adapters::relay_listener::{RelayHandle, relay};
+use io_adapters::relay_stream::proxy::Proxies;
 use io_adapters::relay_stream::tls::{Identity, Trust};
 use io_adapters::store::MemStore;
 use io_adapters::stun_listener;
@@ -173,7 +174,8 @@ impl World {
 
     pub(crate) async fn node_on(&self, network: Gated, config: NodeConfig) -> NodeHandle {
         let engine = BoringTun::new(&config.node_key);
-        let settings = Settings { trust: Trust::only(Vec::new()), ..Settings::new(config) };
+        let settings =
+            Settings { trust: Trust::only(Vec::new()), proxies: Proxies::default(), ..Settings::new(config) };
         start(settings, network, engine, Origin::now()).await
     }
 

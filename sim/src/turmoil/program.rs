@@ -12,6 +12,7 @@ use io_adapters::driver::{self, Settings};
 use io_adapters::handle::{NodeHandle, PeerHandle, TunnelStream};
 use io_adapters::relay_listener;
 use io_adapters::relay_listener::front::{Control, Front};
+use io_adapters::relay_stream::proxy::Proxies;
 use io_adapters::relay_stream::tls::Trust;
 use io_adapters::store::MemStore;
 use io_adapters::stun_listener::{self, StunCounters};
@@ -148,7 +149,13 @@ pub async fn node(
         relay_map: None,
     };
     let bind: Vec<SocketAddr> = vec![(Ipv4Addr::UNSPECIFIED, 0).into()];
-    let settings = Settings { node: config, seed: fork.fork("driver"), bind, trust: Trust::only(Vec::new()) };
+    let settings = Settings {
+        node: config,
+        seed: fork.fork("driver"),
+        bind,
+        trust: Trust::only(Vec::new()),
+        proxies: Proxies::default(),
+    };
     let engine = WgModel::new(secret, 1_700_000_000_000_000 + now().as_micros(), &fork);
     Ok(driver::start(settings, network, engine, Origin::now()).await)
 }

@@ -1,0 +1,246 @@
+//! HTTP proxies on the way out, asked by CONNECT (RFC 9110, 9.3.6) for a connection to relay or server.
+//!
+//! Which proxy is asked follows the variables that other programs go by: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
+//! and `NO_PROXY`, in either case. A credential in the proxy's address is sent as `Proxy-Authorization`.
+
+use super::upgrade::head_end;
+use hyper_util::client::proxy::matcher::Matcher;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes of a proxy's answer.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Why a proxy gives no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Its address cannot be used.
+    #[error("the proxy {proxy} cannot be used: only http:// proxies are understood")]
+    Unusable {
+        /// Which one.
+        proxy: String,
+    },
+    /// It cannot be reached.
+    #[error("cannot connect to the proxy {proxy}: {why}")]
+    Connect {
+        /// Which one.
+        proxy: String,
+        /// Why.
+        why: String,
+    },
+    /// It says no.
+    #[error("the proxy {proxy} refused a connection to {target}: {status}{hint}")]
+    Refused {
+        /// Which one.
+        proxy: String,
+        /// Where to.
+        target: String,
+        /// What it answered.
+        status: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// It is no proxy, or the connection broke.
+    #[error("the proxy {proxy} did not answer as one: {why}")]
+    Broken {
+        /// Which one.
+        proxy: String,
+        /// How.
+        why: String,
+    },
+}
+
+/// The proxies of this host's environment. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Proxies(Option<Arc<Matcher>>);
+
+/// A proxy that stands on the way to somewhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The value of `Proxy-Authorization`.
+    credential: Option<String>,
+    plain: bool,
+}
+
+impl Proxies {
+    /// Those that the environment names.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self(Some(Arc::new(Matcher::from_env())))
+    }
+
+    /// The proxy to ask for a connection to `host`, if there is one. Nobody is asked for this very host.
+    #[must_use]
+    pub fn to(&self, host: &str, port: u16, tls: bool) -> Option<Proxy> {
+        let ourselves = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let matcher = self.0.as_ref().filter(|_| !ourselves)?;
+        let scheme = if tls { "https" } else { "http" };
+        let uri = format!("{scheme}://{}/", authority(host, port)).parse().ok()?;
+        let found = matcher.intercept(&uri)?;
+        let uri = found.uri();
+        Some(Proxy {
+            host: uri.host()?.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(80),
+            credential: found.basic_auth().and_then(|value| value.to_str().ok()).map(str::to_owned),
+            plain: uri.scheme_str() == Some("http"),
+        })
+    }
+}
+
+impl Proxy {
+    /// Asks for a connection to `host` on one to the proxy, which it becomes.
+    ///
+    /// # Errors
+    /// [`ProxyError`].
+    pub async fn tunnel<T>(&self, mut io: T, host: &str, port: u16) -> Result<T, ProxyError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let target = authority(host, port);
+        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+        if let Some(credential) = &self.credential {
+            request.push_str(&format!("Proxy-Authorization: {credential}\r\n"));
+        }
+        request.push_str("\r\n");
+        let broken = |why: String| ProxyError::Broken { proxy: self.to_string(), why };
+        let broke = |e: io::Error| broken(e.to_string());
+        io.write_all(request.as_bytes()).await.map_err(broke)?;
+        io.flush().await.map_err(broke)?;
+        let mut head = Vec::new();
+        let end = loop {
+            if let Some(end) = head_end(&head) {
+                break end;
+            }
+            if head.len() > HEAD_MAX {
+                return Err(broken("its answer has no end".into()));
+            }
+            if io.read_buf(&mut head).await.map_err(broke)? == 0 {
+                return Err(broken("it closed the connection".into()));
+            }
+        };
+        let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let status = match line.split_once(' ') {
+            Some((version, status)) if version.starts_with("HTTP/1.") => status,
+            _ => return Err(broken(format!("it said \"{}\"", line.escape_debug()))),
+        };
+        if !status.starts_with('2') {
+            // tinyproxy answers a wrong password as a web server would.
+            let hint = if status.starts_with("407") || status.starts_with("401") {
+                " (the user and password belong into its address: http://USER:PASSWORD@HOST:PORT)"
+            } else {
+                ""
+            };
+            let (proxy, status) = (self.to_string(), status.escape_debug().to_string());
+            return Err(ProxyError::Refused { proxy, target, status, hint });
+        }
+        // Whoever is at the other end waits for us to speak first.
+        if head.len() > end { Err(broken("it said more than it was asked".into())) } else { Ok(io) }
+    }
+
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// [`ProxyError::Unusable`] if it speaks something else than plain HTTP.
+    pub fn check(&self) -> Result<(), ProxyError> {
+        if self.plain { Ok(()) } else { Err(ProxyError::Unusable { proxy: self.to_string() }) }
+    }
+
+    /// Why it cannot be reached.
+    #[must_use]
+    pub fn unreachable(&self, why: String) -> ProxyError {
+        ProxyError::Connect { proxy: self.to_string(), why }
+    }
+}
+
+fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Without the credential.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&authority(&self.host, self.port))
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Proxies(environment)" } else { "Proxies(none)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies() -> Proxies {
+        let matcher = Matcher::builder().all("http://ann:s3cret@proxy.test:3128").no("inside.test").build();
+        Proxies(Some(Arc::new(matcher)))
+    }
+
+    async fn asked(answer: &[u8]) -> (Result<(), String>, String) {
+        let proxy = proxies().to("relay.test", 443, true).unwrap();
+        let (ours, mut theirs) = tokio::io::duplex(4_096);
+        theirs.write_all(answer).await.unwrap();
+        let outcome = proxy.tunnel(ours, "relay.test", 443).await.map(drop).map_err(|e| e.to_string());
+        let mut request = Vec::new();
+        let _ = theirs.read_to_end(&mut request).await;
+        (outcome, String::from_utf8(request).unwrap())
+    }
+
+    #[test]
+    fn the_environment_says_who_is_asked() {
+        let proxies = proxies();
+        let proxy = proxies.to("relay.test", 443, true).unwrap();
+        assert_eq!(proxy.to_string(), "proxy.test:3128");
+        assert!(!format!("{proxy:?}").contains("s3cret"));
+        assert!(proxies.to("192.0.2.1", 80, false).is_some());
+        for inside in ["inside.test", "deep.inside.test", "localhost", "127.0.0.1", "::1"] {
+            assert_eq!(proxies.to(inside, 443, true), None, "{inside}");
+        }
+        assert_eq!(Proxies::default().to("relay.test", 443, true), None);
+        let tls = Proxies(Some(Arc::new(Matcher::builder().all("https://proxy.test").build())));
+        assert!(tls.to("relay.test", 443, true).unwrap().check().is_err());
+    }
+
+    #[tokio::test]
+    async fn answers_become_connections_or_sentences() {
+        let (outcome, request) = asked(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").await;
+        assert_eq!(outcome, Ok(()));
+        // "ann:s3cret" in base64.
+        let authorization = "Proxy-Authorization: Basic YW5uOnMzY3JldA==\r\n";
+        assert_eq!(
+            request,
+            format!("CONNECT relay.test:443 HTTP/1.1\r\nHost: relay.test:443\r\n{authorization}\r\n")
+        );
+        let mut told = Vec::new();
+        for answer in [
+            &b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..],
+            b"HTTP/1.0 403 Filtered\r\n\r\n",
+            b"SSH-2.0-OpenSSH\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\nearly",
+        ] {
+            told.push(asked(answer).await.0.unwrap_err());
+        }
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the proxy proxy.test:3128 refused a connection to relay.test:443: 407 Proxy Authentication Required (the user and password belong into its address: http://USER:PASSWORD@HOST:PORT)
+        the proxy proxy.test:3128 refused a connection to relay.test:443: 403 Filtered
+        the proxy proxy.test:3128 did not answer as one: it said "SSH-2.0-OpenSSH"
+        the proxy proxy.test:3128 did not answer as one: it said more than it was asked
+        "#);
+    }
+}
