@@ -377,8 +377,15 @@ impl Clients {
         command
     }
 
+    /// What the owner answers when it is asked about a login.
+    fn reply(output: &Output<ServerEvent>, rng: &mut Rng) -> Option<Vec<OwnedInput<ServerCommand>>> {
+        let Output::Event(ServerEvent::Ask { stream, .. }) = output else { return None };
+        let verdict = ServerCommand::Verdict { stream: *stream, admit: rng.permille(800) };
+        Some(vec![OwnedInput::Command(verdict)])
+    }
+
     fn input(&self, rng: &mut Rng) -> OwnedInput<ServerCommand> {
-        let stream = StreamId(rng.range(0..4));
+        let stream = StreamId(rng.range(0..2));
         let frame = |frame: Frame<'_>| OwnedInput::StreamBytes { stream, bytes: frame.to_bytes() };
         match rng.range(0..8) {
             0 | 1 => OwnedInput::StreamOpened { stream },
@@ -402,6 +409,7 @@ fn the_relay_keeps_the_seven_laws() {
         })
         .commands(|rng| clients.command(rng))
         .inputs(|rng| clients.input(rng))
+        .replies(Clients::reply)
         .size(4 << 20, |hub| {
             let waiting: usize = hub.connections.values().map(|connection| connection.queue.bytes()).sum();
             waiting + format!("{hub:?}").len()
@@ -419,6 +427,7 @@ fn its_server_alone_keeps_them_too() {
         })
         .commands(|rng| clients.command(rng))
         .inputs(|rng| clients.input(rng))
+        .replies(Clients::reply)
         .size(1 << 20, |server| format!("{server:?}").len())
         .check(40);
     }
