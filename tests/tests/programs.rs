@@ -1,7 +1,10 @@
 //! The built programs together, on this host: the whole path, and what a person reads when something is wrong.
 
+use io_adapters::stun_listener;
+use io_adapters::transport::{Network, TokioNetwork, UdpLink};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Output;
 use std::time::{Duration, Instant};
 use tests::Result;
@@ -54,6 +57,31 @@ fn a_workspace_is_reached_by_relay_and_directly() -> Result {
 
     let netcheck = deployment.json(&["netcheck"])?;
     assert_eq!(netcheck["udp"], true, "{netcheck:#}");
+    assert_eq!(netcheck["relays"][0]["region"], "warren", "{netcheck:#}");
+    let latency = netcheck["relays"][0]["latency_ms"].as_f64().ok_or("no latency of the relay")?;
+    assert!(latency > 0.0 && latency < 5_000.0, "{netcheck:#}");
+    Ok(())
+}
+
+#[test]
+fn netcheck_waits_until_it_knows_the_mapping() -> Result {
+    // The loopback tells nothing of a NAT, so one server is asked at this machine's own address. Connecting a UDP
+    // socket sends nothing: it only asks the routing table.
+    let outward = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let outward = outward.map_err(|e| format!("this machine has no network: {e}"))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    let address = SocketAddr::new(outward.ip(), 0);
+    let other = runtime.block_on(TokioNetwork.bind_udp(address)).map_err(|e| e.to_string())?;
+    let stun = other.local_addr().to_string();
+    runtime.spawn(async move { stun_listener::serve(&other, &Default::default()).await });
+    let deployment = Deployment::start(Place::Here, &["--stun-servers", &stun])?;
+    let netcheck = deployment.json(&["netcheck"])?;
+    assert_eq!(netcheck["mapping"], "none", "nothing is between a machine and itself: {netcheck:#}");
+    let latency = netcheck["relays"].as_array().ok_or("no relays")?.iter().find(|r| r["region"] == "warren");
+    assert!(latency.is_some_and(|relay| relay["latency_ms"].is_number()), "{netcheck:#}");
     Ok(())
 }
 
@@ -162,6 +190,59 @@ fn an_unknown_workspace_names_the_nearest() -> Result {
 }
 
 #[test]
+fn an_agent_with_a_new_key_is_refused_until_it_is_trusted() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = deployment.start_agent("dev", &token)?;
+    let _ = deployment.json(&["ping", "dev", "--count", "1"])?;
+    drop(agent);
+    let state = deployment.path("agent-dev/node.key");
+    std::fs::remove_file(&state).map_err(|e| e.to_string())?;
+    let _agent = deployment.start_agent("dev", &token)?;
+
+    let redacted = |text: String| {
+        let is_key = |word: &&str| word.starts_with("nodekey:");
+        let keys: Vec<&str> = text.split([' ', ',', '\n']).filter(is_key).collect();
+        keys.iter().fold(text.clone(), |text, key| text.replace(key, "KEY"))
+    };
+    let workspaces = deployment.json(&["workspaces", "list"])?;
+    let id = workspaces[0]["agents"][0]["id"].as_str().ok_or("no agent")?.to_owned();
+    let refusal = fails(&deployment, &["ping", "dev"], 3)?.replace(&id, "AGENT");
+    insta::assert_snapshot!("key_changed", redacted(refusal));
+    let trusted = deployment.warren(&["workspaces", "trust", "dev"])?;
+    assert!(trusted.status.success(), "{}", stderr(&trusted));
+    insta::assert_snapshot!(redacted(stderr(&trusted)), @"trusts workspace dev with the key KEY now, no longer KEY");
+    let report = deployment.json(&["ping", "dev", "--count", "1"])?;
+    assert_eq!(report["summary"]["received"], 1, "{report:#}");
+    let again = deployment.warren(&["workspaces", "trust", "dev"])?;
+    insta::assert_snapshot!(redacted(stderr(&again)), @"workspace dev has the key KEY, which is trusted already");
+    Ok(())
+}
+
+#[test]
+fn one_node_looks_at_all_workspaces() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let mut agents = Vec::new();
+    for name in ["dev", "database", "web"] {
+        let token = deployment.create_workspace(name)?;
+        agents.push(deployment.start_agent(name, &token)?);
+    }
+    let status = deployment.json(&["status"])?;
+    let rows = status.as_array().ok_or("no rows")?;
+    assert_eq!(rows.len(), 3, "{status:#}");
+    for row in rows {
+        assert!(row["latency_ms"].is_number(), "{status:#}");
+    }
+    let visitors: std::collections::BTreeSet<String> = agents
+        .iter()
+        .flat_map(|agent| agent.log().lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| Some(line.split_once("a peer may come")?.1.to_owned()))
+        .collect();
+    assert_eq!(visitors.len(), 1, "one node has come to all: {visitors:?}");
+    Ok(())
+}
+
+#[test]
 fn an_agent_that_is_not_there_is_named() -> Result {
     let deployment = Deployment::start(Place::Here, &[])?;
     let _ = deployment.create_workspace("dev")?;
@@ -265,6 +346,57 @@ fn an_agent_outlasts_a_proxy_and_a_server_that_turn_it_away_for_a_while() -> Res
 }
 
 #[test]
+fn a_log_filter_that_is_none_is_told() -> Result {
+    let mut agent = Place::Here.command("bob", "warren-agent")?;
+    agent.args(["--url", "http://127.0.0.1:1", "--log", "info,stack=loud"]);
+    let agent = agent.output().map_err(|e| e.to_string())?;
+    let mut person = Place::Here.command("alice", "warren")?;
+    let person = person.arg("version").env("WARREN_LOG", "=").output().map_err(|e| e.to_string())?;
+    assert_eq!((agent.status.code(), person.status.code()), (Some(2), Some(2)));
+    insta::assert_snapshot!("log_filter", [stderr(&agent), stderr(&person)].concat());
+    Ok(())
+}
+
+#[test]
+fn a_password_is_not_shown_as_it_is_typed() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let text = |e: rustix::io::Errno| e.to_string();
+    let mut terminal = std::fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(text)?);
+    grantpt(&terminal).map_err(text)?;
+    unlockpt(&terminal).map_err(text)?;
+    let keyboard = ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).map_err(text)?;
+    let mut login = {
+        // Its ends of the terminal go with the command, so that the terminal ends with the process.
+        let shown = keyboard.try_clone().map_err(|e| e.to_string())?;
+        let mut login = deployment.command()?;
+        login.args(["login", deployment.url(), "--username", "alice"]);
+        login.stdin(keyboard).stderr(shown).spawn().map_err(|e| e.to_string())?
+    };
+
+    let mut screen = Vec::new();
+    let read = |screen: &mut Vec<u8>, terminal: &mut std::fs::File| {
+        let mut some = [0; 1_024];
+        // The terminal ends with an error once nobody has its other side any more.
+        let n = terminal.read(&mut some).unwrap_or(0);
+        screen.extend_from_slice(&some[..n]);
+        n > 0
+    };
+    while !String::from_utf8_lossy(&screen).contains("Password of alice:") {
+        assert!(read(&mut screen, &mut terminal), "{}", String::from_utf8_lossy(&screen));
+    }
+    terminal.write_all(b"correct horse battery staple\n").map_err(|e| e.to_string())?;
+    while read(&mut screen, &mut terminal) {}
+    let screen = String::from_utf8_lossy(&screen).replace(deployment.url(), "URL");
+    assert!(login.wait().map_err(|e| e.to_string())?.success(), "{screen}");
+    insta::assert_snapshot!(screen.replace('\r', ""), @r"
+    Password of alice:
+
+    logged in to URL as alice
+    ");
+    Ok(())
+}
+
+#[test]
 fn a_deleted_workspace_ends_its_agent() -> Result {
     let deployment = Deployment::start(Place::Here, &[])?;
     let token = deployment.create_workspace("dev")?;
@@ -319,6 +451,7 @@ fn help_reads_well() -> Result {
         ("help_ping", &["ping", "--help"]),
         ("help_speedtest", &["speedtest", "--help"]),
         ("help_login", &["login", "--help"]),
+        ("help_workspaces", &["workspaces", "--help"]),
     ] {
         let out =
             Place::Here.command("alice", "warren")?.args(arguments).output().map_err(|e| e.to_string())?;

@@ -102,6 +102,16 @@ pub fn read(
     }
 }
 
+/// The fault of a log filter that can't be read.
+#[must_use]
+pub fn bad_log_filter(filter: &str, why: &dyn core::fmt::Display) -> Fault {
+    Fault {
+        code: "LOG_FILTER_INVALID",
+        message: format!("\"{filter}\" is not a log filter: {why}"),
+        hint: "write a level (error, warn, info, debug, trace), or `info,io_adapters=debug`".to_owned(),
+    }
+}
+
 fn stop(error: clap::Error) -> Stop {
     if error.use_stderr() { Stop::Usage(error) } else { Stop::Print(error.to_string()) }
 }

@@ -19,7 +19,10 @@ async fn main() -> ExitCode {
         Ok(args) => args,
         Err(stop) => return end(stop),
     };
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log).unwrap_or_else(|_| "info".into());
+    let filter = match tracing_subscriber::EnvFilter::try_new(&args.log) {
+        Ok(filter) => filter,
+        Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&args.log, &error))),
+    };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,

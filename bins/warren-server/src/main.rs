@@ -32,13 +32,8 @@ fn start(settings: Settings) -> Result<(), Fault> {
 }
 
 fn log(settings: &Settings) -> Result<(), Fault> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
-        Fault::new(
-            "LOG_FILTER_INVALID",
-            format!("\"{}\" is not a log filter: {error}", settings.log),
-            "write a level (error, warn, info, debug, trace), or `info,warren_server=debug`",
-        )
-    })?;
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|error| warren_settings::bad_log_filter(&settings.log, &error))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => {

@@ -11,7 +11,8 @@ use warren_settings::{Given, Origin, Stop};
 
 mod values;
 
-pub use values::{AccessUrl, HostPort, Listen, LogFormat};
+pub use io_adapters::access_url::AccessUrl;
+pub use values::{HostPort, Listen, LogFormat};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, Args)]

@@ -31,7 +31,11 @@ async fn main() -> ExitCode {
     };
     let format = cli.format();
     let level = ["warn", "info", "debug"][usize::from(cli.verbosity().min(2))];
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WARREN_LOG").unwrap_or_else(|_| level.into());
+    let filter = std::env::var("WARREN_LOG").unwrap_or_else(|_| level.to_owned());
+    let filter = match tracing_subscriber::EnvFilter::try_new(&filter) {
+        Ok(read) => read,
+        Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&filter, &error))),
+    };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,

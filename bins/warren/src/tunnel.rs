@@ -4,29 +4,42 @@ use crate::api::Api;
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output;
+use crate::session::Identity;
 use io_adapters::access_url;
 use io_adapters::driver;
 use io_adapters::handle::{NodeHandle, PathState, PeerHandle, TunnelError};
+use proto_core::coord::code;
 use proto_core::id::{NodeId, RegionId};
-use proto_core::node::{NodeConfig, NodeEvent, NodeStatus};
+use proto_core::node::{CODE_KEY_CHANGED, NodeConfig, NodeEvent, NodeStatus};
 use proto_core::relay_map::RelayMap;
 use proto_core::route::Via;
 use proto_core::wire::api::{Agent, AgentStatus, Workspace};
 use proto_core::wire::control::NodeKind;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long the coordinator may take to answer before a person is told.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// This machine's node.
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// The node.
+    pub node: NodeHandle,
+    map: watch::Receiver<RelayMap>,
+    /// This process is the node for as long as it has one.
+    _identity: Arc<Identity>,
+}
+
 /// A tunnel to a workspace.
 pub(crate) struct Tunnel {
     /// This machine's node.
-    pub node: NodeHandle,
+    pub client: Client,
     /// The workspace's agent.
     pub peer: PeerHandle,
     /// The workspace.
     pub workspace: Workspace,
-    map: RelayMap,
 }
 
 /// Opens a tunnel to the workspace of this name.
@@ -34,42 +47,53 @@ pub(crate) async fn open(global: &Global, name: &str) -> Result<Tunnel> {
     let session = global.config.session()?;
     let api = Api::logged_in(&session);
     // The node connects while the API is asked, so that neither waits for the other.
-    let node = start(global).await?;
-    let mut events = node.events();
+    let client = start(global).await?;
     let workspace = api.workspace(name).await?;
-    let agent = agent(&workspace)?;
-    let answer = tokio::time::timeout(ANSWER, node.open_tunnel(agent.id.clone())).await;
-    let peer = match answer {
-        Ok(answer) => answer.map_err(|e| refused(name, e))?,
-        Err(_) => return Err(no_answer(name, &node, agent).await),
-    };
-    global.config.pin(&agent.id.0, peer.key())?;
-    let mut map = RelayMap::default();
-    while let Ok(Some(event)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
-        if let NodeEvent::RelayMap(newer) = event {
-            map = newer;
-        }
-    }
-    Ok(Tunnel { node, peer, workspace, map })
+    client.open(global, workspace).await
 }
 
 /// Starts this machine's node with the login's token.
-pub(crate) async fn start(global: &Global) -> Result<NodeHandle> {
+pub(crate) async fn start(global: &Global) -> Result<Client> {
     let session = global.config.session()?;
     let control = access_url::control_target(&session.url, &session.token).map_err(|e| {
         CliError::new(Exit::Failed, "BAD_URL", e.to_string())
             .hint("run `warren login URL` with the right address")
     })?;
+    let identity = global.config.identity()?;
     let config = NodeConfig {
-        node_key: global.config.node_secret()?,
+        node_key: identity.secret.clone(),
         kind: NodeKind::Client,
         control: Some(control),
         build: concat!("warren ", env!("CARGO_PKG_VERSION")).into(),
         direct_forbidden: global.direct_forbidden,
-        pins: global.config.pins().into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
+        pins: global.config.pins()?.into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
         relay_map: None,
     };
-    Ok(driver::start_here(config).await)
+    let node = driver::start_here(config).await;
+    let (known, map) = watch::channel(RelayMap::default());
+    let mut events = node.events();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let NodeEvent::RelayMap(newer) = event {
+                known.send_replace(newer);
+            }
+        }
+    });
+    Ok(Client { node, map, _identity: Arc::new(identity) })
+}
+
+impl Client {
+    /// Opens a tunnel to a workspace.
+    pub(crate) async fn open(&self, global: &Global, workspace: Workspace) -> Result<Tunnel> {
+        let (name, agent) = (&workspace.name, agent(&workspace)?);
+        let answer = tokio::time::timeout(ANSWER, self.node.open_tunnel(agent.id.clone())).await;
+        let peer = match answer {
+            Ok(answer) => answer.map_err(|e| refused(name, e))?,
+            Err(_) => return Err(no_answer(name, &self.node, agent).await),
+        };
+        global.config.pin(&agent.id.0, peer.key())?;
+        Ok(Tunnel { client: self.clone(), peer, workspace })
+    }
 }
 
 impl Tunnel {
@@ -93,7 +117,8 @@ impl Tunnel {
 
     /// A region's short name.
     pub(crate) fn region(&self, id: RegionId) -> String {
-        self.map.regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
+        let map = self.client.map.borrow();
+        map.regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
     }
 
     /// Waits until the path is direct, or says why it is not.
@@ -121,7 +146,7 @@ impl Tunnel {
         if self.peer.path().is_direct() {
             return None;
         }
-        let status = self.node.status().await.ok()?;
+        let status = self.client.node.status().await.ok()?;
         why_relayed(&status, self.peer.id())
     }
 
@@ -138,7 +163,8 @@ impl Tunnel {
     }
 }
 
-fn agent(workspace: &Workspace) -> Result<&Agent> {
+/// The agent of a workspace, if it is there.
+pub(crate) fn agent(workspace: &Workspace) -> Result<&Agent> {
     let name = &workspace.name;
     let Some(agent) = workspace.agents.first() else {
         return Err(CliError::new(Exit::NotFound, "NO_AGENT", format!("workspace \"{name}\" has no agent")));
@@ -156,20 +182,44 @@ fn agent(workspace: &Workspace) -> Result<&Agent> {
 }
 
 fn refused(name: &str, error: TunnelError) -> CliError {
+    let sentence = |why: &str| format!("can't reach workspace \"{name}\": {why}");
     match error {
+        TunnelError::Refused { code, message } if code == CODE_KEY_CHANGED => {
+            CliError::new(Exit::Forbidden, &code, sentence(&message)).hint(format!(
+                "if you know why, because its agent was set up anew for example, `warren workspaces trust {name}` \
+                 takes the new key"
+            ))
+        }
         TunnelError::Refused { code, message } | TunnelError::SessionRefused { code, message } => {
-            CliError::new(Exit::Forbidden, &code, format!("can't reach workspace \"{name}\": {message}"))
+            refusal(&code, sentence(&message))
         }
         TunnelError::Stopped => CliError::new(Exit::Failed, "STOPPED", "this program's node has stopped"),
     }
 }
+
+/// The error of what the coordinator refuses: what the code means for scripts, and what to do.
+pub(crate) fn refusal(code: &str, sentence: String) -> CliError {
+    let (exit, hint) = match code {
+        code::UNAVAILABLE | code::TOO_MANY | code::TOO_SLOW | code::DRAINING | code::LATE => {
+            (Exit::Unreachable, "try again in a moment")
+        }
+        code::FORBIDDEN => (Exit::Forbidden, "`warren workspaces list` shows those that you may reach"),
+        code::VERSION => (Exit::Failed, "`warren version` prints the versions of both"),
+        code::UNAUTHORIZED | code::EXPELLED => (Exit::Forbidden, LOG_IN),
+        code if code.starts_with("TOKEN_") => (Exit::Forbidden, LOG_IN),
+        _ => (Exit::Failed, "`warren -vv` with the same command says what was sent and heard"),
+    };
+    CliError::new(exit, code, sentence).hint(hint)
+}
+
+const LOG_IN: &str = "log in again with `warren login URL`";
 
 async fn no_answer(name: &str, node: &NodeHandle, agent: &Agent) -> CliError {
     let sentence =
         format!("can't reach workspace \"{name}\": the server has not answered for {}s", ANSWER.as_secs());
     let mut error = CliError::new(Exit::Unreachable, "COORDINATOR_SILENT", sentence);
     if let Ok(status) = node.status().await {
-        error = error.fact("session", format!("{:?}", status.session));
+        error = error.fact("session", status.session);
     }
     error.fact("agent last seen", agent.last_seen.as_deref().unwrap_or("never")).hint("try `warren status`")
 }
@@ -183,4 +233,45 @@ fn why_relayed(status: &NodeStatus, id: &NodeId) -> Option<String> {
 pub(crate) fn headline(latency_micros: u64, path: &str) -> String {
     let by = if path.starts_with("direct") { path.to_string() } else { format!("via {path}") };
     format!("{} {by}", output::latency(latency_micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto_core::node::SessionState;
+
+    #[test]
+    fn sessions_are_told_in_words() {
+        let why = "connection refused".to_owned();
+        let (code, message) = ("TOO_MANY".to_owned(), "too many connections".to_owned());
+        let states = [
+            SessionState::Idle,
+            SessionState::Connecting,
+            SessionState::Down { why },
+            SessionState::Draining { retry_after: Duration::from_secs(2) },
+            SessionState::Refused { code, message },
+            SessionState::Stopped,
+        ];
+        insta::assert_snapshot!(states.map(|state| state.to_string()).join("\n"));
+    }
+
+    #[test]
+    fn refusals_say_what_to_do_and_end_as_they_mean() {
+        let codes = [
+            code::FORBIDDEN,
+            code::UNAUTHORIZED,
+            "TOKEN_EXPIRED",
+            code::EXPELLED,
+            code::VERSION,
+            code::UNAVAILABLE,
+            code::TOO_MANY,
+            code::DRAINING,
+            code::BAD_MESSAGE,
+        ];
+        let said = codes.map(|code| {
+            let error = refusal(code, String::new());
+            format!("{code}: {} {}", error.exit as u8, error.hint.unwrap_or_default())
+        });
+        insta::assert_snapshot!(said.join("\n"));
+    }
 }

@@ -151,6 +151,8 @@ pub mod code {
     pub const LATE: &str = "LATE";
     /// The token is wrong or has expired.
     pub const UNAUTHORIZED: &str = "UNAUTHORIZED";
+    /// What the server needs to decide does not answer, its database for example: ask again later.
+    pub const UNAVAILABLE: &str = "UNAVAILABLE";
 
     /// Whether a session refused with this code is refused for good: nothing but a person changes that. After any
     /// other refusal, one of a busy server for example, trying again helps.

@@ -204,6 +204,20 @@ pub enum SessionState {
     Stopped,
 }
 
+impl core::fmt::Display for SessionState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Idle => f.write_str("not begun"),
+            Self::Connecting => f.write_str("connecting"),
+            Self::Up(_) => f.write_str("connected"),
+            Self::Down { why } => write!(f, "not connected: {why}"),
+            Self::Draining { .. } => f.write_str("connected, but the server is about to stop"),
+            Self::Refused { code, message } => write!(f, "refused: {message} ({code})"),
+            Self::Stopped => f.write_str("ended"),
+        }
+    }
+}
+
 /// What can be asked of a node at any time: `warren status` and the dashboard show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStatus {

@@ -10,9 +10,6 @@ use proto_core::id::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The code of a refusal because the database did not answer: ask again later.
-const CODE_UNAVAILABLE: &str = "UNAVAILABLE";
-
 /// Who the bearer of a token is for the coordinator; nobody if it is of a kind that opens no connection.
 pub(crate) fn principal(row: &TokenRow) -> Option<Principal> {
     match (row.kind, &row.user, &row.agent_id) {
@@ -71,7 +68,7 @@ impl Admission for Gate {
             Err(error) => {
                 tracing::error!("can't look up a token: {error}");
                 let message = "the server's database does not answer: try again".to_owned();
-                Err(Denied { code: CODE_UNAVAILABLE.to_owned(), message })
+                Err(Denied { code: code::UNAVAILABLE.to_owned(), message })
             }
         }
     }
@@ -91,7 +88,7 @@ impl Admission for Gate {
             Ok(_) => refused(code::FORBIDDEN, format!("there is no agent {to}, or you may not reach it")),
             Err(error) => {
                 tracing::error!("can't look up an agent's owner: {error}");
-                refused(CODE_UNAVAILABLE, "the server's database does not answer: try again".to_owned())
+                refused(code::UNAVAILABLE, "the server's database does not answer: try again".to_owned())
             }
         }
     }

@@ -5,7 +5,9 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output;
 use crate::session::Session;
+use io_adapters::access_url::AccessUrl;
 use proto_core::wire::api::{Grant, Login, Setup};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal};
 
 /// Log in to a server and remember it
@@ -17,7 +19,7 @@ use std::io::{BufRead, IsTerminal};
 pub(crate) struct Args {
     /// The server's address
     #[arg(env = "WARREN_URL")]
-    url: String,
+    url: AccessUrl,
     /// Your name at the server
     #[arg(long, env = "WARREN_USERNAME")]
     username: Option<String>,
@@ -34,7 +36,7 @@ pub(crate) struct Args {
 
 /// Logs in and keeps the session.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
-    let url = args.url.trim_end_matches('/').to_string();
+    let url = args.url.to_string();
     let api = Api::new(&url);
     let session = if args.token_stdin {
         let token = read_line()?;
@@ -69,16 +71,50 @@ async fn grant(api: &Api, args: Args) -> Result<Grant> {
     })?;
     let password = match args.password {
         Some(password) => password,
-        None => {
-            if std::io::stdin().is_terminal() {
-                output::note(format!("Password of {username} (shown as you type):"));
-            }
-            read_line()?
-        }
+        None if std::io::stdin().is_terminal() => read_hidden(&format!("Password of {username}:")).await?,
+        None => read_line()?,
     };
     match args.setup_token {
         Some(token) => api.setup(&Setup { token, username, password }).await,
         None => api.login(&Login { username, password }).await,
+    }
+}
+
+/// Asks on the terminal; what is typed is not shown.
+async fn read_hidden(question: &str) -> Result<String> {
+    let hidden = Hidden::begin();
+    output::note(question);
+    let (reply, line) = tokio::sync::oneshot::channel();
+    // A thread that is not waited for: nothing but a key ends its reading.
+    std::thread::spawn(move || reply.send(read_line()));
+    let line = tokio::select! {
+        line = line => line.ok(),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    drop(hidden);
+    line.unwrap_or_else(|| Err(CliError::new(Exit::Failed, "INTERRUPTED", "the question was interrupted")))
+}
+
+/// A terminal that shows only the ends of lines, until this is dropped.
+struct Hidden(Option<Termios>);
+
+impl Hidden {
+    fn begin() -> Self {
+        let Ok(before) = tcgetattr(std::io::stdin()) else { return Self(None) };
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.insert(LocalModes::ECHONL);
+        // Keys hit before the question are no answer to it.
+        let done = tcsetattr(std::io::stdin(), OptionalActions::Flush, &hidden);
+        Self(done.ok().map(|()| before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
     }
 }
 

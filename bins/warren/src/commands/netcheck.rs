@@ -41,7 +41,8 @@ struct Document {
 
 /// Checks.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
-    let node = tunnel::start(global).await?;
+    let client = tunnel::start(global).await?;
+    let node = &client.node;
     let mut events = node.events();
     let (mut map, mut last) = (None, None);
     let found = tokio::time::timeout(std::time::Duration::from_secs(args.timeout), async {
@@ -56,7 +57,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
                     }
                 }
                 NodeEvent::Session(SessionState::Refused { code, message }) => {
-                    return Err(CliError::new(Exit::Forbidden, &code, message));
+                    return Err(tunnel::refusal(&code, message));
                 }
                 _ => {}
             }
@@ -70,7 +71,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let status = node.status().await.ok();
     node.shutdown().await;
     let (Some(map), Some(report)) = (map, last) else {
-        let why = status.map_or_else(|| "unknown".into(), |s| format!("{:?}", s.session));
+        let why = status.map_or_else(|| "unknown".into(), |s| s.session.to_string());
         return Err(CliError::new(
             Exit::Unreachable,
             "NO_RELAY_MAP",

@@ -124,13 +124,13 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         path: tunnel.path(),
         why_relayed: tunnel.why_relayed().await,
     };
-    tunnel.node.shutdown().await;
+    tunnel.client.node.shutdown().await;
     finish(&report, table, args.until_direct)
 }
 
 /// What has happened before the first ping can go out.
 async fn steps(tunnel: &Tunnel) {
-    let Ok(status) = tunnel.node.status().await else { return };
+    let Ok(status) = tunnel.client.node.status().await else { return };
     let relay = status.home.map_or_else(|| "none yet".into(), |home| tunnel.region(home));
     let latency = status.home.and_then(|home| status.report.latencies.get(&home)?.best());
     let latency = latency.map_or_else(String::new, |l| {

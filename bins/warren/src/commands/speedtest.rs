@@ -80,7 +80,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     for upload in uploads {
         tests.push(measure(global, &tunnel, *upload, Duration::from_secs(args.time)).await?);
     }
-    tunnel.node.shutdown().await;
+    tunnel.client.node.shutdown().await;
     if global.output == Format::Json {
         match tests.as_slice() {
             [test] => output::json(test),

@@ -5,7 +5,8 @@ use crate::cli::Global;
 use crate::commands::workspaces;
 use crate::error::Result;
 use crate::output::{self, Format};
-use crate::tunnel;
+use crate::tunnel::{self, Client};
+use futures_util::stream::{self, StreamExt};
 use proto_core::stream::Header;
 use proto_core::wire::api::{AgentStatus, Workspace};
 use serde::Serialize;
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     #[arg(short, long, env = "WARREN_STATUS_TIMEOUT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout: u64,
 }
+
+/// Tunnels that are looked at together: more would spoil each other's round trips.
+const TUNNELS_AT_ONCE: usize = 32;
 
 #[derive(Serialize)]
 struct Row {
@@ -42,9 +46,15 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         None => api.workspaces().await?,
     };
     let patience = Duration::from_secs(args.timeout);
-    let mut rows = Vec::new();
-    for workspace in &workspaces {
-        rows.push(row(global, workspace, patience).await);
+    // One node for all of them, and none of them waits for another.
+    let client = match workspaces.iter().any(is_connected) {
+        true => Some(tunnel::start(global).await?),
+        false => None,
+    };
+    let rows = workspaces.into_iter().map(|workspace| row(global, client.as_ref(), workspace, patience));
+    let rows: Vec<Row> = stream::iter(rows).buffered(TUNNELS_AT_ONCE).collect().await;
+    if let Some(client) = client {
+        client.node.shutdown().await;
     }
     if global.output == Format::Json {
         output::json(&rows);
@@ -56,20 +66,24 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     Ok(())
 }
 
-async fn row(global: &Global, workspace: &Workspace, patience: Duration) -> Row {
+fn is_connected(workspace: &Workspace) -> bool {
+    workspace.status == AgentStatus::Connected
+}
+
+async fn row(global: &Global, client: Option<&Client>, workspace: Workspace, patience: Duration) -> Row {
     let agent = workspace.agents.first();
     let mut row = Row {
         name: workspace.name.clone(),
         owner: workspace.owner.clone(),
-        status: workspaces::status(workspace),
+        status: workspaces::status(&workspace),
         path: None,
         latency_ms: None,
         version: agent.and_then(|a| a.version.clone()),
         last_seen: agent.and_then(|a| a.last_seen.clone()),
         error: None,
     };
-    if workspace.status == AgentStatus::Connected {
-        match reach(global, workspace, patience).await {
+    if let Some(client) = client.filter(|_| is_connected(&workspace)) {
+        match reach(global, client, workspace, patience).await {
             Ok((path, latency)) => {
                 row.path = Some(path);
                 row.latency_ms = Some((latency.as_secs_f64() * 1e6).round() / 1e3);
@@ -81,9 +95,13 @@ async fn row(global: &Global, workspace: &Workspace, patience: Duration) -> Row 
 }
 
 /// The best path found in time, and its round trip.
-async fn reach(global: &Global, workspace: &Workspace, patience: Duration) -> Result<(String, Duration)> {
-    let name = format!("{}/{}", workspace.owner, workspace.name);
-    let tunnel = tunnel::open(global, &name).await?;
+async fn reach(
+    global: &Global,
+    client: &Client,
+    workspace: Workspace,
+    patience: Duration,
+) -> Result<(String, Duration)> {
+    let tunnel = client.open(global, workspace).await?;
     let echo = async {
         let mut stream = tunnel.peer.open(&Header::Ping).await.map_err(std::io::Error::other)?;
         // The first echo carries the handshakes; the second is the round trip, on the best path there is.
@@ -101,9 +119,7 @@ async fn reach(global: &Global, workspace: &Workspace, patience: Duration) -> Re
         Ok(latency) => latency.map_err(|e| tunnel.gone(&e.to_string()))?,
         Err(_) => return Err(tunnel.gone(&format!("no reply after {}s", patience.as_secs()))),
     };
-    let path = tunnel.path();
-    tunnel.node.shutdown().await;
-    Ok((path, latency))
+    Ok((tunnel.path(), latency))
 }
 
 fn table(rows: &[Row]) -> String {

@@ -1,13 +1,14 @@
-//! `warren workspaces create | list | delete`.
+//! `warren workspaces create | list | trust | delete`.
 
 use crate::api::Api;
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
+use crate::tunnel;
 use proto_core::wire::api::{AgentStatus, Workspace};
 use std::time::SystemTime;
 
-/// Make, list and delete workspaces
+/// Make, list, trust and delete workspaces
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
     /// Make a workspace; prints the command that starts its agent, with a token shown only once
@@ -18,6 +19,11 @@ pub(crate) enum Command {
     /// List your workspaces
     #[command(alias = "ls")]
     List,
+    /// Trust the key that a workspace's agent has now, in the place of the one seen before
+    Trust {
+        /// The workspace, NAME or OWNER/NAME
+        name: String,
+    },
     /// Delete a workspace: its agent's token is revoked and its tunnels end
     #[command(alias = "rm")]
     Delete {
@@ -49,11 +55,30 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result {
                 output::line(list(&workspaces));
             }
         }
+        Command::Trust { name } => trust(global, &api.workspace(&name).await?)?,
         Command::Delete { name } => {
             api.delete_workspace(&name).await?;
             output::note(format!("deleted workspace {name}"));
         }
     }
+    Ok(())
+}
+
+fn trust(global: &Global, workspace: &Workspace) -> Result {
+    let agent = tunnel::agent(workspace)?;
+    let key = agent.node_key.ok_or_else(|| {
+        CliError::new(Exit::Unreachable, "NO_KEY", "the server does not tell the agent's key")
+            .hint("try again")
+    })?;
+    let before = global.config.trust(&agent.id.0, key)?;
+    let name = &workspace.name;
+    output::note(match before {
+        Some(before) if before == key => {
+            format!("workspace {name} has the key {key}, which is trusted already")
+        }
+        Some(before) => format!("trusts workspace {name} with the key {key} now, no longer {before}"),
+        None => format!("trusts workspace {name} with the key {key} from now on"),
+    });
     Ok(())
 }
 
