@@ -265,11 +265,6 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
                 peer.datagram_sent();
                 let _ = self.stack.send_datagram(&peer.key, bytes, now);
             }
-            Signal::Command(command) => self.stack.handle(Input::Command(command), now),
-            Signal::NetworkChanged => {
-                self.look_at_interfaces(now);
-                self.network_changed(now);
-            }
             Signal::Status(reply) => {
                 let _ = reply.send(self.stack.node().status());
             }

@@ -7,7 +7,7 @@ use crate::streams::StreamError;
 use bytes::Bytes;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
-use proto_core::node::{NodeCommand, NodeEvent, NodeStatus};
+use proto_core::node::{NodeEvent, NodeStatus};
 use proto_core::peer::PathStory;
 use proto_core::route::{Route, Via};
 use proto_core::stream::Header;
@@ -168,16 +168,6 @@ impl NodeHandle {
         let (reply, answer) = oneshot::channel();
         self.shared.signal(Signal::Status(reply));
         answer.await.map_err(|_| TunnelError::Stopped)
-    }
-
-    /// Checks the network now; [`NodeEvent::Netcheck`] follows, changed or not.
-    pub fn netcheck(&self) {
-        self.shared.signal(Signal::Command(NodeCommand::Netcheck));
-    }
-
-    /// The host's network changed: interfaces are read anew and every path is checked at once.
-    pub fn network_changed(&self) {
-        self.shared.signal(Signal::NetworkChanged);
     }
 
     /// Leaves the network: peers and coordinator are told, then everything stops. Ends within a second or so.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
-use proto_core::node::{NodeCommand, NodeStatus};
+use proto_core::node::NodeStatus;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,10 +43,6 @@ pub(crate) enum Signal {
         /// What.
         bytes: Bytes,
     },
-    /// A command for the node machine.
-    Command(NodeCommand),
-    /// The host's network changed.
-    NetworkChanged,
     /// What is known?
     Status(oneshot::Sender<NodeStatus>),
     /// Leave the network.
