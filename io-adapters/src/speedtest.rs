@@ -132,35 +132,43 @@ pub async fn receive<S: AsyncBufRead + Unpin>(
     stream: &mut S,
     each: impl FnMut(Duration, Carried),
 ) -> io::Result<Carried> {
-    let expected = PATTERN.repeat(CHUNK / PATTERN.len() + 1);
     let mut at = 0;
-    let mut read = check(stream, &expected, &mut at).await?;
+    let mut read = check(stream, &mut at).await?;
     let mut last = Instant::now();
     let mut seconds = Seconds::new(last, each);
     while read > 0 {
         last = Instant::now();
         seconds.add(read, last);
-        read = check(stream, &expected, &mut at).await?;
+        read = check(stream, &mut at).await?;
     }
     Ok(seconds.finish(last))
 }
 
 /// Compares what comes next with the pattern, from `at` on, which moves along: how many bytes; 0 at the end.
-async fn check<S: AsyncBufRead + Unpin>(
-    stream: &mut S,
-    expected: &[u8],
-    at: &mut usize,
-) -> io::Result<usize> {
+async fn check<S: AsyncBufRead + Unpin>(stream: &mut S, at: &mut usize) -> io::Result<usize> {
+    // The pattern twice, so that a piece may begin anywhere in it; little enough to stay in the nearest cache.
+    const TWICE: [u8; 2 * PATTERN.len()] = twice();
     let read = stream.fill_buf().await?;
-    let read = &read[..read.len().min(CHUNK)];
-    if *read != expected[*at..*at + read.len()] {
-        let why = "the speed test brought other bytes than were sent";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    for piece in read.chunks(PATTERN.len()) {
+        if *piece != TWICE[*at..*at + piece.len()] {
+            let why = "the speed test brought other bytes than were sent";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        *at = (*at + piece.len()) % PATTERN.len();
     }
     let len = read.len();
-    *at = (*at + len) % PATTERN.len();
     stream.consume(len);
     Ok(len)
+}
+
+const fn twice() -> [u8; 2 * PATTERN.len()] {
+    let mut out = [0; 2 * PATTERN.len()];
+    let mut i = 0;
+    while i < out.len() {
+        out[i] = PATTERN[i % PATTERN.len()];
+        i += 1;
+    }
+    out
 }
 
 #[cfg(test)]
