@@ -28,6 +28,8 @@ pub(crate) struct App {
     pub(crate) relay_map: watch::Receiver<RelayMap>,
     /// True once the server is about to stop.
     pub(crate) draining: watch::Receiver<bool>,
+    /// Why the STUN server answers nobody, while that is so.
+    pub(crate) stun_down: watch::Receiver<Option<String>>,
 }
 
 /// A handle to them.

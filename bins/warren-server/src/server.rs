@@ -109,6 +109,7 @@ impl Server {
         let setup_token = setup_token(&store, clock.now()).await?;
         let (stop, stopping) = watch::channel(false);
         let (draining, drains) = watch::channel(false);
+        let (stun_down, stun_told) = watch::channel(None);
         let app = Arc::new(App {
             store: Arc::new(store.clone()),
             clock,
@@ -118,6 +119,7 @@ impl Server {
             hub,
             relay_map: maps.current.subscribe(),
             draining: drains,
+            stun_down: stun_told,
         });
         let mut server = Self {
             app,
@@ -131,11 +133,17 @@ impl Server {
             tasks: JoinSet::new(),
             _state: state,
         };
-        server.serve(sockets, &settings, &stopping);
+        server.serve(sockets, &settings, &stopping, stun_down);
         Ok(server)
     }
 
-    fn serve(&mut self, sockets: Sockets, settings: &Settings, stopping: &watch::Receiver<bool>) {
+    fn serve(
+        &mut self,
+        sockets: Sockets,
+        settings: &Settings,
+        stopping: &watch::Receiver<bool>,
+        stun_down: watch::Sender<Option<String>>,
+    ) {
         let house = House {
             router: api::router(Arc::clone(&self.app)),
             relay: self.app.hub.relay().cloned(),
@@ -149,7 +157,7 @@ impl Server {
             self.tasks.spawn(listen::serve(listener, self.certificate.clone(), house, stopping.clone()));
         }
         if let Some(socket) = stun {
-            self.tasks.spawn(until(stopping.clone(), socket.serve()));
+            self.tasks.spawn(until(stopping.clone(), socket.serve(stun_down)));
         }
         if let Some(certificate) = self.certificate.clone() {
             self.tasks.spawn(until(stopping.clone(), async move { certificate.watch().await }));

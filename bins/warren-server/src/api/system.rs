@@ -18,7 +18,7 @@ pub(super) async fn healthz() -> &'static str {
     "OK\n"
 }
 
-/// The server takes work: its database answers, and it is not about to stop.
+/// The server takes work: its database answers, so does its STUN server, and it is not about to stop.
 pub(super) async fn readyz(State(app): State<Shared>) -> Result<&'static str, ApiError> {
     if *app.draining.borrow() {
         return Err(ApiError::draining());
@@ -27,7 +27,16 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<&'static str, Ap
         let kind = (StatusCode::SERVICE_UNAVAILABLE, "DATABASE_UNREACHABLE", "the database does not answer");
         ApiError::new(kind, error.to_string(), "look at the server's log")
     })?;
+    stun_answers(app.stun_down.borrow().as_deref())?;
     Ok("OK\n")
+}
+
+/// Without STUN, no node learns its address from this server, and new paths stay relayed.
+fn stun_answers(down: Option<&str>) -> Result<(), ApiError> {
+    let Some(why) = down else { return Ok(()) };
+    let kind = (StatusCode::SERVICE_UNAVAILABLE, "STUN_DOWN", "the STUN server answers nobody");
+    let detail = format!("the STUN server can't receive: {why}");
+    Err(ApiError::new(kind, detail, "it is tried again by itself; look at the server's log"))
 }
 
 pub(super) async fn build_info(State(app): State<Shared>) -> Result<Json<BuildInfo>, ApiError> {
@@ -66,4 +75,16 @@ pub(super) async fn setup_page() -> Response {
 
 pub(super) async fn setup_script() -> Response {
     ([(CONTENT_TYPE, "text/javascript")], include_str!("setup.js")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_stun_is_not_ready() {
+        assert!(stun_answers(None).is_ok());
+        let answer = stun_answers(Some("the address is not there")).unwrap_err().into_response();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

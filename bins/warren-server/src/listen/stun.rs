@@ -6,6 +6,8 @@ use core::net::SocketAddr;
 use io_adapters::stun_listener::{self, StunCounters};
 use io_adapters::transport::{Network, TokioNetwork, UdpLink};
 
+use tokio::sync::watch;
+
 type Socket = <TokioNetwork as Network>::Udp;
 
 /// A bound STUN socket.
@@ -26,10 +28,17 @@ impl Stun {
         self.0.local_addr()
     }
 
-    /// Answers for as long as the socket lives.
-    pub(crate) async fn serve(self) {
-        if let Err(error) = stun_listener::serve(&self.0, &StunCounters::default()).await {
-            tracing::error!("the STUN server has stopped: {}", io_words(&error));
-        }
+    /// Answers until the future is dropped. While it can't, `down` holds why.
+    pub(crate) async fn serve(self, down: watch::Sender<Option<String>>) {
+        let tell = |error: Option<&std::io::Error>| {
+            let why = error.map(io_words);
+            match &why {
+                Some(why) => tracing::error!("the STUN server answers nobody: {why}"),
+                None => tracing::info!("the STUN server answers again"),
+            }
+            down.send_replace(why);
+        };
+        let bind = async |address| TokioNetwork.bind_udp(address).await;
+        match stun_listener::serve_always(self.0, bind, &StunCounters::default(), tell).await {}
     }
 }
