@@ -4,11 +4,13 @@
 mod config;
 mod controller;
 mod flow;
+mod link;
 mod noop_crypto;
 mod quic;
 
 pub(crate) use config::{PAYLOAD_MAX, QuicConfig};
-pub(crate) use quic::{INNER_PORT, Mux, MuxEvent, Room};
+pub(crate) use link::Room;
+pub(crate) use quic::{INNER_PORT, Mux, MuxEvent};
 
 /// Why a stream did not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
