@@ -8,6 +8,7 @@ use io_adapters::handle::NodeHandle;
 use proto_core::coord::code;
 use proto_core::node::{NodeConfig, NodeEvent, SessionState};
 use proto_core::wire::control::NodeKind;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
@@ -23,7 +24,8 @@ async fn main() -> ExitCode {
         Ok(filter) => filter,
         Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&args.log, &error))),
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_ansi(colours).with_writer(std::io::stderr).with_env_filter(filter).init();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -124,11 +126,15 @@ async fn serve(node: &NodeHandle) -> Result<(), Failure> {
     ended
 }
 
-fn refused(code: &str, message: &str) -> Failure {
+fn refused(why: &str, message: &str) -> Failure {
     Failure {
         exit: 3,
-        sentence: format!("the server refuses this agent: {message} ({code})"),
-        hint: "is the token right, and does the workspace still exist? `warren workspaces create` prints a token once",
+        sentence: format!("the server refuses this agent: {message} ({why})"),
+        hint: if why == code::REPLACED {
+            "another agent has connected with this token: each agent needs one of its own, by `warren workspaces create`"
+        } else {
+            "is the token right, and does the workspace still exist? `warren workspaces create` prints a token once"
+        },
     }
 }
 

@@ -9,6 +9,7 @@ mod session;
 mod tunnel;
 
 use error::{CliError, Exit};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -36,7 +37,8 @@ async fn main() -> ExitCode {
         Ok(read) => read,
         Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&filter, &error))),
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_ansi(colours).with_writer(std::io::stderr).with_env_filter(filter).init();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -136,7 +136,12 @@ async fn steps(tunnel: &Tunnel) {
     let latency = latency.map_or_else(String::new, |l| {
         format!(" ({})", output::latency(u64::try_from(l.as_micros()).unwrap_or(u64::MAX)))
     });
-    step(!status.relays.is_empty(), "relay", &format!("{relay}{latency}"));
+    if status.relays.is_empty() && tunnel.peer.path().is_direct() {
+        // Not a fault: it is still connecting, and nobody waits for it.
+        step(true, "relay", &format!("{relay}{latency}, not needed: the direct path came first"));
+    } else {
+        step(!status.relays.is_empty(), "relay", &format!("{relay}{latency}"));
+    }
     let up = matches!(status.session, SessionState::Up(_));
     step(up, "coordinator", if up { "sent and received peer data" } else { "lost; the tunnel goes on" });
 }
