@@ -15,8 +15,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 pub mod hub;
@@ -46,10 +44,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let host = authority(target);
-    let key = generate_key();
-    let headers = format!("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n");
-    // Asked by hand: of a refusal's body, the library keeps only what came together with the head.
-    let answer = upgrade::ask(&mut io, &upgrade::request(target, &headers)?, &host).await?;
+    let answer = upgrade::websocket(&mut io, target, "").await?;
     if answer.code != 101 {
         let body = answer.body(&mut io, CONTROL_MESSAGE_MAX).await;
         let refusal = ToNode::parse(&body).ok().filter(|m| matches!(m, ToNode::Refused { to: None, .. }));
@@ -57,10 +52,6 @@ where
             Some(refusal) if matches!(answer.code, 401 | 403) => Ok(ControlStream::refused(&refusal)),
             _ => Err(upgrade::refused(host, &target.path, (answer.code, &answer.reason), &body)),
         };
-    }
-    if answer.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
-        let why = "its answer does not belong to our request".into();
-        return Err(UpgradeError::Broken { host, why });
     }
     let read = answer.rest.to_vec();
     Ok(ControlStream::new(WebSocketStream::from_partially_read(io, read, Role::Client, Some(config())).await))

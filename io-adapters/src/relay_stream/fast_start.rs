@@ -25,6 +25,8 @@ pub struct FastStart<T> {
     /// What is to be written before anything else.
     request: Vec<u8>,
     sent: usize,
+    /// Whether the first write has joined the request.
+    begun: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> FastStart<T> {
@@ -35,7 +37,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> FastStart<T> {
     pub fn new(io: T, target: &StreamTarget, relay: NodePublic) -> Result<Self, upgrade::UpgradeError> {
         let request = upgrade::request(target, "Upgrade: DERP\r\nDerp-Fast-Start: 1\r\n")?.into_bytes();
         let hello = Bytes::from(Frame::ServerKey { key: relay }.to_bytes());
-        Ok(Self { io, expected: hello.clone(), hello, request, sent: 0 })
+        Ok(Self { io, expected: hello.clone(), hello, request, sent: 0, begun: false })
     }
 
     /// Writes what is to come first.
@@ -102,7 +104,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for FastStart<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for FastStart<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.request.is_empty() && self.sent == 0 && !buf.is_empty() {
+        if !self.begun && self.sent == 0 && !buf.is_empty() {
+            self.begun = true;
             // One packet holds both; what does not leave at once goes before the next write.
             let all = [&self.request[..], buf].concat();
             self.request = all;

@@ -3,16 +3,12 @@
 //! Which proxy is asked follows the variables that other programs go by: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
 //! and `NO_PROXY`, in either case. A credential in the proxy's address is sent as `Proxy-Authorization`.
 
-use super::upgrade::head_end;
+use super::upgrade::{self, UpgradeError};
 use hyper_util::client::proxy::matcher::Matcher;
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-/// Bytes of a proxy's answer.
-const HEAD_MAX: usize = 16 * 1024;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Why a proxy gives no connection.
 #[derive(Debug, thiserror::Error)]
@@ -110,39 +106,23 @@ impl Proxy {
         }
         request.push_str("\r\n");
         let broken = |why: String| ProxyError::Broken { proxy: self.to_string(), why };
-        let broke = |e: io::Error| broken(e.to_string());
-        io.write_all(request.as_bytes()).await.map_err(broke)?;
-        io.flush().await.map_err(broke)?;
-        let mut head = Vec::new();
-        let end = loop {
-            if let Some(end) = head_end(&head) {
-                break end;
-            }
-            if head.len() > HEAD_MAX {
-                return Err(broken("its answer has no end".into()));
-            }
-            if io.read_buf(&mut head).await.map_err(broke)? == 0 {
-                return Err(broken("it closed the connection".into()));
-            }
-        };
-        let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
-        let status = match line.split_once(' ') {
-            Some((version, status)) if version.starts_with("HTTP/1.") => status,
-            _ => return Err(broken(format!("it said \"{}\"", line.escape_debug()))),
-        };
-        if !status.starts_with('2') {
+        let answer = upgrade::ask(&mut io, &request, &self.to_string()).await.map_err(|e| match e {
+            UpgradeError::Broken { why, .. } => broken(why),
+            UpgradeError::NotHttp { start, .. } => broken(format!("it said \"{start}\"")),
+            other => broken(other.to_string()),
+        })?;
+        if !(200..300).contains(&answer.code) {
             // tinyproxy answers a wrong password as a web server would.
-            let hint = if status.starts_with("407") || status.starts_with("401") {
+            let hint = if matches!(answer.code, 401 | 407) {
                 " (the user and password belong into its address: http://USER:PASSWORD@HOST:PORT)"
             } else {
                 ""
             };
-            let (proxy, status) = (self.to_string(), status.escape_debug().to_string());
-            return Err(ProxyError::Refused { proxy, target, status, hint });
+            let status = format!("{} {}", answer.code, answer.reason.escape_debug());
+            return Err(ProxyError::Refused { proxy: self.to_string(), target, status, hint });
         }
         // Whoever is at the other end waits for us to speak first.
-        if head.len() > end { Err(broken("it said more than it was asked".into())) } else { Ok(io) }
+        if answer.rest.is_empty() { Ok(io) } else { Err(broken("it said more than it was asked".into())) }
     }
 
     /// Whether it can be used.
@@ -186,6 +166,7 @@ impl fmt::Debug for Proxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn proxies() -> Proxies {
         let matcher = Matcher::builder().all("http://ann:s3cret@proxy.test:3128").no("inside.test").build();

@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Bytes of a response's head: a proxy's longest are a few KiB.
 const HEAD_MAX: usize = 16 * 1024;
@@ -149,6 +151,29 @@ where
     Ok(Answer { code, reason, head, rest })
 }
 
+/// Asks for a WebSocket; `fields` are further ones. An answer 101 belongs to this very request.
+///
+/// By hand: of a refusal's body, the library keeps only what came together with the head.
+pub(crate) async fn websocket<T>(
+    io: &mut T,
+    target: &StreamTarget,
+    fields: &str,
+) -> Result<Answer, UpgradeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (host, key) = (authority(target), generate_key());
+    let ours =
+        format!("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{fields}");
+    let answer = ask(io, &request(target, &ours)?, &host).await?;
+    let accepted = answer.header("sec-websocket-accept") == Some(derive_accept_key(key.as_bytes()).as_str());
+    if answer.code == 101 && !accepted {
+        let why = "its answer does not belong to our request".into();
+        return Err(UpgradeError::Broken { host, why });
+    }
+    Ok(answer)
+}
+
 /// The error of another status than the one wanted.
 pub(crate) fn refused(host: String, path: &str, (code, reason): (u16, &str), body: &[u8]) -> UpgradeError {
     let body = shown(body, BODY_SHOWN);
@@ -181,20 +206,6 @@ pub(crate) fn request(target: &StreamTarget, fields: &str) -> Result<String, Upg
     request.push_str(fields);
     request.push_str("\r\n");
     Ok(request)
-}
-
-/// What a WebSocket's opening met instead of one.
-pub(crate) fn answered(error: tungstenite::Error, host: String, path: &str) -> UpgradeError {
-    match error {
-        tungstenite::Error::Http(answer) => {
-            let status = answer.status();
-            let reason = status.canonical_reason().unwrap_or_default();
-            let body = answer.body().as_deref().unwrap_or_default();
-            refused(host, path, (status.as_u16(), reason), body)
-        }
-        tungstenite::Error::Protocol(e) => UpgradeError::Broken { host, why: e.to_string() },
-        other => UpgradeError::Broken { host, why: words(&other) },
-    }
 }
 
 /// Why a WebSocket broke, in words.

@@ -4,7 +4,7 @@
 //! servers and clients have it. Nothing is compressed, since what WireGuard sealed cannot be.
 
 use super::authority;
-use super::upgrade::{UpgradeError, answered};
+use super::upgrade::{self, UpgradeError};
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use proto_core::machine::StreamTarget;
@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -39,30 +38,18 @@ pub struct WebSocketIo<T> {
 ///
 /// # Errors
 /// [`UpgradeError`].
-pub async fn connect<T>(io: T, target: &StreamTarget) -> Result<WebSocketIo<T>, UpgradeError>
+pub async fn connect<T>(mut io: T, target: &StreamTarget) -> Result<WebSocketIo<T>, UpgradeError>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let host = authority(target);
-    let mut request = http::Request::builder()
-        .uri(format!("ws://{host}{}", target.path))
-        .header("Host", &host)
-        .header("User-Agent", concat!("warren/", env!("CARGO_PKG_VERSION")))
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Protocol", SUBPROTOCOL)
-        .header("Sec-WebSocket-Key", generate_key());
-    if let Some(bearer) = &target.bearer {
-        request = request.header("Authorization", format!("Bearer {bearer}"));
+    let protocol = format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n");
+    let answer = upgrade::websocket(&mut io, target, &protocol).await?;
+    if answer.code != 101 {
+        let status = (answer.code, answer.reason.as_str());
+        return Err(upgrade::refused(authority(target), &target.path, status, &answer.rest));
     }
-    let what = "the path or token";
-    let request =
-        request.body(()).map_err(|_| UpgradeError::Target { host: host.escape_debug().to_string(), what })?;
-    match tokio_tungstenite::client_async_with_config(request, io, Some(config())).await {
-        Ok((socket, _)) => Ok(WebSocketIo::new(socket)),
-        Err(error) => Err(answered(error, host, &target.path)),
-    }
+    let read = answer.rest.to_vec();
+    Ok(WebSocketIo::new(WebSocketStream::from_partially_read(io, read, Role::Client, Some(config())).await))
 }
 
 /// The header fields of the answer 101 to a request with this `Sec-WebSocket-Key`.
