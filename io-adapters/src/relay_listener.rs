@@ -18,7 +18,6 @@ use proto_core::relay::{
     ServerEvent,
 };
 use proto_core::seed::Seed;
-use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +29,7 @@ use tokio::time::{sleep_until, timeout};
 pub mod front;
 pub mod http;
 mod reader;
+mod room;
 
 use http::{DerpRequest, answer, derp_fields};
 use reader::Reader;
@@ -38,12 +38,11 @@ use reader::Reader;
 const INBOX: usize = 1_024;
 /// Bytes of one write: enough to be worth a system call, little enough that what is urgent gets ahead soon.
 const WRITE: usize = 128 * 1024;
-/// A connection that is quiet for this long keeps no buffers.
-const QUIET: Duration = Duration::from_secs(1);
 /// What a reader of [`RelayHandle::events`] may leave unread.
 const EVENTS: usize = 1_024;
-/// Reads of one connection before its writes and other connections get a turn.
-const READS: usize = 8;
+/// Bytes read from one connection before its destinations are written to and others get a turn: no more than a
+/// queue holds with ease, so that nothing is dropped for want of a turn.
+const READ_TURN: usize = 128 * 1024;
 
 /// A running relay. Clones are the same one.
 #[derive(Clone)]
@@ -105,12 +104,13 @@ pub struct RelayStatus {
 /// Makes a relay: the handle to use it, and the task to spawn.
 #[must_use]
 pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHandle, RelayTask) {
+    let table = RwLock::new(ForwardTable::new(&seed));
     let machine = RelayServer::new(config, seed, clock.time());
     let (sender, inbox) = mpsc::channel(INBOX);
     let inner = Arc::new(Inner {
         public: machine.public(),
         clock,
-        table: RwLock::default(),
+        table,
         forwarded: Mutex::default(),
         streams: AtomicU64::new(0),
         inbox: sender,
@@ -185,7 +185,8 @@ impl RelayHandle {
     /// Reads one connection to its end, and says why it ended.
     async fn read<T: AsyncRead + Send>(&self, reader: &mut Reader<T>) -> String {
         let connection = reader.connection().clone();
-        for reads in 1.. {
+        let mut turn = 0;
+        loop {
             let work = match reader.read(&self.0).await {
                 Ok(Some(work)) => work,
                 Ok(None) => return "the client closed the connection".into(),
@@ -206,15 +207,16 @@ impl RelayHandle {
                 // Nothing that follows means anything before we know whose it is.
                 connection.joined.notified().await;
                 if let Some(key) = *lock(&connection.key) {
-                    reader.joined(key, self.0.clock.time());
+                    reader.joined(key, &self.0);
                 }
             }
             self.absorb(reader, &connection);
-            if reads % READS == 0 {
+            turn += work.bytes;
+            if turn >= READ_TURN {
+                turn = 0;
                 tokio::task::yield_now().await;
             }
         }
-        stopped()
     }
 
     fn absorb<T>(&self, reader: &mut Reader<T>, connection: &Connection) {
@@ -260,8 +262,8 @@ fn stopped() -> String {
 
 /// Writes what the queue holds until the connection shall end or takes nothing any more.
 async fn write_all<T: AsyncRead + AsyncWrite>(mut io: WriteHalf<T>, connection: &Connection) -> String {
-    let mut out = Vec::new();
     loop {
+        let mut out = Vec::new();
         lock(&connection.queue).take(WRITE, &mut out);
         if out.is_empty() {
             if connection.closing.load(Ordering::Acquire) {
@@ -271,11 +273,7 @@ async fn write_all<T: AsyncRead + AsyncWrite>(mut io: WriteHalf<T>, connection: 
             if let Err(why) = stall(io.flush()).await {
                 return why;
             }
-            if timeout(QUIET, connection.wake.notified()).await.is_err() {
-                out = Vec::new();
-                lock(&connection.queue).relax();
-                connection.wake.notified().await;
-            }
+            connection.wake.notified().await;
             continue;
         }
         let mut at = 0;
@@ -286,7 +284,7 @@ async fn write_all<T: AsyncRead + AsyncWrite>(mut io: WriteHalf<T>, connection: 
                 Err(why) => return why,
             }
         }
-        out.clear();
+        room::give(out);
     }
 }
 

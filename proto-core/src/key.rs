@@ -11,6 +11,10 @@ use crypto_box::aead::AeadInPlace;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use x25519_dalek::{PublicKey, StaticSecret};
 
+mod map;
+
+pub use map::{KeyHash, KeyHasher, KeyMap};
+
 /// Bytes of a NaCl box's nonce.
 pub const NONCE_LEN: usize = 24;
 /// Bytes that a NaCl box adds to its plaintext.

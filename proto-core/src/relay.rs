@@ -7,15 +7,15 @@ mod forward;
 mod hub;
 mod link;
 mod pool;
+mod queue;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use crate::wire::derp::GoneReason;
-pub use forward::{
-    DropReason, ForwardCounters, ForwardTable, Forwarded, PacketKind, SendQueue, Sender, TableChange,
-};
+pub use forward::{DropReason, ForwardCounters, ForwardTable, Forwarded, PacketKind, Sender, TableChange};
 pub use hub::{HubCommand, HubEvent, RelayHub};
 pub use link::{LinkCommand, LinkConfig, LinkEvent, RelayLink};
 pub use pool::{PoolCommand, PoolConfig, PoolEvent, RelayPool};
+pub use queue::SendQueue;
 pub use server::{RelayServer, RelayServerConfig, ServerCommand, ServerCounters, ServerEvent};

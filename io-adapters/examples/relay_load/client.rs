@@ -17,6 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 pub(crate) struct Client {
     pub io: Box<dyn Stream>,
     pub key: NodePublic,
+    /// What came after the login already.
+    pub read: Vec<u8>,
 }
 
 impl Client {
@@ -68,12 +70,15 @@ impl Client {
         io.flush().await?;
         loop {
             match decode(&read).map_err(io::Error::other)? {
-                Some((frame, _)) if frame.kind() == FrameKind::ServerInfo as u8 => break,
+                Some((frame, len)) if frame.kind() == FrameKind::ServerInfo as u8 => {
+                    read.drain(..len);
+                    break;
+                }
                 Some((other, _)) => return Err(io::Error::other(format!("no ServerInfo but {other:?}"))),
                 None => more(&mut io, &mut read).await?,
             }
         }
-        Ok(Self { io, key: secret.public() })
+        Ok(Self { io, key: secret.public(), read })
     }
 }
 

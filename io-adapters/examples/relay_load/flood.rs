@@ -130,9 +130,12 @@ impl Shared {
     }
 
     /// Takes whole frames; how many bytes they had.
-    fn take(&self, bytes: &[u8]) -> usize {
+    fn take(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut at = 0;
         while let Some(header) = peek(&bytes[at..]) {
+            if header.check().is_err() || !header.is_known() {
+                return Err(io::Error::other(format!("{header:?} is no frame's, after {at} bytes")));
+            }
             let Some(frame) = bytes.get(at..at + header.frame_len()) else { break };
             at += frame.len();
             if header.kind == FrameKind::RecvPacket as u8 {
@@ -142,7 +145,7 @@ impl Shared {
                 }
             }
         }
-        at
+        Ok(at)
     }
 }
 
@@ -156,7 +159,7 @@ impl Peer {
             spent: 0.0,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             rest: Vec::new(),
-            kept: Vec::new(),
+            kept: client.read,
         }
     }
 
@@ -186,7 +189,7 @@ impl Peer {
             if bytes.len() == self.kept.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let taken = shared.take(bytes);
+            let taken = shared.take(bytes)?;
             self.kept.clear();
             self.kept.extend_from_slice(&bytes[taken..]);
         }
@@ -262,4 +265,3 @@ impl Peer {
         Ok(written > 0)
     }
 }
-

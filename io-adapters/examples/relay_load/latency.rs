@@ -19,7 +19,7 @@ pub(crate) async fn run(load: &Load) -> Result<Value, String> {
     let origin = Instant::now();
     let packets = (load.window().as_micros() / EVERY.as_micros()) as usize;
     let receiving = tokio::task::spawn_local(async move {
-        let (mut kept, mut micros) = (Vec::with_capacity(1 << 16), Vec::with_capacity(packets));
+        let (mut kept, mut micros) = (receiver.read, Vec::with_capacity(packets));
         while micros.len() < packets {
             if receiver.io.read_buf(&mut kept).await? == 0 {
                 break;

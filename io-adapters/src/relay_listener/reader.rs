@@ -3,16 +3,15 @@
 //! All connections of a thread read into one buffer, so a quiet connection holds none; only a frame that has
 //! not come whole is kept.
 
-use super::{Connection, Inner, lock};
+use super::{Connection, Inner, lock, room};
 use proto_core::key::NodePublic;
-use proto_core::relay::{ForwardCounters, Sender, ServerCommand};
-use proto_core::time::Time;
+use proto_core::relay::{ForwardCounters, SendQueue, Sender, ServerCommand};
 use proto_core::wire::derp::{DerpError, Frame, FrameKind, decode, peek};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
@@ -46,6 +45,8 @@ pub(super) struct Work {
     pub commands: Vec<ServerCommand>,
     /// The frames are the login: read on when it is decided.
     pub login: bool,
+    /// How much there was.
+    pub bytes: usize,
 }
 
 impl<T: AsyncRead> Reader<T> {
@@ -83,8 +84,9 @@ impl<T: AsyncRead> Reader<T> {
 
 impl<T> Reader<T> {
     /// The login is decided: packets may pass.
-    pub(super) fn joined(&mut self, key: NodePublic, now: Time) {
-        self.sender = Some(Sender::new(key, now));
+    pub(super) fn joined(&mut self, key: NodePublic, inner: &Inner) {
+        let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);
+        self.sender = Some(Sender::new(key, &table, inner.clock.time()));
         self.again = !self.kept.is_empty();
     }
 
@@ -99,10 +101,10 @@ impl<T> Reader<T> {
     /// Takes the frames in `bytes` apart.
     fn frames(&mut self, bytes: &[u8], inner: &Inner) -> io::Result<Work> {
         let mut rest = bytes;
-        let mut work = Work::default();
-        let mut wake: Vec<Arc<Connection>> = Vec::new();
+        let mut work = Work { bytes: bytes.len(), ..Work::default() };
         let now = inner.clock.time();
         let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);
+        let mut run = Run::default();
         loop {
             let skipped = self.skip.min(rest.len());
             self.skip -= skipped;
@@ -124,34 +126,89 @@ impl<T> Reader<T> {
             if header.kind == FrameKind::SendPacket as u8
                 && let Some((Frame::SendPacket { to, bytes: data }, _)) = decode(frame).map_err(broken)?
             {
-                let forwarded = sender.forward(&table, &to, data, now);
-                if let Some(to) = forwarded.to
-                    && lock(&to.queue).push(sender.key(), data)
-                {
-                    wake.push(to.clone());
-                }
+                let forwarded = match run.found(&to) {
+                    Some(found) => sender.forward_again(found, data),
+                    None => sender.forward(&table, &to, data, now),
+                };
                 if forwarded.first {
                     let stream = self.connection.stream;
                     work.commands.push(ServerCommand::FirstPacket { stream, to });
                 }
-                if forwarded.not_here && lock(&self.connection.queue).push_gone(&to) {
-                    wake.push(self.connection.clone());
+                match forwarded.to {
+                    Some(found) => run.push(found, sender.key(), (&to, data)),
+                    None if forwarded.not_here => run.push_gone(&self.connection, &to),
+                    None => {}
                 }
             } else {
                 work.frames.extend_from_slice(frame);
             }
         }
+        drop(run);
         if let Some(sender) = &self.sender
             && table.dormant(sender.key(), self.connection.stream)
         {
             work.commands.push(ServerCommand::Spoke(self.connection.stream));
         }
         drop(table);
-        for connection in wake {
-            connection.wake.notify_one();
-        }
         self.kept.extend_from_slice(rest);
         Ok(work)
+    }
+}
+
+/// Packets in a row for one destination, whose queue stays locked meanwhile: most of a read is one run. Only one
+/// queue is ever locked, so that two readers never wait for one another in a circle.
+#[derive(Default)]
+struct Run<'t>(Option<Open<'t>>);
+
+struct Open<'t> {
+    to: NodePublic,
+    connection: &'t Arc<Connection>,
+    queue: MutexGuard<'t, SendQueue>,
+    /// The queue was empty: its writer waits to be woken.
+    wake: bool,
+}
+
+impl<'t> Run<'t> {
+    /// The connection of this key, if the run is its.
+    fn found(&self, to: &NodePublic) -> Option<&'t Arc<Connection>> {
+        self.0.as_ref().filter(|open| open.to == *to).map(|open| open.connection)
+    }
+
+    fn push(&mut self, connection: &'t Arc<Connection>, from: &NodePublic, (to, data): (&NodePublic, &[u8])) {
+        if self.found(to).is_none() {
+            self.end();
+            let mut queue = lock(&connection.queue);
+            if queue.wants_room() {
+                queue.lend(room::take());
+            }
+            self.0 = Some(Open { to: *to, connection, queue, wake: false });
+        }
+        if let Some(open) = &mut self.0 {
+            open.wake |= open.queue.push(from, data);
+        }
+    }
+
+    fn push_gone(&mut self, sender: &Connection, to: &NodePublic) {
+        // The sender's queue may be the locked one.
+        self.end();
+        if lock(&sender.queue).push_gone(to) {
+            sender.wake.notify_one();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(Open { connection, queue, wake, .. }) = self.0.take() {
+            drop(queue);
+            if wake {
+                connection.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -53,8 +53,8 @@ impl RelayHub {
         clock.clamp(now);
         Self {
             clock,
+            table: ForwardTable::new(&seed),
             server: RelayServer::new(config, seed, now),
-            table: ForwardTable::default(),
             connections: BTreeMap::new(),
             dirty: BTreeSet::new(),
             counters: ForwardCounters::default(),
@@ -96,7 +96,7 @@ impl RelayHub {
                     if let ServerEvent::Joined { stream, key } = event
                         && let Some(connection) = self.connections.get_mut(&stream)
                     {
-                        connection.sender = Some(Sender::new(key, now));
+                        connection.sender = Some(Sender::new(key, &self.table, now));
                     }
                     self.out.event(event);
                 }
