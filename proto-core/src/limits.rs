@@ -171,6 +171,50 @@ pub const RELAY_LINKS_MAX: usize = 32;
 /// Names whose addresses one relay link remembers.
 pub const RELAY_NAMES_MAX: usize = 32;
 
+/// How long a verifier's yes lets a key in while the verifier cannot be reached: a week outlasts any outage that
+/// somebody works on, and bounds how long a key that should have been denied gets by.
+pub const ADMITTED_KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Keys remembered with a verifier's yes: all the nodes of the greatest coordinator. The oldest make room.
+pub const ADMITTED_MAX: usize = COORDINATOR_NODES_MAX;
+
+/// How long a changed set of admitted keys may be unsaved: what a crash costs is one question a key.
+pub const ADMITTED_SAVE: Duration = Duration::from_secs(2);
+
+/// The same if nothing changed but when the last yes was: little beside [`ADMITTED_KEPT`].
+pub const ADMITTED_SAVE_LAZY: Duration = Duration::from_secs(600);
+
+/// Keys of an admission, connected or waiting for the verifier.
+pub const ADMISSION_KEYS_MAX: usize = 2 * RELAY_CONNECTIONS_MAX;
+
+/// Questions to a verifier under way at once. At 5 ms each these are 12,800 a second.
+pub const VERIFY_OPEN_MAX: usize = 64;
+
+/// How often a connected key is asked about again, if nobody says otherwise: how long a removed node may go on.
+pub const VERIFY_EVERY: Duration = Duration::from_secs(300);
+
+/// Percent that two such pauses may differ.
+pub const VERIFY_JITTER_PERCENT: u32 = 10;
+
+/// The pause before a key is asked about again that nobody said anything about.
+pub const VERIFY_RETRY: Duration = Duration::from_secs(30);
+
+/// How long a key that was let in before waits for the verifier: well below [`RELAY_LOGIN_TIMEOUT`], after which
+/// its node gives up. The answer still counts when it comes.
+pub const VERIFY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The least that a rate limit lets pass at once: the longest packet with its key (Tailscale's).
+pub const RATE_BURST_MIN: u64 = 65_536 + 32;
+
+/// What it lets pass at once, as a part of a second's worth: a tenth of a second hides the pauses of a scheduler.
+pub const RATE_BURST_SHARE: u64 = 10;
+
+/// Pieces in which a second's worth is read: 5 ms are less than a person or a congestion controller notices.
+pub const RATE_PIECES_A_SECOND: u64 = 200;
+
+/// Bytes of the smallest such piece, so that a slow limit does not cost a system call a packet.
+pub const RATE_PIECE_MIN: usize = 4_096;
+
 // --- Netcheck ---------------------------------------------------------------------------------------------
 
 /// How long a run waits for STUN answers before UDP counts as blocked (Tailscale's STUN phase).

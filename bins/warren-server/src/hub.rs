@@ -77,7 +77,7 @@ impl Hub {
         let mut tasks = vec![tokio::spawn(task.run())];
         let relay = config.relay_key.map(|key| {
             // Whoever knows the address may use the relay, as with Tailscale's: it carries nothing readable.
-            let relay = RelayServerConfig { secret: NodeSecret::from_bytes(key), ask: false };
+            let relay = RelayServerConfig::new(NodeSecret::from_bytes(key));
             let (handle, task) = relay_listener::relay(relay, config.seed.fork("relay"), origin);
             tasks.push(tokio::spawn(task.run()));
             handle

@@ -13,7 +13,7 @@ struct World {
 }
 
 fn world() -> World {
-    let config = RelayServerConfig { secret: NodeSecret::generate(&Seed::from_u64(1)), ask: false };
+    let config = RelayServerConfig::new(NodeSecret::generate(&Seed::from_u64(1)));
     let (relay, task) = relay(config, Seed::from_u64(2), Origin::now());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(task.run());

@@ -99,7 +99,7 @@ impl World {
     }
 
     pub(crate) async fn start_relay(&mut self) {
-        let config = RelayServerConfig { secret: NodeSecret::generate(&Seed::from_u64(7)), ask: false };
+        let config = RelayServerConfig::new(NodeSecret::generate(&Seed::from_u64(7)));
         let (handle, task) = relay(config, io_adapters::entropy::seed(), Origin::now());
         let front = Front::<MemStore> { relay: Some(handle.clone()), control: None };
         let (at, mut tasks) = self.listen(self.relay_at, front).await;

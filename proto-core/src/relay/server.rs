@@ -21,6 +21,16 @@ pub struct RelayServerConfig {
     pub secret: NodeSecret,
     /// Whether each key is asked about by [`ServerEvent::Ask`]; if not, everybody is let in.
     pub ask: bool,
+    /// Connections at once; more are closed.
+    pub connections_max: usize,
+}
+
+impl RelayServerConfig {
+    /// A relay of this key that lets everybody in.
+    #[must_use]
+    pub const fn new(secret: NodeSecret) -> Self {
+        Self { secret, ask: false, connections_max: limits::RELAY_CONNECTIONS_MAX }
+    }
 }
 
 /// What a relay server's owner asks of it.
@@ -88,6 +98,12 @@ pub struct ServerCounters {
     pub joined: u64,
     /// Logins not let in by the owner.
     pub refused: u64,
+    /// Connections closed because there were too many.
+    pub full: u64,
+    /// Logins closed because their key had too many connections.
+    pub crowded: u64,
+    /// Connections closed because their key was expelled.
+    pub expelled: u64,
     /// Connections closed because the login took too long.
     pub late: u64,
     /// Connections closed because of a frame that breaks the protocol.
@@ -218,6 +234,7 @@ impl RelayServer {
             ServerCommand::Expel(key) => {
                 let streams = self.keys.get(&key).map(|key| key.connections.clone()).unwrap_or_default();
                 for stream in streams {
+                    self.counters.expelled += 1;
                     self.close(stream);
                 }
             }
@@ -230,8 +247,8 @@ impl RelayServer {
     fn opened(&mut self, stream: StreamId, now: Time) {
         self.depart(stream);
         self.counters.accepted += 1;
-        if self.connections.len() >= limits::RELAY_CONNECTIONS_MAX {
-            self.counters.refused += 1;
+        if self.connections.len() >= self.config.connections_max {
+            self.counters.full += 1;
             self.out.push(Output::Close { stream });
             return;
         }
@@ -271,8 +288,10 @@ impl RelayServer {
         let Stage::Asked { key, .. } = &connection.stage else { return };
         let key = *key;
         let crowd = self.keys.get(&key).map_or(0, |key| key.connections.len());
-        if !admit || crowd >= limits::RELAY_DUPLICATES_MAX {
-            self.counters.refused += 1;
+        let crowded = admit && crowd >= limits::RELAY_DUPLICATES_MAX;
+        if !admit || crowded {
+            self.counters.refused += u64::from(!admit);
+            self.counters.crowded += u64::from(crowded);
             return self.close(stream);
         }
         let asked = core::mem::replace(&mut connection.stage, Stage::Joined { key });

@@ -89,7 +89,7 @@ impl Diary {
 pub async fn server(network: LabNetwork, map: Option<RelayMap>, seed: Seed) -> turmoil::Result {
     let clock = Origin::now();
     let secret = NodeSecret::generate(&seed.fork("relay"));
-    let config = RelayServerConfig { secret, ask: false };
+    let config = RelayServerConfig::new(secret);
     let (relay, relay_task) = relay_listener::relay(config, seed.fork("hub"), clock);
     let store = Arc::new(MemStore::new());
     let agent = NodeId(AGENT.into());

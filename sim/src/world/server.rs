@@ -56,7 +56,7 @@ impl Server {
                 CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
             Coordinator::new(config, seed.fork("coordinator"), now)
         });
-        let config = RelayServerConfig { secret: NodeSecret::generate(&seed.fork("relay")), ask: false };
+        let config = RelayServerConfig::new(NodeSecret::generate(&seed.fork("relay")));
         Self {
             coordinator,
             relay: RelayHub::new(config, seed.fork("hub"), now),

@@ -84,7 +84,7 @@ impl Pair {
         let coordinator =
             CoordinatorConfig { direct, relay_map: map(&[1, 2]), build: "test".into(), resume_key: [9; 32] };
         let hub = |n: u64| {
-            let relay = RelayServerConfig { secret: secret(100 + n as u8), ask: false };
+            let relay = RelayServerConfig::new(secret(100 + n as u8));
             (n, RelayHub::new(relay, Seed::from_u64(n), Time::ZERO))
         };
         Self {

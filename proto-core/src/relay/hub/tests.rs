@@ -31,7 +31,7 @@ const fn stream(n: u64) -> StreamId {
 
 impl Bench {
     fn new(ask: bool) -> Self {
-        let config = RelayServerConfig { secret: server_secret(), ask };
+        let config = RelayServerConfig { ask, ..RelayServerConfig::new(server_secret()) };
         let hub = RelayHub::new(config, Seed::from_u64(1), Time::ZERO);
         Self { hub, now: Time::ZERO, written: BTreeMap::new(), closed: BTreeSet::new(), asked: Vec::new() }
     }
@@ -405,7 +405,11 @@ fn the_relay_keeps_the_seven_laws() {
     let clients = Clients::new();
     for ask in [false, true] {
         Subject::new(|seed| {
-            RelayHub::new(RelayServerConfig { secret: server_secret(), ask }, seed, Time::ZERO)
+            RelayHub::new(
+                RelayServerConfig { ask, ..RelayServerConfig::new(server_secret()) },
+                seed,
+                Time::ZERO,
+            )
         })
         .commands(|rng| clients.command(rng))
         .inputs(|rng| clients.input(rng))
@@ -423,7 +427,11 @@ fn its_server_alone_keeps_them_too() {
     let clients = Clients::new();
     for ask in [false, true] {
         Subject::new(|seed| {
-            RelayServer::new(RelayServerConfig { secret: server_secret(), ask }, seed, Time::ZERO)
+            RelayServer::new(
+                RelayServerConfig { ask, ..RelayServerConfig::new(server_secret()) },
+                seed,
+                Time::ZERO,
+            )
         })
         .commands(|rng| clients.command(rng))
         .inputs(|rng| clients.input(rng))

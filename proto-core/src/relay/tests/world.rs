@@ -61,7 +61,7 @@ impl World {
     pub(super) fn new(count: usize) -> Self {
         let now = Time::from_secs(500);
         let hub = |n: u64| {
-            let config = RelayServerConfig { secret: secret(100 + n), ask: false };
+            let config = RelayServerConfig::new(secret(100 + n));
             RelayHub::new(config, Seed::from_u64(200 + n), now)
         };
         let relays = ["a.example", "b.example", "c.example"].map(str::to_owned);
