@@ -11,6 +11,7 @@
 //! | [`handle`] | a running node as programs use it |
 //! | [`relay_stream`], [`control`] | streams to relays and to the coordinator, and the coordinator's server |
 //! | [`relay_listener`], [`stun_listener`] | a relay's and a STUN server's end |
+//! | [`relay_admission`], [`certificate`] | who may use a relay, by the world's word; a server's certificate in files |
 //! | [`driver`] | the one event loop of a node |
 //! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`http`] | a small HTTP client for the few requests that programs make |
@@ -18,10 +19,12 @@
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
+//! | [`words`] | others' errors in our sentences |
 //! | [`streams`] | QUIC streams inside the tunnel |
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod access_url;
+pub mod certificate;
 pub mod clock;
 pub mod control;
 pub mod driver;
@@ -29,6 +32,7 @@ pub mod entropy;
 pub mod handle;
 pub mod http;
 pub mod private_file;
+pub mod relay_admission;
 pub mod relay_listener;
 pub mod relay_stream;
 pub mod resolver;
@@ -40,3 +44,4 @@ pub mod stun_listener;
 pub mod transport;
 pub mod udp;
 pub mod wg;
+pub mod words;

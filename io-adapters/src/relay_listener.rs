@@ -14,24 +14,32 @@ use proto_core::key::NodePublic;
 use proto_core::limits::RELAY_WRITE_TIMEOUT;
 use proto_core::machine::{Input, Machine, Output};
 use proto_core::relay::{
-    ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue, ServerCommand, ServerCounters,
-    ServerEvent,
+    AdmissionCommand, ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue,
+    ServerCommand, ServerCounters, ServerEvent,
 };
 use proto_core::seed::Seed;
+use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 pub mod front;
+pub mod gate;
 pub mod http;
+mod pace;
 mod reader;
 mod room;
 
+pub use pace::Rates;
+
+use gate::{Gate, GateStatus};
 use http::{DerpRequest, answer, derp_fields};
+use pace::{Held, Pace};
 use reader::Reader;
 
 /// What may wait for the server's task before connections are read more slowly.
@@ -56,11 +64,23 @@ struct Inner {
     streams: AtomicU64,
     inbox: mpsc::Sender<Message>,
     events: broadcast::Sender<ServerEvent>,
+    rates: RwLock<Rates>,
+    held: Held,
+}
+
+/// A connection that asks for DERP, as far as it is known before it says anything on its own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub from: Option<IpAddr>,
+    /// What came after the request.
+    pub rest: Vec<u8>,
 }
 
 /// What all tasks know of one connection.
 struct Connection {
     stream: StreamId,
+    from: Option<IpAddr>,
     queue: Mutex<SendQueue>,
     /// Something waits in the queue, or the connection shall end.
     wake: Notify,
@@ -76,7 +96,8 @@ enum Message {
     Received { stream: StreamId, bytes: Vec<u8> },
     Closed { stream: StreamId, why: String },
     Command(ServerCommand),
-    Query(Box<dyn FnOnce(&RelayServer) + Send>),
+    Admission(AdmissionCommand),
+    Status(oneshot::Sender<RelayStatus>),
     Stop,
 }
 
@@ -86,6 +107,7 @@ pub struct RelayTask {
     inner: Arc<Inner>,
     inbox: mpsc::Receiver<Message>,
     connections: BTreeMap<StreamId, Arc<Connection>>,
+    gate: Option<Gate>,
 }
 
 /// What passed through a relay.
@@ -99,6 +121,12 @@ pub struct RelayStatus {
     pub server: ServerCounters,
     /// Packets.
     pub forwarded: ForwardCounters,
+    /// Bytes that wait to be written.
+    pub queued: usize,
+    /// How often clients were not read because they were too fast, and for how long altogether.
+    pub held: (u64, Duration),
+    /// Who was let in, if there is a gate.
+    pub gate: Option<GateStatus>,
 }
 
 /// Makes a relay: the handle to use it, and the task to spawn.
@@ -115,8 +143,10 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         streams: AtomicU64::new(0),
         inbox: sender,
         events: broadcast::Sender::new(EVENTS),
+        rates: RwLock::default(),
+        held: Held::default(),
     });
-    let task = RelayTask { machine, inner: inner.clone(), inbox, connections: BTreeMap::new() };
+    let task = RelayTask { machine, inner: inner.clone(), inbox, connections: BTreeMap::new(), gate: None };
     (RelayHandle(inner), task)
 }
 
@@ -127,26 +157,27 @@ impl RelayHandle {
         self.0.public
     }
 
-    /// Answers a request for DERP, in whichever way it asks for it, and serves the connection to its end; `rest`
-    /// is what came after the request. A request that asks for none is told what is spoken here.
+    /// Answers a request for DERP, in whichever way it asks for it, and serves the connection to its end. A request
+    /// that asks for none is told what is spoken here.
     ///
     /// # Errors
     /// If the answer could not be sent.
-    pub async fn serve_request<T>(&self, mut io: T, request: DerpRequest, rest: Vec<u8>) -> io::Result<()>
+    pub async fn serve_request<T>(&self, mut io: T, request: DerpRequest, arrival: Arrival) -> io::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let switch = |fields: &[(&str, String)]| answer("101 Switching Protocols", fields, "");
+        let Arrival { from, rest } = arrival;
         match request {
             DerpRequest::Raw { fast_start } => {
                 if !fast_start {
                     io.write_all(&switch(&derp_fields(&self.public()))).await?;
                 }
-                self.serve(Prefixed::new(Bytes::from(rest), io)).await;
+                self.serve(Prefixed::new(Bytes::from(rest), io), from).await;
             }
             DerpRequest::WebSocket { key } => {
                 io.write_all(&switch(&accept_fields(&key))).await?;
-                self.serve(WebSocketIo::accepted(io, rest).await).await;
+                self.serve(WebSocketIo::accepted(io, rest).await, from).await;
             }
             DerpRequest::None => {
                 let fields = [("Upgrade", "DERP".into()), ("Connection", "close".into())];
@@ -157,10 +188,12 @@ impl RelayHandle {
         Ok(())
     }
 
-    /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered.
-    pub async fn serve<T: AsyncRead + AsyncWrite + Send>(&self, io: T) {
+    /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered. `from` is
+    /// where it comes from.
+    pub async fn serve<T: AsyncRead + AsyncWrite + Send>(&self, io: T, from: Option<IpAddr>) {
         let connection = Arc::new(Connection {
             stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
+            from,
             queue: Mutex::default(),
             wake: Notify::new(),
             key: Mutex::default(),
@@ -185,6 +218,10 @@ impl RelayHandle {
     /// Reads one connection to its end, and says why it ended.
     async fn read<T: AsyncRead + Send>(&self, reader: &mut Reader<T>) -> String {
         let connection = reader.connection().clone();
+        let mut pace = self.0.rates.read().unwrap_or_else(PoisonError::into_inner).pace(self.0.clock.time());
+        if let Some(pace) = &pace {
+            reader.read_at_most(pace.piece());
+        }
         let mut turn = 0;
         loop {
             let work = match reader.read(&self.0).await {
@@ -211,11 +248,23 @@ impl RelayHandle {
                 }
             }
             self.absorb(reader, &connection);
+            if let Some(pace) = &mut pace {
+                self.hold(pace, work.fresh).await;
+            }
             turn += work.bytes;
             if turn >= READ_TURN {
                 turn = 0;
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Waits until a client that has sent so many bytes may send more.
+    async fn hold(&self, pace: &mut Pace, bytes: usize) {
+        let wait = pace.charge(bytes, self.0.clock.time());
+        if !wait.is_zero() {
+            self.0.held.add(wait);
+            sleep(wait).await;
         }
     }
 
@@ -239,18 +288,24 @@ impl RelayHandle {
         self.0.events.subscribe()
     }
 
+    /// Gives the gate an order: what the verifier says, a new list. It is lost if there is no gate.
+    pub async fn admission(&self, command: AdmissionCommand) {
+        let _ = self.0.inbox.send(Message::Admission(command)).await;
+    }
+
+    /// Sets how fast clients may send that connect from now on.
+    pub fn set_rates(&self, rates: Rates) {
+        *self.0.rates.write().unwrap_or_else(PoisonError::into_inner) = rates;
+    }
+
     /// What passed; none if the relay has stopped.
     pub async fn status(&self) -> Option<RelayStatus> {
         let (reply, answer) = oneshot::channel();
-        let query = Box::new(move |machine: &RelayServer| {
-            let _ = reply.send((machine.connections(), *machine.counters()));
-        });
-        self.0.inbox.send(Message::Query(query)).await.ok()?;
-        let ((connections, home), server) = answer.await.ok()?;
-        Some(RelayStatus { connections, home, server, forwarded: *lock(&self.0.forwarded) })
+        self.0.inbox.send(Message::Status(reply)).await.ok()?;
+        answer.await.ok()
     }
 
-    /// Stops the relay: all connections are closed.
+    /// Stops the relay: what waits is written, and all connections are closed.
     pub async fn stop(&self) {
         let _ = self.0.inbox.send(Message::Stop).await;
     }
@@ -310,25 +365,47 @@ impl Connection {
 }
 
 impl RelayTask {
+    /// The relay asks this gate who may use it. Its configuration must say to ask.
+    #[must_use]
+    pub fn guarded_by(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     /// Runs until [`RelayHandle::stop`].
     pub async fn run(mut self) {
-        loop {
-            self.drain();
-            let deadline = self.machine.deadline().map(|(at, _)| self.inner.clock.instant(at));
-            tokio::select! {
-                biased;
-                message = self.inbox.recv() => {
-                    if !message.is_some_and(|message| self.take(message)) {
-                        break;
-                    }
-                }
-                () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
-                    self.machine.handle(Input::Deadline, self.inner.clock.time());
-                }
-            }
+        while self.step().await {}
+        if let Some(gate) = &mut self.gate {
+            gate.command(AdmissionCommand::Save, self.inner.clock.time());
         }
+        self.drain();
         for connection in self.connections.values() {
             connection.close();
+        }
+        // What waits for those who read is written.
+        let _ = timeout(RELAY_WRITE_TIMEOUT, async {
+            while !self.connections.is_empty() && self.step().await {}
+        })
+        .await;
+    }
+
+    /// Takes what happens next; false if it is the end.
+    async fn step(&mut self) -> bool {
+        self.drain();
+        let deadline = self.machine.deadline().map(|(at, _)| at);
+        let deadline = deadline.into_iter().chain(self.gate.as_ref().and_then(Gate::deadline)).min();
+        let deadline = deadline.map(|at| self.inner.clock.instant(at));
+        tokio::select! {
+            biased;
+            message = self.inbox.recv() => message.is_some_and(|message| self.take(message)),
+            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
+                let now = self.inner.clock.time();
+                self.machine.handle(Input::Deadline, now);
+                if let Some(gate) = &mut self.gate {
+                    gate.due(now);
+                }
+                true
+            }
         }
     }
 
@@ -349,13 +426,47 @@ impl RelayTask {
                 tracing::debug!(%why, ?stream, "a relay connection ended");
             }
             Message::Command(command) => self.machine.handle(Input::Command(command), now),
-            Message::Query(query) => query(&self.machine),
+            Message::Admission(command) => {
+                if let Some(gate) = &mut self.gate {
+                    gate.command(command, now);
+                }
+            }
+            Message::Status(reply) => _ = reply.send(self.status()),
             Message::Stop => return false,
         }
         true
     }
 
+    fn status(&self) -> RelayStatus {
+        let (connections, home) = self.machine.connections();
+        let mut forwarded = lock(&self.inner.forwarded);
+        let mut queued = 0;
+        for connection in self.connections.values() {
+            let mut queue = lock(&connection.queue);
+            queued += queue.bytes();
+            forwarded.absorb(&mut queue.counters);
+        }
+        RelayStatus {
+            connections,
+            home,
+            server: *self.machine.counters(),
+            forwarded: *forwarded,
+            queued,
+            held: self.inner.held.status(),
+            gate: self.gate.as_ref().map(Gate::status),
+        }
+    }
+
     fn drain(&mut self) {
+        let now = self.inner.clock.time();
+        loop {
+            self.drain_server();
+            let Some(order) = self.gate.as_mut().and_then(|gate| gate.next(now)) else { return };
+            self.machine.handle(Input::Command(order), now);
+        }
+    }
+
+    fn drain_server(&mut self) {
         while let Some(output) = self.machine.poll() {
             match output {
                 Output::Write { stream, bytes } => {
@@ -389,6 +500,10 @@ impl RelayTask {
                 }
             }
             ServerEvent::Ask { .. } | ServerEvent::Left { .. } => {}
+        }
+        if let Some(gate) = &mut self.gate {
+            let source = |stream| self.connections.get(&stream).and_then(|connection| connection.from);
+            gate.heard(&event, source, self.inner.clock.time());
         }
         let _ = self.inner.events.send(event);
     }

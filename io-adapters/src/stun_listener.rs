@@ -1,6 +1,7 @@
 //! A STUN server on UDP: tells whoever asks the address it is seen at, and nothing else.
 
-use crate::transport::{Datagrams, RecvBatch, UdpLink};
+use crate::transport::{Datagrams, Network, RecvBatch, TokioNetwork, UdpLink};
+use crate::words::io_words;
 use core::net::SocketAddr;
 use proto_core::wire::stun;
 use std::convert::Infallible;
@@ -8,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The pause after a receive that failed and between attempts to bind again: short beside the seconds after which
 /// clients ask again, long enough that a log can be read.
@@ -20,6 +22,39 @@ pub struct StunCounters {
     pub answered: AtomicU64,
     /// Datagrams that were no Binding requests.
     pub ignored: AtomicU64,
+}
+
+/// A server's STUN socket on the real network.
+pub struct StunServer(<TokioNetwork as Network>::Udp);
+
+impl StunServer {
+    /// Binds it.
+    ///
+    /// # Errors
+    /// If the port is taken, or the address is not this machine's.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        TokioNetwork.bind_udp(address).await.map(Self)
+    }
+
+    /// Where it listens, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+
+    /// Answers until the future is dropped. While it can't, `down` holds why.
+    pub async fn serve(self, counters: &StunCounters, down: watch::Sender<Option<String>>) {
+        let tell = |error: Option<&io::Error>| {
+            let why = error.map(io_words);
+            match &why {
+                Some(why) => tracing::error!("the STUN server answers nobody: {why}"),
+                None => tracing::info!("the STUN server answers again"),
+            }
+            down.send_replace(why);
+        };
+        let bind = async |address| TokioNetwork.bind_udp(address).await;
+        match serve_always(self.0, bind, counters, tell).await {}
+    }
 }
 
 /// Answers on `socket` until it dies or the future is dropped. An answer that does not fit the socket's
@@ -84,7 +119,6 @@ fn passes(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Network, TokioNetwork};
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
     use std::task::{Context, Poll};

@@ -5,6 +5,7 @@ pub mod control;
 pub mod derp;
 pub mod disco;
 pub mod stun;
+pub mod verify;
 
 /// What a datagram on a node's UDP socket is, by its looks alone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

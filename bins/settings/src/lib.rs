@@ -4,21 +4,31 @@
 //! A flag beats the variable, the variable beats the file, the file beats the default. All four are read by
 //! clap: the file's values are put in as the defaults. The settings of a subcommand stand in a table of its
 //! name; every program has an argument `config` that names the file.
+//!
+//! Beside it stands what servers share from their start: the [`Fault`] that keeps one from starting, addresses to
+//! [`Listen`] on, the [`StateDirectory`], the [`log()`].
 
 #![forbid(unsafe_code)]
 
 mod file;
+mod listening;
+mod log;
 mod names;
-mod words;
+mod state;
 
+pub use io_adapters::words::{io_words, words};
+pub use listening::{Listen, bad_certificate, busy, certificate};
+pub use log::{LogFormat, log};
 pub use names::nearest;
-pub use words::{io_words, words};
+pub use state::{StateDirectory, state_directory};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use core::fmt;
 use file::File;
 use proto_core::wire::control::Forbidder;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// The argument that names the file.
@@ -43,16 +53,32 @@ pub enum Stop {
     Fault(Fault),
 }
 
-/// What is wrong with a settings file.
+/// Why a program does not start or run, said so that an operator can act on it. [`fmt::Display`] prints all three
+/// lines.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// A code that programs may rely on, such as `CONFIG_INVALID`.
     pub code: &'static str,
-    /// One lower-case sentence with the file, the line and the key.
+    /// What is wrong: one lower-case sentence with the facts.
     pub message: String,
     /// What to do about it.
     pub hint: String,
 }
+
+impl Fault {
+    /// A fault of these three parts.
+    pub fn new(code: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}\n\nhint: {}\ncode: {}", self.message, self.hint, self.code)
+    }
+}
+
+impl core::error::Error for Fault {}
 
 /// Where a setting's value comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +154,44 @@ impl Given {
                 None => Origin::Default,
             },
         }
+    }
+}
+
+impl Given {
+    /// Every setting of `command` that belongs to no subcommand, with its value and where that comes from.
+    #[must_use]
+    pub fn table(&self, command: &Command) -> String {
+        let mut out = String::new();
+        for arg in command.get_arguments().filter(|arg| arg.get_env().is_some()) {
+            let (id, name) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
+            let raw: Vec<String> = self
+                .matches
+                .get_raw(id)
+                .into_iter()
+                .flatten()
+                .map(|value| redact(&value.to_string_lossy()).to_owned())
+                .collect();
+            let origin = match self.origin(id) {
+                Origin::Flag => format!("--{name}"),
+                Origin::Variable => {
+                    arg.get_env().map(|v| format!("${}", v.to_string_lossy())).unwrap_or_default()
+                }
+                Origin::File { path, line } => format!("{}:{line}", path.display()),
+                Origin::Default => "default".to_owned(),
+            };
+            let value = if raw.is_empty() { "-".to_owned() } else { raw.join(",") };
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "{name:<26} {value:<26} {origin}");
+        }
+        out
+    }
+}
+
+/// A URL without its password.
+fn redact(value: &str) -> &str {
+    match (value.find("://"), value.rfind('@')) {
+        (Some(start), Some(at)) if at > start => "(hidden: it may hold a password)",
+        _ => value,
     }
 }
 

@@ -1,6 +1,5 @@
 use super::*;
 use clap::{Arg, ArgAction};
-use std::fmt::Write as _;
 
 /// A program with the kinds of setting there are.
 fn program() -> Command {

@@ -26,7 +26,6 @@ mod maps;
 mod names;
 mod server;
 mod settings;
-mod state;
 mod store;
 
 pub use announce::{text as announcement, write_ready_file};

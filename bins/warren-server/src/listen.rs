@@ -1,11 +1,5 @@
 //! The listeners: plain HTTP and HTTPS, one task a connection.
 
-mod stun;
-mod tls;
-
-pub(crate) use stun::Stun;
-pub(crate) use tls::Certificate;
-
 use crate::api::{DERP_PATH, Remote};
 use crate::fault::{Fault, io_words};
 use axum::Router;
@@ -16,8 +10,9 @@ use hyper::service::Service;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use io_adapters::relay_listener::RelayHandle;
+use io_adapters::certificate::Certificate;
 use io_adapters::relay_listener::http::{DerpRequest, Head, HeadError};
+use io_adapters::relay_listener::{Arrival, RelayHandle};
 use io_adapters::relay_stream::upgrade::Prefixed;
 use io_adapters::transport::{TcpAccept, TokioListener};
 use std::sync::Arc;
@@ -42,34 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the port is taken, or the address is not this machine's.
 pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TokioListener, Fault> {
-    TokioListener::bind(address).map_err(|error| busy(&error, "TCP", address, flag))
-}
-
-/// The fault of an address that can't be listened on.
-pub(crate) fn busy(error: &std::io::Error, protocol: &str, address: SocketAddr, flag: &str) -> Fault {
-    let port = address.port();
-    let (code, hint) = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            let list = if protocol == "UDP" { "ss -lunp" } else { "ss -ltnp" };
-            (
-                "PORT_BUSY",
-                format!(
-                    "`{list} 'sport = :{port}'` shows who has it; stop that, or choose another with `--{flag} ADDRESS`"
-                ),
-            )
-        }
-        std::io::ErrorKind::PermissionDenied => (
-            "PORT_FORBIDDEN",
-            format!(
-                "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with `--{flag} ADDRESS`"
-            ),
-        ),
-        _ => (
-            "ADDRESS_UNUSABLE",
-            format!("`ip address` shows this machine's addresses; choose one with `--{flag} ADDRESS`"),
-        ),
-    };
-    Fault::new(code, format!("can't listen on {protocol} {address}: {}", io_words(error)), hint)
+    TokioListener::bind(address).map_err(|error| warren_settings::busy(&error, "TCP", address, flag))
 }
 
 /// What is behind a listener.
@@ -141,12 +109,13 @@ async fn connection(
 ) {
     match certificate {
         None => open(tcp, from, house, stop).await,
-        Some(certificate) => match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity.accept(tcp)).await
-        {
-            Ok(Ok(tls)) => open(tls, from, house, stop).await,
-            Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
-            Err(_) => tracing::debug!(%from, "no TLS handshake in time"),
-        },
+        Some(certificate) => {
+            match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity().accept(tcp)).await {
+                Ok(Ok(tls)) => open(tls, from, house, stop).await,
+                Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
+                Err(_) => tracing::debug!(%from, "no TLS handshake in time"),
+            }
+        }
     }
 }
 
@@ -162,10 +131,10 @@ where
         Ok(Ok(None) | Err(HeadError::Io(_))) => tracing::debug!(%from, "closed before a request"),
         Ok(Ok(Some((head, len)))) if house.relay_for(&head).is_some() => {
             let Some(relay) = house.relay.clone() else { return };
-            let rest = read.split_off(len);
+            let arrival = Arrival { from: Some(from.ip()), rest: read.split_off(len) };
             // In a task of its own: it goes on when the listener has closed, until the relay itself stops.
             tokio::spawn(async move {
-                if let Err(error) = relay.serve_request(stream, head.derp(), rest).await {
+                if let Err(error) = relay.serve_request(stream, head.derp(), arrival).await {
                     tracing::debug!(%from, "the upgrade to DERP failed: {}", io_words(&error));
                 }
             });

@@ -2,8 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
-use warren_server::{Fault, LogFormat, Reading, Settings};
+use warren_server::{Fault, Reading, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::read(std::env::args_os()) {
@@ -22,28 +21,13 @@ fn main() -> ExitCode {
 }
 
 fn start(settings: Settings) -> Result<(), Fault> {
-    log(&settings)?;
+    warren_settings::log(&settings.log, settings.log_format)?;
     // Whatever makes TLS without naming a provider gets the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Fault::new("NO_THREADS", format!("the system gives no threads: {error}"), "raise the process limit")
     })?;
     runtime.block_on(warren_server::run(settings))
-}
-
-fn log(settings: &Settings) -> Result<(), Fault> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|error| warren_settings::bad_log_filter(&settings.log, &error))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => {
-            use std::io::IsTerminal;
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            lines.with_ansi(colour).init();
-        }
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
 }
 
 fn failed(fault: &Fault) -> ExitCode {

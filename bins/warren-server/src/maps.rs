@@ -6,7 +6,7 @@ mod tests;
 
 pub(crate) use embedded::embedded;
 
-use crate::fault::{Fault, io_words, words};
+use crate::fault::{Fault, io_words};
 use crate::settings::Settings;
 use io_adapters::http::{HttpClient, Request};
 use io_adapters::private_file;
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use warren_settings::words;
 
 /// How often we let ourselves be sent elsewhere.
 const REDIRECTS_MAX: usize = 3;

@@ -6,13 +6,14 @@ use crate::auth::{Token, TokenKind};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::hub::{Hub, HubConfig};
-use crate::listen::{self, Certificate, House};
+use crate::listen::{self, House};
 use crate::maps::{self, Sources};
 use crate::settings::{AccessUrl, Settings};
-use crate::state::StateDirectory;
 use crate::store::migrate::MIGRATIONS;
 use crate::store::{Location, NewToken, SqliteStore, Store};
 use core::net::SocketAddr;
+use io_adapters::certificate::Certificate;
+use io_adapters::stun_listener::{StunCounters, StunServer};
 use io_adapters::transport::{TcpAccept, TokioListener};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use warren_settings::StateDirectory;
 
 /// How often tokens that ended long ago are swept out of the database.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
@@ -81,12 +83,16 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, Fault> {
         // What can fail without leaving a trace comes first.
-        let certificate = certificate(&settings)?;
+        let certificate = warren_settings::certificate(
+            settings.tls_address,
+            settings.tls_cert_file.as_deref(),
+            settings.tls_key_file.as_deref(),
+        )?;
         let location = |state: &Path| Location::of(settings.database_url.as_deref(), state);
         let sockets = Sockets::bind(&settings, certificate.is_some()).await?;
         let addresses = sockets.addresses();
         let access_url = access_url(&settings, addresses)?;
-        let state = StateDirectory::open(&settings.state_directory()?)?;
+        let state = StateDirectory::open(&settings.state_directory()?, "server")?;
         let store = SqliteStore::open(&location(state.path())?, MIGRATIONS, clock.now()).await?;
         let embedded = maps::embedded(&settings, &access_url, addresses.stun.map(|stun| stun.port()));
         let maps = Arc::new(Maps::load(Sources::new(&settings, embedded, state.path())).await?);
@@ -104,7 +110,8 @@ impl Server {
             seed: seed.fork("hub"),
         });
         if let (Some(certificate), Some(relay)) = (&certificate, hub.relay()) {
-            certificate.tell_relay(&relay.public())?;
+            let told = certificate.tell_relay(&relay.public());
+            told.map_err(|error| warren_settings::bad_certificate(&error))?;
         }
         let setup_token = setup_token(&store, clock.now()).await?;
         let (stop, stopping) = watch::channel(false);
@@ -157,7 +164,9 @@ impl Server {
             self.tasks.spawn(listen::serve(listener, self.certificate.clone(), house, stopping.clone()));
         }
         if let Some(socket) = stun {
-            self.tasks.spawn(until(stopping.clone(), socket.serve(stun_down)));
+            self.tasks.spawn(until(stopping.clone(), async move {
+                socket.serve(&StunCounters::default(), stun_down).await;
+            }));
         }
         if let Some(certificate) = self.certificate.clone() {
             self.tasks.spawn(until(stopping.clone(), async move { certificate.watch().await }));
@@ -259,7 +268,7 @@ impl Maps {
 struct Sockets {
     http: Option<TokioListener>,
     tls: Option<TokioListener>,
-    stun: Option<listen::Stun>,
+    stun: Option<StunServer>,
 }
 
 impl Sockets {
@@ -279,7 +288,9 @@ impl Sockets {
             ));
         }
         if let Some(address) = settings.stun_address.0 {
-            sockets.stun = Some(listen::Stun::bind(address).await?);
+            let bound = StunServer::bind(address).await;
+            let busy = |error| warren_settings::busy(&error, "UDP", address, "stun-address");
+            sockets.stun = Some(bound.map_err(busy)?);
         }
         Ok(sockets)
     }
@@ -289,20 +300,8 @@ impl Sockets {
         Addresses {
             http: of(&self.http),
             tls: of(&self.tls),
-            stun: self.stun.as_ref().map(listen::Stun::local_addr),
+            stun: self.stun.as_ref().map(StunServer::local_addr),
         }
-    }
-}
-
-fn certificate(settings: &Settings) -> Result<Option<Certificate>, Fault> {
-    match (settings.tls_address.0, &settings.tls_cert_file, &settings.tls_key_file) {
-        (None, None, None) => Ok(None),
-        (Some(_), Some(certificate), Some(key)) => Certificate::read(certificate, key).map(Some),
-        _ => Err(Fault::new(
-            "TLS_INCOMPLETE",
-            "HTTPS needs all three of --tls-address, --tls-cert-file and --tls-key-file, and only some are set",
-            "give the missing ones, or none of them for plain HTTP",
-        )),
     }
 }
 

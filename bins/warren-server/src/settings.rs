@@ -5,14 +5,14 @@
 use crate::fault::Fault;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::PathBuf;
-use warren_settings::{Given, Origin, Stop};
+use warren_settings::Stop;
 
 mod values;
 
 pub use io_adapters::access_url::AccessUrl;
-pub use values::{HostPort, Listen, LogFormat};
+pub use values::HostPort;
+pub use warren_settings::{Listen, LogFormat};
 
 /// Everything that an operator can set.
 #[derive(Clone, Debug, Args)]
@@ -165,10 +165,10 @@ impl Settings {
             Ok(given) => given,
             Err(Stop::Print(text)) => return Reading::Print(text),
             Err(Stop::Usage(error)) => return Reading::Usage(error),
-            Err(Stop::Fault(fault)) => return Reading::Fault(fault.into()),
+            Err(Stop::Fault(fault)) => return Reading::Fault(fault),
         };
         if given.matches.get_flag("show_settings") {
-            return Reading::Print(show(&given));
+            return Reading::Print(given.table(&command()));
         }
         match Self::from_arg_matches(&given.matches) {
             Ok(settings) => Reading::Start(Box::new(settings)),
@@ -190,55 +190,6 @@ impl Settings {
     /// # Errors
     /// If none is given and the environment names no home.
     pub fn state_directory(&self) -> Result<PathBuf, Fault> {
-        if let Some(directory) = &self.state_dir {
-            return Ok(directory.clone());
-        }
-        if let Some(directory) = std::env::var_os("STATE_DIRECTORY").filter(|v| !v.is_empty()) {
-            return Ok(PathBuf::from(directory));
-        }
-        use etcetera::base_strategy::{BaseStrategy, Xdg};
-        let directory = Xdg::new().ok().and_then(|xdg| xdg.state_dir()).map(|state| state.join("warren"));
-        directory.ok_or_else(|| {
-            Fault::new(
-                "STATE_DIR_UNKNOWN",
-                "no state directory is set and there is no home directory to keep it in",
-                "name one with `--state-dir DIR`",
-            )
-        })
-    }
-}
-
-/// The table that `--show-settings` prints.
-fn show(given: &Given) -> String {
-    let mut out = String::new();
-    for arg in command().get_arguments().filter(|arg| arg.get_env().is_some()) {
-        let (id, name) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
-        let raw: Vec<String> = given
-            .matches
-            .get_raw(id)
-            .into_iter()
-            .flatten()
-            .map(|value| redact(&value.to_string_lossy()).to_owned())
-            .collect();
-        let origin = match given.origin(id) {
-            Origin::Flag => format!("--{name}"),
-            Origin::Variable => {
-                arg.get_env().map(|v| format!("${}", v.to_string_lossy())).unwrap_or_default()
-            }
-            Origin::File { path, line } => format!("{}:{line}", path.display()),
-            Origin::Default => "default".to_owned(),
-        };
-        let value = if raw.is_empty() { "-".to_owned() } else { raw.join(",") };
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "{name:<26} {value:<26} {origin}");
-    }
-    out
-}
-
-/// A URL without its password.
-fn redact(value: &str) -> &str {
-    match (value.find("://"), value.rfind('@')) {
-        (Some(start), Some(at)) if at > start => "(hidden: it may hold a password)",
-        _ => value,
+        warren_settings::state_directory(self.state_dir.as_deref(), "warren")
     }
 }

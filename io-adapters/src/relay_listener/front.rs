@@ -1,8 +1,8 @@
-//! A small front door: the relay, its companions and the coordinator behind one listener, without a web
-//! server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
+//! A small front door: the relay, its companions, a program's pages of health and the coordinator behind one
+//! listener, without a web server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
 
-use super::RelayHandle;
 use super::http::{Head, HeadError, answer, no_content_fields};
+use super::{Arrival, RelayHandle};
 use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
 use crate::relay_stream::tls::Identity;
@@ -10,9 +10,11 @@ use crate::store::{Denied, Store};
 use crate::transport::TcpAccept;
 use proto_core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -26,10 +28,34 @@ const CONNECTIONS_MAX: usize = 65_536;
 
 /// What is behind the door.
 pub struct Front<S> {
-    /// The relay at `/derp`, if there is one.
-    pub relay: Option<RelayHandle>,
-    /// The coordinator, if there is one.
-    pub control: Option<Control<S>>,
+    relay: Option<RelayHandle>,
+    control: Option<Control<S>>,
+    program: Option<Program>,
+    counters: FrontCounters,
+}
+
+/// What the door says of the program behind it, to people and to what watches over it.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name and version.
+    pub build: &'static str,
+    /// True once it is about to stop: nobody new is let in.
+    pub draining: watch::Receiver<bool>,
+    /// Why its STUN server answers nobody, while that is so.
+    pub stun_down: watch::Receiver<Option<String>>,
+}
+
+/// What has been counted at the door.
+#[derive(Debug, Default)]
+pub struct FrontCounters {
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// TLS handshakes that failed.
+    pub tls_failed: AtomicU64,
+    /// Connections closed since their TLS handshake or their request took too long.
+    pub too_slow: AtomicU64,
+    /// Connections closed since what they said was no request.
+    pub malformed: AtomicU64,
 }
 
 /// Where the coordinator is to be found.
@@ -43,22 +69,60 @@ pub struct Control<S> {
 }
 
 impl<S: Store> Front<S> {
+    /// A door to the relay at `/derp` and the coordinator, if there are such.
+    #[must_use]
+    pub fn new(relay: Option<RelayHandle>, control: Option<Control<S>>) -> Self {
+        Self { relay, control, program: None, counters: FrontCounters::default() }
+    }
+
+    /// The same door, which also says what it belongs to and how that is.
+    #[must_use]
+    pub fn of_program(self, program: Program) -> Self {
+        Self { program: Some(program), ..self }
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> &FrontCounters {
+        &self.counters
+    }
+
     /// Serves whoever connects, until the future is dropped.
     ///
     /// # Panics
     /// If serving a connection panicked.
     pub async fn listen<L: TcpAccept>(self: Arc<Self>, listener: L, tls: Option<Identity>) {
+        let (_never, stop) = watch::channel(false);
+        self.listen_until(listener, tls, stop).await;
+    }
+
+    /// As [`Front::listen`] until `stop` says so; then nobody new is let in, and the future ends with the last
+    /// connection.
+    ///
+    /// # Panics
+    /// If serving a connection panicked.
+    pub async fn listen_until<L: TcpAccept>(
+        self: Arc<Self>,
+        listener: L,
+        tls: Option<Identity>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut serving = JoinSet::new();
+        let joined = |done: Result<(), tokio::task::JoinError>| {
+            if let Err(e) = done
+                && e.is_panic()
+            {
+                std::panic::resume_unwind(e.into_panic());
+            }
+        };
         loop {
             tokio::select! {
                 biased;
-                Some(done) = serving.join_next() => {
-                    if let Err(e) = done && e.is_panic() {
-                        std::panic::resume_unwind(e.into_panic());
-                    }
-                }
+                () = async { _ = stop.wait_for(|stop| *stop).await; } => break,
+                Some(done) = serving.join_next() => joined(done),
                 accepted = listener.accept(), if serving.len() < CONNECTIONS_MAX => match accepted {
                     Ok((io, from)) => {
+                        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                         let (front, tls) = (self.clone(), tls.clone());
                         serving.spawn(async move { front.connection(io, from, tls).await });
                     }
@@ -69,6 +133,10 @@ impl<S: Store> Front<S> {
                 }
             }
         }
+        drop(listener);
+        while let Some(done) = serving.join_next().await {
+            joined(done);
+        }
     }
 
     async fn connection<T>(&self, io: T, from: SocketAddr, tls: Option<Identity>)
@@ -76,11 +144,14 @@ impl<S: Store> Front<S> {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let result = match tls {
-            None => self.serve(io).await,
+            None => self.serve(io, Some(from.ip())).await,
             Some(identity) => match timeout(PATIENCE, identity.accept(io)).await {
-                Ok(Ok(io)) => self.serve(io).await,
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+                Ok(Ok(io)) => self.serve(io, Some(from.ip())).await,
+                Ok(Err(error)) => {
+                    self.counters.tls_failed.fetch_add(1, Ordering::Relaxed);
+                    Err(error)
+                }
+                Err(_) => Err(self.too_slow()),
             },
         };
         if let Err(error) = result {
@@ -88,29 +159,39 @@ impl<S: Store> Front<S> {
         }
     }
 
-    /// Serves one connection to its end.
+    fn too_slow(&self) -> io::Error {
+        self.counters.too_slow.fetch_add(1, Ordering::Relaxed);
+        io::ErrorKind::TimedOut.into()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.program.as_ref().is_some_and(|program| *program.draining.borrow())
+    }
+
+    /// Serves one connection to its end; `from` is where it comes from.
     ///
     /// # Errors
     /// If it broke, or what it asked was no request.
-    pub async fn serve<T>(&self, mut io: T) -> io::Result<()>
+    pub async fn serve<T>(&self, mut io: T, from: Option<IpAddr>) -> io::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut buffer = Vec::new();
         loop {
             let head = match timeout(PATIENCE, Head::read(&mut io, &mut buffer)).await {
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => return Err(self.too_slow()),
                 Ok(Ok(Some(head))) => head,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(HeadError::Io(error))) => return Err(error),
                 Ok(Err(error)) => {
+                    self.counters.malformed.fetch_add(1, Ordering::Relaxed);
                     let text = answer("400 Bad Request", &[close()], &format!("{error}\n"));
                     io.write_all(&text).await?;
                     return io.shutdown().await;
                 }
             };
-            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp") {
-                return relay.serve_request(io, head.derp(), buffer).await;
+            if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp" && !self.is_draining()) {
+                return relay.serve_request(io, head.derp(), Arrival { from, rest: buffer }).await;
             }
             if let Some(control) = self.control.as_ref().filter(|control| control.path == head.path)
                 && let Some(key) = head.field("sec-websocket-key")
@@ -142,7 +223,11 @@ impl<S: Store> Front<S> {
             "/generate_204" => {
                 answer("204 No Content", &no_content_fields(head.field("x-tailscale-challenge")), "")
             }
-            _ => answer("404 Not Found", &[], "nothing is here\n"),
+            path => match self.program.as_ref().and_then(|program| program.page(path)) {
+                Some(page) if get => page.answer(head.method == "HEAD"),
+                Some(_) => answer("405 Method Not Allowed", &[("Allow", "GET, HEAD".into())], ""),
+                None => answer("404 Not Found", &[], "nothing is here\n"),
+            },
         }
     }
 }
@@ -165,4 +250,68 @@ impl<S: Store> Control<S> {
 
 fn close() -> (&'static str, String) {
     ("Connection", "close".into())
+}
+
+/// A page for people or for what watches over the program.
+struct Page {
+    status: &'static str,
+    kind: &'static str,
+    text: String,
+}
+
+impl Program {
+    fn page(&self, path: &str) -> Option<Page> {
+        let text = |status, text: String| Page { status, kind: "text/plain; charset=utf-8", text };
+        Some(match path {
+            "/" => Page { status: OK, kind: "text/html; charset=utf-8", text: self.home() },
+            "/robots.txt" => text(OK, "User-agent: *\nDisallow: /\n".into()),
+            "/healthz" => text(OK, "OK\n".into()),
+            "/readyz" => match self.why_not_ready() {
+                None => text(OK, "OK\n".into()),
+                Some(why) => text(UNAVAILABLE, format!("{why}\n")),
+            },
+            "/derp" => text(UNAVAILABLE, format!("{DRAINING}\n")),
+            _ => return None,
+        })
+    }
+
+    fn why_not_ready(&self) -> Option<String> {
+        if *self.draining.borrow() {
+            return Some(DRAINING.into());
+        }
+        let down = self.stun_down.borrow();
+        down.as_ref().map(|why| format!("the STUN server answers nobody: {why}; it is tried again by itself"))
+    }
+
+    fn home(&self) -> String {
+        let state = self.why_not_ready().unwrap_or_else(|| "It is ready.".into());
+        let state = state.replace('&', "&amp;").replace('<', "&lt;");
+        format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{build}</title>\n\
+             <h1>{build}</h1>\n\
+             <p>This is a DERP relay. It carries sealed packets between nodes that have no direct path; it cannot \
+             read them.</p>\n<p>{state}</p>\n</html>\n",
+            build = self.build
+        )
+    }
+}
+
+const OK: &str = "200 OK";
+const UNAVAILABLE: &str = "503 Service Unavailable";
+const DRAINING: &str = "the relay is about to stop";
+
+impl Page {
+    fn answer(&self, head_alone: bool) -> Vec<u8> {
+        let fields = [
+            ("Content-Type", self.kind.to_owned()),
+            ("Cache-Control", "no-store".into()),
+            ("X-Content-Type-Options", "nosniff".into()),
+            ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'".into()),
+        ];
+        let mut out = answer(self.status, &fields, &self.text);
+        if head_alone {
+            out.truncate(out.len() - self.text.len());
+        }
+        out
+    }
 }

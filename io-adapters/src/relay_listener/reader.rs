@@ -34,6 +34,8 @@ pub(super) struct Reader<T> {
     skip: usize,
     /// What is kept must be looked at before more is read.
     again: bool,
+    /// Bytes of one read.
+    most: usize,
 }
 
 /// What a read leaves to do for the server's task.
@@ -47,11 +49,18 @@ pub(super) struct Work {
     pub login: bool,
     /// How much there was.
     pub bytes: usize,
+    /// How much of it was read just now.
+    pub fresh: usize,
 }
 
 impl<T: AsyncRead> Reader<T> {
     pub(super) fn new(io: ReadHalf<T>, connection: Arc<Connection>) -> Self {
-        Self { io, connection, sender: None, kept: Vec::new(), skip: 0, again: false }
+        Self { io, connection, sender: None, kept: Vec::new(), skip: 0, again: false, most: READ }
+    }
+
+    /// Reads no more than this at a time.
+    pub(super) fn read_at_most(&mut self, bytes: usize) {
+        self.most = READ.min(bytes);
     }
 
     /// One read: packets are on their way when it returns. None at the stream's end.
@@ -65,7 +74,7 @@ impl<T: AsyncRead> Reader<T> {
                 let kept = std::mem::take(&mut self.kept);
                 return Poll::Ready(self.frames(&kept, inner).map(Some));
             }
-            let room = self.kept.len() + READ;
+            let room = self.kept.len() + self.most;
             if buffer.len() < room {
                 buffer.resize(room, 0);
             }
@@ -73,11 +82,12 @@ impl<T: AsyncRead> Reader<T> {
             read.put_slice(&self.kept);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
             let bytes = read.filled();
-            if bytes.len() == self.kept.len() {
+            let fresh = bytes.len() - self.kept.len();
+            if fresh == 0 {
                 return Poll::Ready(Ok(None));
             }
             self.kept.clear();
-            Poll::Ready(self.frames(bytes, inner).map(Some))
+            Poll::Ready(self.frames(bytes, inner).map(|work| Some(Work { fresh, ..work })))
         })
     }
 }

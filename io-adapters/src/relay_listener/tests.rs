@@ -17,7 +17,7 @@ fn world() -> World {
     let (relay, task) = relay(config, Seed::from_u64(2), Origin::now());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(task.run());
-    let front = Arc::new(Front { relay: Some(relay.clone()), control: None });
+    let front = Arc::new(Front::new(Some(relay.clone()), None));
     World { relay, front, tasks }
 }
 
@@ -27,7 +27,7 @@ impl World {
         let (ours, theirs) = tokio::io::duplex(room);
         let front = self.front.clone();
         self.tasks.spawn(async move {
-            let _ = front.serve(theirs).await;
+            let _ = front.serve(theirs, None).await;
         });
         ours
     }

@@ -101,7 +101,7 @@ impl World {
     pub(crate) async fn start_relay(&mut self) {
         let config = RelayServerConfig::new(NodeSecret::generate(&Seed::from_u64(7)));
         let (handle, task) = relay(config, io_adapters::entropy::seed(), Origin::now());
-        let front = Front::<MemStore> { relay: Some(handle.clone()), control: None };
+        let front = Front::<MemStore>::new(Some(handle.clone()), None);
         let (at, mut tasks) = self.listen(self.relay_at, front).await;
         tasks.spawn(task.run());
         self.relay_at = at;
@@ -118,7 +118,7 @@ impl World {
         let store = Arc::new(self.store.clone());
         let (handle, task) = coordinator(config, store.clone(), io_adapters::entropy::seed(), Origin::now());
         let control = Control { path: PATH.into(), coordinator: handle.clone(), store };
-        let front = Front { relay: None, control: Some(control) };
+        let front = Front::new(None, Some(control));
         let (at, mut tasks) = self.listen(self.control_at, front).await;
         tasks.spawn(task.run());
         self.control_at = at;

@@ -56,10 +56,18 @@ pub struct ForwardCounters {
     pub bytes_in: u64,
     /// Disco packets among them.
     pub disco_in: u64,
+    /// Bytes of the disco packets among them.
+    pub disco_bytes_in: u64,
     /// Packets handed to a writer.
     pub packets_out: u64,
-    /// Bytes of them, with frame headers.
+    /// Bytes handed to a writer, with frame headers: packets, and what the relay itself says.
     pub bytes_out: u64,
+    /// Disco packets among them.
+    pub disco_out: u64,
+    /// Bytes of the disco packets among them.
+    pub disco_bytes_out: u64,
+    /// Bytes of what the relay itself says among them.
+    pub control_bytes_out: u64,
     /// Packets dropped, by [`DropReason`] (row) and [`PacketKind`] (column).
     pub dropped: [[u64; 2]; 3],
     /// PeerGone (not here) frames sent.
@@ -69,15 +77,22 @@ pub struct ForwardCounters {
 impl ForwardCounters {
     /// Adds `other`, which is left at zero: how a connection's counts reach the relay's.
     pub fn absorb(&mut self, other: &mut Self) {
-        let Self { packets_in, bytes_in, disco_in, packets_out, bytes_out, dropped, not_here } =
-            core::mem::take(other);
-        self.packets_in += packets_in;
-        self.bytes_in += bytes_in;
-        self.disco_in += disco_in;
-        self.packets_out += packets_out;
-        self.bytes_out += bytes_out;
-        self.not_here += not_here;
-        for (ours, theirs) in self.dropped.iter_mut().flatten().zip(dropped.iter().flatten()) {
+        let other = core::mem::take(other);
+        for (ours, theirs) in [
+            (&mut self.packets_in, other.packets_in),
+            (&mut self.bytes_in, other.bytes_in),
+            (&mut self.disco_in, other.disco_in),
+            (&mut self.disco_bytes_in, other.disco_bytes_in),
+            (&mut self.packets_out, other.packets_out),
+            (&mut self.bytes_out, other.bytes_out),
+            (&mut self.disco_out, other.disco_out),
+            (&mut self.disco_bytes_out, other.disco_bytes_out),
+            (&mut self.control_bytes_out, other.control_bytes_out),
+            (&mut self.not_here, other.not_here),
+        ] {
+            *ours += theirs;
+        }
+        for (ours, theirs) in self.dropped.iter_mut().flatten().zip(other.dropped.iter().flatten()) {
             *ours += theirs;
         }
     }
@@ -222,7 +237,10 @@ impl Sender {
         let kind = PacketKind::of(payload);
         self.counters.packets_in += 1;
         self.counters.bytes_in += payload.len() as u64;
-        self.counters.disco_in += u64::from(kind == PacketKind::Disco);
+        if kind == PacketKind::Disco {
+            self.counters.disco_in += 1;
+            self.counters.disco_bytes_in += payload.len() as u64;
+        }
         kind
     }
 

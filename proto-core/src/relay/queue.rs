@@ -74,14 +74,27 @@ impl SendQueue {
     /// If `out` is empty and everything fits, buffers are swapped instead of copied.
     pub fn take(&mut self, max: usize, out: &mut Vec<u8>) {
         let begin = out.len();
-        for (lane, is_packet) in [(&mut self.control, false), (&mut self.disco, true), (&mut self.data, true)]
-        {
+        let lanes = [
+            (&mut self.control, None),
+            (&mut self.disco, Some(PacketKind::Disco)),
+            (&mut self.data, Some(PacketKind::Data)),
+        ];
+        for (lane, kind) in lanes {
             if lane.is_empty() {
                 continue;
             }
             let taken = out.len() - begin;
             let frames = lane.take(max.saturating_sub(taken), taken == 0, out);
-            self.counters.packets_out += if is_packet { frames } else { 0 };
+            let bytes = (out.len() - begin - taken) as u64;
+            match kind {
+                None => self.counters.control_bytes_out += bytes,
+                Some(PacketKind::Disco) => {
+                    self.counters.packets_out += frames;
+                    self.counters.disco_out += frames;
+                    self.counters.disco_bytes_out += bytes;
+                }
+                Some(PacketKind::Data) => self.counters.packets_out += frames,
+            }
             if !lane.is_empty() {
                 break;
             }

@@ -105,7 +105,7 @@ pub async fn server(network: LabNetwork, map: Option<RelayMap>, seed: Seed) -> t
         tasks.spawn(task.run());
         control = Some(Control { path: CONTROL_PATH.into(), coordinator, store });
     }
-    let front = Arc::new(Front { relay: Some(relay), control });
+    let front = Arc::new(Front::new(Some(relay), control));
     let listener = network.listen_tcp((Ipv4Addr::UNSPECIFIED, HTTP_PORT).into()).await?;
     tasks.spawn(async move { front.listen(listener, None).await });
     let stun = network.bind_udp((Ipv4Addr::UNSPECIFIED, STUN_PORT).into()).await?;

@@ -8,33 +8,6 @@ use io_adapters::access_url::host_name;
 /// The greatest region number: JavaScript reads numbers exactly up to 2^53 - 1.
 pub(crate) const REGION_ID_MAX: u64 = (1 << 53) - 1;
 
-/// An address to listen on, or none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listen(pub Option<SocketAddr>);
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.eq_ignore_ascii_case("none") {
-            return Ok(Self(None));
-        }
-        let address = text
-            .parse()
-            .map_err(|_| "an address has the form 127.0.0.1:7080 or [::1]:7080, or is \"none\"".to_owned())?;
-        Ok(Self(Some(address)))
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => write!(f, "{address}"),
-            None => f.write_str("none"),
-        }
-    }
-}
-
 /// A host, by name or address, and a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostPort {
@@ -81,15 +54,6 @@ impl fmt::Display for HostPort {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs, one JSON object a line.
-    Json,
 }
 
 #[cfg(test)]

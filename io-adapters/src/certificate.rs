@@ -1,8 +1,8 @@
-//! The certificate of the HTTPS listener: read at start and again whenever its files change or SIGHUP asks for
-//! it, without a restart.
+//! The certificate of a server in two files: read at its start and again whenever the files change or somebody asks
+//! for it, without a restart.
 
-use crate::fault::{Fault, words};
-use io_adapters::relay_stream::tls::{Identity, TlsError};
+use crate::relay_stream::tls::{Identity, TlsError};
+use crate::words::words;
 use proto_core::key::NodePublic;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -18,39 +18,49 @@ type Contents = [u8; 32];
 
 /// A certificate with its key, and the files they come from.
 #[derive(Clone, Debug)]
-pub(crate) struct Certificate {
+pub struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
-    /// What new connections are answered with.
-    pub(super) identity: Identity,
+    identity: Identity,
     /// What was in the files when they were last taken or found to be bad.
     tried: Arc<Mutex<Contents>>,
 }
 
+/// Why a certificate can't be used: a sentence with the file's name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CertificateError(String);
+
 impl Certificate {
-    /// Reads a certificate and its key.
+    /// Reads a certificate, PEM with its chain, and its key.
     ///
     /// # Errors
     /// If a file is unreadable or not PEM, or the two do not belong together.
-    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, Fault> {
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         // Looked at first: what changes in between is found to be new afterwards.
         let tried = Arc::new(Mutex::new(contents(certificate, key)));
         let identity =
-            Identity::from_files(certificate, key).map_err(|error| fault(&error, certificate, key))?;
+            Identity::from_files(certificate, key).map_err(|error| sentence(&error, certificate, key))?;
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), identity, tried })
+    }
+
+    /// What new connections are answered with.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Tells those who connect the key of the relay behind it.
     ///
     /// # Errors
     /// If it cannot be put into a certificate.
-    pub(crate) fn tell_relay(&self, relay: &NodePublic) -> Result<(), Fault> {
-        self.identity.tell_relay(relay).map_err(|error| fault(&error, &self.certificate, &self.key))
+    pub fn tell_relay(&self, relay: &NodePublic) -> Result<(), CertificateError> {
+        self.identity.tell_relay(relay).map_err(|error| sentence(&error, &self.certificate, &self.key))
     }
 
     /// Reads both files again; new connections get the new certificate, those there go on. If the new one is
     /// bad, the old one stays. The log says which.
-    pub(crate) fn reload(&self) {
+    pub fn reload(&self) {
         self.note(contents(&self.certificate, &self.key));
         match self.identity.reload(&self.certificate, &self.key) {
             Ok(()) => tracing::info!(
@@ -58,14 +68,14 @@ impl Certificate {
                 "read the certificate again: new connections get it"
             ),
             Err(error) => {
-                let fault = fault(&error, &self.certificate, &self.key);
-                tracing::error!(code = fault.code, "the old certificate stays: {}", fault.message);
+                let why = sentence(&error, &self.certificate, &self.key);
+                tracing::error!(code = "CERTIFICATE_UNUSABLE", "the old certificate stays: {why}");
             }
         }
     }
 
     /// Reads the files again whenever they have changed; does not end.
-    pub(crate) async fn watch(&self) {
+    pub async fn watch(&self) {
         let mut before = self.tried();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -98,8 +108,8 @@ fn contents(certificate: &Path, key: &Path) -> Contents {
     hash.finalize().into()
 }
 
-fn fault(error: &TlsError, certificate: &Path, key: &Path) -> Fault {
-    let message = match error {
+fn sentence(error: &TlsError, certificate: &Path, key: &Path) -> CertificateError {
+    CertificateError(match error {
         TlsError::File { path, why } => {
             let what = if path == key { "private key" } else { "certificate" };
             format!("can't use the {what} {}: {}", path.display(), words(why))
@@ -114,11 +124,5 @@ fn fault(error: &TlsError, certificate: &Path, key: &Path) -> Fault {
         other => {
             format!("can't use the certificate {}: {}", certificate.display(), words(&other.to_string()))
         }
-    };
-    Fault::new(
-        "CERTIFICATE_UNUSABLE",
-        message,
-        "give PEM files with `--tls-cert-file` and `--tls-key-file`, readable by this user; \
-         the server's certificate comes first, then its chain",
-    )
+    })
 }
