@@ -78,6 +78,12 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The end of what it has said, in one line.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        self.log().lines().last().unwrap_or("it has said nothing").to_owned()
+    }
+
     /// Its resident set in KiB, from the kernel.
     ///
     /// # Errors

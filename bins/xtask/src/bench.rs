@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own.
-//! Prints a table and writes `target/bench.json`.
+//! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own;
+//! `cargo xtask bench relay`: the relay beside the Go DERP server.
+//! Prints a table and writes `target/bench.json`, where the figures of the other kind stay as they are.
 
 use crate::setup;
 use crate::shell::{self, Result, command};
@@ -11,9 +12,14 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+mod relay;
+
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The whole path from a person to a workspace, or the relay alone, beside the Go DERP server
+    #[arg(value_enum, default_value = "path")]
+    what: What,
     /// Runs of each throughput measurement; the median is quoted
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -23,6 +29,13 @@ pub(crate) struct Args {
     /// Connections of each latency measurement
     #[arg(long, default_value_t = 50)]
     connects: usize,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Path,
+    Relay,
 }
 
 /// One figure of `target/bench.json`.
@@ -59,7 +72,37 @@ impl Figure {
 /// If a program fails, with what it said.
 pub(crate) fn run(args: &Args) -> Result {
     setup::install(setup::BENCH)?;
-    shell::build_programs()?;
+    shell::build_for_bench()?;
+    let figures = match args.what {
+        What::Path => path(args)?,
+        What::Relay => relay::run(args.runs, args.seconds)?,
+    };
+
+    println!("\n{:<22} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");
+    for f in &figures {
+        let ratio = f.ratio.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+        println!("{:<22} {:>10.2}  {:<12} {ratio:>6}  {}", f.name, f.value, f.unit, f.peer.unwrap_or("-"));
+    }
+    write(&figures)
+}
+
+/// Writes the figures in place of older ones of the same names.
+fn write(figures: &[Figure]) -> Result {
+    let path = shell::target().join("bench.json");
+    let old = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Vec<Value>>(&bytes).ok());
+    let is_new = |old: &Value| figures.iter().any(|f| old["name"] == f.name);
+    let mut all: Vec<Value> = old.unwrap_or_default().into_iter().filter(|old| !is_new(old)).collect();
+    for figure in figures {
+        all.push(serde_json::to_value(figure).map_err(|e| e.to_string())?);
+    }
+    let text = serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?;
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// From a person's command to the workspace and back.
+fn path(args: &Args) -> Result<Vec<Figure>> {
     let deployment = Deployment::start(Place::Here, &[])?;
     let token = deployment.create_workspace("dev")?;
     let agent = deployment.start_agent("dev", &token)?;
@@ -67,17 +110,7 @@ pub(crate) fn run(args: &Args) -> Result {
     figures.extend(throughput(args, &deployment)?);
     figures.extend(connects(args, &deployment)?);
     figures.push(worlds()?);
-
-    println!("\n{:<22} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");
-    for f in &figures {
-        let ratio = f.ratio.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
-        println!("{:<22} {:>10.2}  {:<12} {ratio:>6}  {}", f.name, f.value, f.unit, f.peer.unwrap_or("-"));
-    }
-    let path = shell::target().join("bench.json");
-    let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;
-    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
-    println!("written to {}", path.display());
-    Ok(())
+    Ok(figures)
 }
 
 /// The agent's memory after it has been idle for a while and has had no visitor.

@@ -20,12 +20,15 @@ use tokio::time::Sleep;
 const BURST: usize = 45;
 /// Bytes of one read.
 const READ: usize = 256 * 1024;
-/// Reads, and writes, of one client before the others get their turn.
-const TURNS: usize = 4;
+/// Bytes that one client reads, and that it writes, before the others get their turn. TLS hands out a record at
+/// a time, so that a count of reads would favour those who write.
+const TURN: usize = 128 * 1024;
 /// Before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(700);
 /// Bytes before the payload of a frame: its header and a key.
 const HEADER: usize = 5 + 32;
+/// A paced client makes up for this much time in which it could not send.
+const BACKLOG: Duration = Duration::from_millis(10);
 /// A paced client sleeps at least this long, and sends then what has become due.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -177,7 +180,8 @@ impl Peer {
     /// Whether more may be there.
     fn read(&mut self, cx: &mut Context<'_>, shared: &Shared) -> io::Result<bool> {
         let mut buffer = shared.read.borrow_mut();
-        for _ in 0..TURNS {
+        let mut turn = 0;
+        while turn < TURN {
             let room = self.kept.len() + READ;
             let mut read = ReadBuf::new(&mut buffer[..room]);
             read.put_slice(&self.kept);
@@ -189,6 +193,7 @@ impl Peer {
             if bytes.len() == self.kept.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            turn += bytes.len() - self.kept.len();
             let taken = shared.take(bytes)?;
             self.kept.clear();
             self.kept.extend_from_slice(&bytes[taken..]);
@@ -198,16 +203,19 @@ impl Peer {
 
     /// Whether more can be sent.
     fn write(&mut self, cx: &mut Context<'_>, shared: &Shared) -> io::Result<bool> {
-        let mut more = true;
-        for _ in 0..TURNS {
+        let (mut more, mut turn) = (true, 0);
+        while turn < TURN {
             more = if self.rest.is_empty() {
                 let frames = self.due(cx, shared);
+                turn += frames * (HEADER + shared.payload.len());
                 frames > 0 && self.burst(cx, shared, frames)?
             } else {
                 match Pin::new(&mut self.io).poll_write(cx, &self.rest) {
                     Poll::Pending => false,
                     Poll::Ready(written) => {
-                        self.rest.drain(..written?);
+                        let written = written?;
+                        turn += written;
+                        self.rest.drain(..written);
                         true
                     }
                 }
@@ -225,9 +233,10 @@ impl Peer {
         let Some(rate) = self.rate else { return BURST };
         let frame = (HEADER + shared.payload.len()) as f64;
         loop {
-            // Whoever was held up does not send all of it at once later.
+            // Whoever was held up for long does not send all of it at once later.
             let allowed = self.began.elapsed().as_secs_f64() * rate;
-            self.spent = self.spent.max(allowed - 2.0 * BURST as f64 * frame);
+            let patience = (rate * BACKLOG.as_secs_f64()).max(BURST as f64 * frame);
+            self.spent = self.spent.max(allowed - patience);
             let frames = ((allowed - self.spent) / frame) as usize;
             if frames > 0 {
                 let frames = frames.min(BURST);

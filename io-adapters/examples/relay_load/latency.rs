@@ -4,6 +4,8 @@ use crate::Load;
 use crate::client::Client;
 use proto_core::wire::derp::{Frame, decode};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -18,9 +20,11 @@ pub(crate) async fn run(load: &Load) -> Result<Value, String> {
     let (to, size) = (receiver.key, load.size.max(8));
     let origin = Instant::now();
     let packets = (load.window().as_micros() / EVERY.as_micros()) as usize;
+    let received = Rc::new(RefCell::new(Vec::with_capacity(packets)));
+    let micros = received.clone();
     let receiving = tokio::task::spawn_local(async move {
-        let (mut kept, mut micros) = (receiver.read, Vec::with_capacity(packets));
-        while micros.len() < packets {
+        let mut kept = receiver.read;
+        while micros.borrow().len() < packets {
             if receiver.io.read_buf(&mut kept).await? == 0 {
                 break;
             }
@@ -31,12 +35,12 @@ pub(crate) async fn run(load: &Load) -> Result<Value, String> {
                     && let Some(sent) = bytes.first_chunk::<8>()
                 {
                     let now = origin.elapsed().as_nanos() as u64;
-                    micros.push((now - u64::from_be_bytes(*sent)) as f64 / 1e3);
+                    micros.borrow_mut().push((now - u64::from_be_bytes(*sent)) as f64 / 1e3);
                 }
             }
             kept.drain(..at);
         }
-        Ok::<_, std::io::Error>(micros)
+        Ok::<_, std::io::Error>(())
     });
     let mut tick = tokio::time::interval(EVERY);
     let mut payload = vec![0; size];
@@ -48,11 +52,16 @@ pub(crate) async fn run(load: &Load) -> Result<Value, String> {
         sender.io.flush().await.map_err(|e| format!("the sender: {e}"))?;
     }
     // What was dropped on the way never comes.
-    let mut micros = match tokio::time::timeout(Duration::from_secs(1), receiving).await {
-        Ok(received) => received.map_err(|e| e.to_string())?.map_err(|e| format!("the receiver: {e}"))?,
-        Err(_) => return Err("packets of the quiet pair were lost".into()),
-    };
+    if let Ok(ended) = tokio::time::timeout(Duration::from_secs(1), receiving).await {
+        ended.map_err(|e| e.to_string())?.map_err(|e| format!("the receiver: {e}"))?;
+    }
+    let mut micros = received.take();
+    if micros.is_empty() {
+        return Err("not one packet of the quiet pair came through".into());
+    }
     micros.sort_by(f64::total_cmp);
     let at = |permille: usize| micros.get((micros.len() * permille).div_ceil(1_000).max(1) - 1);
-    Ok(json!({ "packets": micros.len(), "p50_us": at(500), "p99_us": at(990), "max_us": micros.last() }))
+    Ok(
+        json!({ "lost": packets - micros.len(), "p50_us": at(500), "p99_us": at(990), "max_us": micros.last() }),
+    )
 }

@@ -11,6 +11,8 @@
 //! | `idle` | `peers` clients log in and stay; the relay's memory before and after |
 //! | `logins` | clients log in and leave, `peers` at a time |
 //!
+//! `relay_load certificate FOLDER` makes `cert.pem` and `key.pem` for a relay on 127.0.0.1.
+//!
 //! Settings: `tls=1`, `peers=20`, `seconds=3`, `size=1400` (bytes of payload), `offered=GBIT` (all senders
 //! together; without it they send whenever they can), `pid=NUMBER` (the relay's, to count its CPU time).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a benchmark")]
@@ -25,6 +27,7 @@ use io_adapters::relay_stream::tls::Trust;
 use proto_core::machine::TlsCheck;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -81,6 +84,7 @@ fn tls() -> Result<TlsConnector, String> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.as_slice() {
+        [certificate, folder] if certificate == "certificate" => make_certificate(folder.as_ref()),
         [address, mode, settings @ ..] => Load::parse(address, settings).and_then(|load| run(mode, load)),
         _ => Err("usage: relay_load ADDRESS pairs|random|latency|idle|logins [name=value ...]".into()),
     };
@@ -94,6 +98,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// ECDSA with P-256, the usual kind.
+fn make_certificate(folder: &Path) -> Result<Value, String> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(|e| e.to_string())?;
+    for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        std::fs::write(folder.join(name), text).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(json!({ "folder": folder }))
 }
 
 fn run(mode: &str, load: Load) -> Result<Value, String> {

@@ -7,7 +7,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -69,6 +69,24 @@ struct Inner {
 /// Configurations kept: one a region with a setting of its own, and there are few.
 const CONFIGS_MAX: usize = 16;
 
+/// The ciphers, with AES-128 before AES-256: by a third faster, and what is inside is sealed by WireGuard anyway.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let is_long = |suite: &SupportedCipherSuite| {
+        let name = suite.suite();
+        // The order of the others is the library's.
+        matches!(
+            name,
+            CipherSuite::TLS13_AES_256_GCM_SHA384
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+        )
+    };
+    let is_aes = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).contains("AES");
+    provider.cipher_suites.sort_by_key(|suite| (suite.tls13().is_none(), !is_aes(suite), is_long(suite)));
+    Arc::new(provider)
+}
+
 impl Trust {
     /// The system's roots alone.
     #[must_use]
@@ -91,7 +109,7 @@ impl Trust {
     }
 
     fn new(extra: Vec<CertificateDer<'static>>, system: bool) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = provider();
         Self(Arc::new(Inner { extra, system, provider, roots: OnceLock::new(), made: Mutex::default() }))
     }
 
@@ -271,13 +289,15 @@ impl Served {
         metacert: Option<CertificateDer<'static>>,
     ) -> Result<Self, TlsError> {
         let shown = chain.iter().chain(&metacert).cloned().collect();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = provider();
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(shown, key.clone_key()))
             .map_err(|e| TlsError::Certificate(e.to_string()))?;
         // The upgrade to DERP and WebSocket is HTTP/1.1's.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // One is enough to come back with, and costs half.
+        config.send_tls13_tickets = 1;
         Ok(Self { chain, key, metacert, config: Arc::new(config) })
     }
 }

@@ -126,6 +126,8 @@ pub(super) const APP_NAME: &str = "warren";
 #[derive(Debug)]
 pub struct RelayServer {
     config: RelayServerConfig,
+    /// Of the configuration's secret: worth keeping, since every connection is told.
+    public: NodePublic,
     clock: Monotone,
     rng: Rng,
     connections: BTreeMap<StreamId, Connection>,
@@ -176,6 +178,7 @@ impl RelayServer {
         let mut clock = Monotone::default();
         clock.clamp(now);
         Self {
+            public: config.secret.public(),
             config,
             clock,
             rng: seed.fork("relay server").rng(),
@@ -189,8 +192,8 @@ impl RelayServer {
 
     /// The relay's public key.
     #[must_use]
-    pub fn public(&self) -> NodePublic {
-        self.config.secret.public()
+    pub const fn public(&self) -> NodePublic {
+        self.public
     }
 
     /// What it has counted.

@@ -1,0 +1,258 @@
+//! `cargo xtask bench relay`: our relay and Tailscale's, the Go DERP server, in turns, each alone on one core; the
+//! clients of both are played by `relay_load` on another.
+
+use super::Figure;
+use crate::setup;
+use crate::shell::{self, Result, command};
+use ::tests::deployment::Running;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// The relay's core, and the clients'.
+const CORES: [&str; 2] = ["0", "1"];
+/// Clients who say nothing.
+const CROWD: u32 = 15_000;
+/// What the Go relay is offered, in Gbit/s: it collapses when it is offered more than it carries, so that its best is
+/// searched for.
+const GO_OFFERS: [f64; 5] = [0.6, 0.8, 1.0, 1.3, 1.7];
+/// Ours is asked what it carries at these shares of what it carries when all senders send whenever they can: the best
+/// of all is its best.
+const SHARES: [f64; 3] = [0.85, 0.95, 1.05];
+/// The load beside which latency is measured, as a share of the most that a relay carries.
+const BUSY: f64 = 0.8;
+
+/// A relay that runs alone on its core.
+struct Relay {
+    name: &'static str,
+    process: Running,
+    plain: Option<String>,
+    tls: String,
+    _folder: TempDir,
+}
+
+/// One run's measurements by name.
+struct Runs<'a> {
+    load: Load<'a>,
+    seconds: String,
+    ours: Relay,
+    go: Relay,
+}
+
+struct Load<'a>(&'a Path);
+
+/// Measures.
+///
+/// # Errors
+/// If a program fails, with what it said.
+pub(super) fn run(runs: usize, seconds: u32) -> Result<Vec<Figure>> {
+    setup::tailscale()?;
+    let program = shell::program("examples/relay_load");
+    let bench = Runs {
+        load: Load(&program),
+        seconds: format!("seconds={seconds}"),
+        ours: ours(&program)?,
+        go: go()?,
+    };
+    let mut columns: Vec<(&'static str, &'static str, Vec<f64>)> = Vec::new();
+    let mut note = |name, unit, value: f64| match columns.iter_mut().find(|c| c.0 == name) {
+        Some(column) => column.2.push(value),
+        None => columns.push((name, unit, vec![value])),
+    };
+    // Memory first: what was used before would hide what a client needs.
+    note("relay_idle_kib", "KiB/client", bench.idle()?);
+    for run in 1..=runs {
+        println!("relays, run {run} of {runs}");
+        bench.measure(&mut note)?;
+    }
+    Ok(figures(columns))
+}
+
+/// The figures, each beside the Go relay's of the same runs.
+fn figures(columns: Vec<(&'static str, &'static str, Vec<f64>)>) -> Vec<Figure> {
+    let values = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.2.clone());
+    let compared = [
+        ("relay_plain", "go_tls", "Go relay by TLS, its best"),
+        ("relay_tls", "go_tls", "Go relay, its best"),
+        ("relay_peers_1000", "relay_plain", "relay_plain (20 peers)"),
+        ("relay_tls_1000", "relay_tls", "relay_tls (20 peers)"),
+        ("relay_random", "go_random", "Go relay at the same load"),
+        ("relay_random_1000", "go_random_1000", "Go relay at the same load"),
+        ("relay_overload", "relay_best", "its best"),
+        ("relay_p99_us", "go_p99_us", "Go relay at 80 % of its best"),
+        ("relay_logins", "go_logins", "Go relay"),
+    ];
+    let figure = |(name, unit, runs): &(&'static str, &'static str, Vec<f64>)| {
+        let figure = Figure::median(name, unit, runs.clone());
+        match compared.iter().find(|(ours, ..)| ours == name) {
+            Some((_, other, peer)) => figure.compared(peer, &values(other).unwrap_or_default()),
+            None => figure,
+        }
+    };
+    columns.iter().map(figure).collect()
+}
+
+impl Runs<'_> {
+    fn idle(&self) -> Result<f64> {
+        println!("{CROWD} idle clients by TLS");
+        let crowd = format!("peers={CROWD}");
+        let report = self.load.run(&self.ours, true, "idle", &[&crowd, "seconds=5"])?;
+        number(&report, "kib_per_client")
+    }
+
+    fn measure(&self, note: &mut impl FnMut(&'static str, &'static str, f64)) -> Result {
+        let (ours, go) = (&self.ours, &self.go);
+        let gbit = |relay, tls, mode, settings: &[&str]| {
+            let report = self.load.run(relay, tls, mode, &[settings, &[self.seconds.as_str()]].concat())?;
+            number(&report, "delivered_gbit")
+        };
+        let plain = gbit(ours, false, "pairs", &[])?;
+        let tls = gbit(ours, true, "pairs", &[])?;
+        let mut go_best: f64 = 0.0;
+        for offer in GO_OFFERS {
+            go_best = go_best.max(gbit(go, true, "pairs", &[&format!("offered={offer}")])?);
+        }
+        note("relay_plain", "Gbit/s", plain);
+        note("relay_tls", "Gbit/s", tls);
+        note("go_tls", "Gbit/s", go_best);
+        note("relay_peers_1000", "Gbit/s", gbit(ours, false, "pairs", &["peers=1000"])?);
+        note("relay_tls_1000", "Gbit/s", gbit(ours, true, "pairs", &["peers=1000"])?);
+        note("relay_random", "Gbit/s", gbit(ours, true, "random", &[])?);
+        note("go_random", "Gbit/s", gbit(go, true, "random", &[])?);
+        note("relay_random_1000", "Gbit/s", gbit(ours, true, "random", &["peers=1000"])?);
+        note("go_random_1000", "Gbit/s", gbit(go, true, "random", &["peers=1000"])?);
+
+        let mut best = plain;
+        for share in SHARES {
+            best = best.max(gbit(ours, false, "pairs", &[&format!("offered={}", plain * share)])?);
+        }
+        note("relay_overload", "Gbit/s", gbit(ours, false, "pairs", &[])?);
+        note("relay_best", "Gbit/s", best);
+
+        for (relay, capacity, names) in [
+            (ours, tls, ["relay_idle_p50_us", "relay_idle_p99_us", "relay_p50_us", "relay_p99_us"]),
+            (go, go_best, ["go_idle_p50_us", "go_idle_p99_us", "go_p50_us", "go_p99_us"]),
+        ] {
+            let quiet = self.load.run(relay, true, "latency", &[&self.seconds])?;
+            note(names[0], "us", number(&quiet, "p50_us")?);
+            note(names[1], "us", number(&quiet, "p99_us")?);
+            let beside = self.load.start(relay, capacity * BUSY)?;
+            let busy = self.load.run(relay, true, "latency", &[&self.seconds])?;
+            drop(beside);
+            note(names[2], "us", number(&busy, "p50_us")?);
+            note(names[3], "us", number(&busy, "p99_us")?);
+        }
+
+        let logins = self.load.run(ours, true, "logins", &[&self.seconds])?;
+        // The clients' side of a login costs more than ours: what a core carries follows from what one login took.
+        note("relay_logins", "logins/s/core", 1e6 / number(&logins, "relay_us_per_login")?);
+        let logins = self.load.run(go, true, "logins", &[&self.seconds])?;
+        note("go_logins", "logins/s/core", 1e6 / number(&logins, "relay_us_per_login")?);
+        Ok(())
+    }
+}
+
+impl Load<'_> {
+    fn command(&self, relay: &Relay, tls: bool, mode: &str, settings: &[&str]) -> Result<Command> {
+        let address = if tls { Some(&relay.tls) } else { relay.plain.as_ref() };
+        let address = address.ok_or_else(|| format!("{} does not speak without TLS", relay.name))?;
+        let mut pinned = command("taskset", &["-c", CORES[1]]);
+        pinned.arg(self.0).args([address, mode]).args(settings);
+        pinned.arg(format!("pid={}", relay.process.id()));
+        if tls {
+            pinned.arg("tls=1");
+        }
+        Ok(pinned)
+    }
+
+    fn run(&self, relay: &Relay, tls: bool, mode: &str, settings: &[&str]) -> Result<Value> {
+        let text = shell::output(self.command(relay, tls, mode, settings)?)
+            .map_err(|e| format!("{} ({}): {e}", relay.name, relay.process.log_end()))?;
+        serde_json::from_str(&text).map_err(|e| format!("relay_load: {e}: {text}"))
+    }
+
+    /// Load beside which something else is measured, until it is dropped.
+    fn start(&self, relay: &Relay, gbit: f64) -> Result<Beside> {
+        let settings = [format!("offered={gbit}"), "seconds=60".to_owned()];
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let mut command = self.command(relay, true, "pairs", &settings)?;
+        let child = command.stdout(Stdio::null()).spawn().map_err(|e| format!("relay_load: {e}"))?;
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok(Beside(child))
+    }
+}
+
+struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn number(report: &Value, name: &str) -> Result<f64> {
+    report[name].as_f64().ok_or_else(|| format!("no {name} in {report}"))
+}
+
+/// `warren-relay` with a certificate of its own.
+fn ours(load: &Path) -> Result<Relay> {
+    let folder = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+    let path = |name: &str| folder.path().join(name);
+    shell::output(command(load, &["certificate", &folder.path().to_string_lossy()]))?;
+    let mut relay = command("taskset", &["-c", CORES[0]]);
+    relay.arg(shell::program("warren-relay"));
+    relay.args(["--http-address", "127.0.0.1:0", "--tls-address", "127.0.0.1:0", "--stun-address", "none"]);
+    relay.args(["--metrics-address", "none", "--log", "warn", "--state-dir"]).arg(path("state"));
+    relay.arg("--tls-cert-file").arg(path("cert.pem")).arg("--tls-key-file").arg(path("key.pem"));
+    relay.arg("--ready-file").arg(path("ready.json"));
+    let mut process = Running::start(relay, path("log"))?;
+    let ready: Value = process.wait("warren-relay", || {
+        std::fs::read(path("ready.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    })?;
+    let address = |name: &str| ready[name].as_str().map(str::to_owned);
+    let tls = address("tls_address").ok_or_else(|| format!("no TLS address in {ready}"))?;
+    Ok(Relay { name: "warren-relay", process, plain: address("http_address"), tls, _folder: folder })
+}
+
+/// The Go DERP server, as Tailscale's programs embed it.
+fn go() -> Result<Relay> {
+    let folder = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
+    let mut relay = command("taskset", &["-c", CORES[0]]);
+    relay.arg(::tests::tailscale::program()?).args([
+        "--verbose",
+        "serve",
+        "--key=new",
+        "--full-address",
+        "1",
+    ]);
+    relay.env("TS_DEBUG_TAILCAT_LOCAL_DERP", "1");
+    let log = folder.path().join("log");
+    let mut process = Running::start(relay, log.clone())?;
+    let tls = process.wait("tailcat", || {
+        let said = std::fs::read_to_string(&log).ok()?;
+        let (_, after) = said.split_once("starting dev derp on ")?;
+        after.split_whitespace().next().map(str::to_owned)
+    })?;
+    Ok(Relay { name: "the Go relay", process, plain: None, tls, _folder: folder })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::percentile;
+    use super::*;
+
+    #[test]
+    fn each_figure_stands_beside_the_other_relay_of_the_same_run() {
+        let columns = vec![
+            ("relay_tls", "Gbit/s", vec![8.0, 9.0, 10.0]),
+            ("go_tls", "Gbit/s", vec![1.0, 0.9, 2.0]),
+            ("relay_idle_kib", "KiB/client", vec![12.0]),
+        ];
+        let figures = figures(columns);
+        assert_eq!(figures[0].ratio, Some(8.0));
+        assert_eq!(figures[2].ratio, None);
+        assert!((percentile(&figures[0].runs, 50) - 9.0).abs() < f64::EPSILON);
+    }
+}
