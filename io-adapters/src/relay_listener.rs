@@ -8,6 +8,7 @@
 use crate::clock::Origin;
 use crate::relay_stream::upgrade::Prefixed;
 use crate::relay_stream::websocket::{WebSocketIo, accept_fields};
+use crate::transport::AnyStream;
 use bytes::Bytes;
 use proto_core::id::StreamId;
 use proto_core::key::NodePublic;
@@ -24,7 +25,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -162,10 +163,12 @@ impl RelayHandle {
     ///
     /// # Errors
     /// If the answer could not be sent.
-    pub async fn serve_request<T>(&self, mut io: T, request: DerpRequest, arrival: Arrival) -> io::Result<()>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send,
-    {
+    pub async fn serve_request(
+        &self,
+        mut io: AnyStream,
+        request: DerpRequest,
+        arrival: Arrival,
+    ) -> io::Result<()> {
         let switch = |fields: &[(&str, String)]| answer("101 Switching Protocols", fields, "");
         let Arrival { from, rest } = arrival;
         match request {
@@ -173,11 +176,15 @@ impl RelayHandle {
                 if !fast_start {
                     io.write_all(&switch(&derp_fields(&self.public()))).await?;
                 }
-                self.serve(Prefixed::new(Bytes::from(rest), io), from).await;
+                if !rest.is_empty() {
+                    io = Box::new(Prefixed::new(Bytes::from(rest), io));
+                }
+                self.serve(io, from).await;
             }
             DerpRequest::WebSocket { key } => {
                 io.write_all(&switch(&accept_fields(&key))).await?;
-                self.serve(WebSocketIo::accepted(io, rest).await, from).await;
+                let io = WebSocketIo::accepted(io, rest).await;
+                self.serve(Box::new(io), from).await;
             }
             DerpRequest::None => {
                 let fields = [("Upgrade", "DERP".into()), ("Connection", "close".into())];
@@ -190,7 +197,7 @@ impl RelayHandle {
 
     /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered. `from` is
     /// where it comes from.
-    pub async fn serve<T: AsyncRead + AsyncWrite + Send>(&self, io: T, from: Option<IpAddr>) {
+    pub async fn serve(&self, io: AnyStream, from: Option<IpAddr>) {
         let connection = Arc::new(Connection {
             stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
             from,
@@ -216,7 +223,7 @@ impl RelayHandle {
     }
 
     /// Reads one connection to its end, and says why it ended.
-    async fn read<T: AsyncRead + Send>(&self, reader: &mut Reader<T>) -> String {
+    async fn read(&self, reader: &mut Reader) -> String {
         let connection = reader.connection().clone();
         let mut pace = self.0.rates.read().unwrap_or_else(PoisonError::into_inner).pace(self.0.clock.time());
         if let Some(pace) = &pace {
@@ -268,7 +275,7 @@ impl RelayHandle {
         }
     }
 
-    fn absorb<T>(&self, reader: &mut Reader<T>, connection: &Connection) {
+    fn absorb(&self, reader: &mut Reader, connection: &Connection) {
         let mut forwarded = lock(&self.0.forwarded);
         if let Some(counters) = reader.counters() {
             forwarded.absorb(counters);
@@ -316,7 +323,7 @@ fn stopped() -> String {
 }
 
 /// Writes what the queue holds until the connection shall end or takes nothing any more.
-async fn write_all<T: AsyncRead + AsyncWrite>(mut io: WriteHalf<T>, connection: &Connection) -> String {
+async fn write_all(mut io: WriteHalf<AnyStream>, connection: &Connection) -> String {
     loop {
         let mut out = Vec::new();
         lock(&connection.queue).take(WRITE, &mut out);

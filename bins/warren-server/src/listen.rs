@@ -14,7 +14,7 @@ use io_adapters::certificate::Certificate;
 use io_adapters::relay_listener::http::{DerpRequest, Head, HeadError};
 use io_adapters::relay_listener::{Arrival, RelayHandle};
 use io_adapters::relay_stream::upgrade::Prefixed;
-use io_adapters::transport::{TcpAccept, TokioListener};
+use io_adapters::transport::{AnyStream, TcpAccept, TokioListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -107,24 +107,23 @@ async fn connection(
     certificate: Option<Certificate>,
     (house, stop): (House, watch::Receiver<bool>),
 ) {
-    match certificate {
-        None => open(tcp, from, house, stop).await,
+    let io: AnyStream = match certificate {
+        None => Box::new(tcp),
         Some(certificate) => {
-            match tokio::time::timeout(HEAD_TIMEOUT, certificate.identity().accept(tcp)).await {
-                Ok(Ok(tls)) => open(tls, from, house, stop).await,
-                Ok(Err(error)) => tracing::debug!(%from, "TLS: {}", io_words(&error)),
-                Err(_) => tracing::debug!(%from, "no TLS handshake in time"),
+            let accepting = Box::pin(certificate.identity().accept(tcp));
+            match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
+                Ok(Ok(tls)) => Box::new(tls),
+                Ok(Err(error)) => return tracing::debug!(%from, "TLS: {}", io_words(&error)),
+                Err(_) => return tracing::debug!(%from, "no TLS handshake in time"),
             }
         }
-    }
+    };
+    open(io, from, house, stop).await;
 }
 
 /// Looks who is to serve a connection, by its first request: a relay's client never comes back to HTTP, and some
 /// begin before they are answered.
-async fn open<S>(mut stream: S, from: SocketAddr, house: House, stop: watch::Receiver<bool>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn open(mut stream: AnyStream, from: SocketAddr, house: House, stop: watch::Receiver<bool>) {
     let mut read = Vec::new();
     match tokio::time::timeout(HEAD_TIMEOUT, Head::peek(&mut stream, &mut read)).await {
         Err(_) => tracing::debug!(%from, "no request in time"),

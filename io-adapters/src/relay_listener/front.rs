@@ -7,7 +7,7 @@ use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
 use crate::relay_stream::tls::Identity;
 use crate::store::{Denied, Store};
-use crate::transport::TcpAccept;
+use crate::transport::{AnyStream, TcpAccept};
 use proto_core::time::Duration;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -143,19 +143,30 @@ impl<S: Store> Front<S> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let result = match tls {
-            None => self.serve(io, Some(from.ip())).await,
-            Some(identity) => match timeout(PATIENCE, identity.accept(io)).await {
-                Ok(Ok(io)) => self.serve(io, Some(from.ip())).await,
-                Ok(Err(error)) => {
-                    self.counters.tls_failed.fetch_add(1, Ordering::Relaxed);
-                    Err(error)
-                }
-                Err(_) => Err(self.too_slow()),
-            },
+        let io: io::Result<AnyStream> = match tls {
+            None => Ok(Box::new(io)),
+            Some(identity) => Box::pin(self.shake_hands(io, identity)).await,
+        };
+        let result = match io {
+            Ok(io) => self.serve(io, Some(from.ip())).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = result {
             tracing::debug!(%error, %from, "a connection ended early");
+        }
+    }
+
+    async fn shake_hands<T>(&self, io: T, identity: Identity) -> io::Result<AnyStream>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match timeout(PATIENCE, identity.accept(io)).await {
+            Ok(Ok(io)) => Ok(Box::new(io)),
+            Ok(Err(error)) => {
+                self.counters.tls_failed.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+            Err(_) => Err(self.too_slow()),
         }
     }
 
@@ -172,10 +183,7 @@ impl<S: Store> Front<S> {
     ///
     /// # Errors
     /// If it broke, or what it asked was no request.
-    pub async fn serve<T>(&self, mut io: T, from: Option<IpAddr>) -> io::Result<()>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send,
-    {
+    pub async fn serve(&self, mut io: AnyStream, from: Option<IpAddr>) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
             let head = match timeout(PATIENCE, Head::read(&mut io, &mut buffer)).await {

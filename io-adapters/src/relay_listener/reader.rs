@@ -4,6 +4,7 @@
 //! not come whole is kept.
 
 use super::{Connection, Inner, lock, room};
+use crate::transport::AnyStream;
 use proto_core::key::NodePublic;
 use proto_core::relay::{ForwardCounters, SendQueue, Sender, ServerCommand};
 use proto_core::wire::derp::{DerpError, Frame, FrameKind, decode, peek};
@@ -23,8 +24,8 @@ thread_local! {
 }
 
 /// One connection's reading side.
-pub(super) struct Reader<T> {
-    io: ReadHalf<T>,
+pub(super) struct Reader {
+    io: ReadHalf<AnyStream>,
     connection: Arc<Connection>,
     /// Once it is known whose it is.
     sender: Option<Sender>,
@@ -53,8 +54,8 @@ pub(super) struct Work {
     pub fresh: usize,
 }
 
-impl<T: AsyncRead> Reader<T> {
-    pub(super) fn new(io: ReadHalf<T>, connection: Arc<Connection>) -> Self {
+impl Reader {
+    pub(super) fn new(io: ReadHalf<AnyStream>, connection: Arc<Connection>) -> Self {
         Self { io, connection, sender: None, kept: Vec::new(), skip: 0, again: false, most: READ }
     }
 
@@ -92,7 +93,7 @@ impl<T: AsyncRead> Reader<T> {
     }
 }
 
-impl<T> Reader<T> {
+impl Reader {
     /// The login is decided: packets may pass.
     pub(super) fn joined(&mut self, key: NodePublic, inner: &Inner) {
         let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);

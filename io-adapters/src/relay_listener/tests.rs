@@ -27,7 +27,7 @@ impl World {
         let (ours, theirs) = tokio::io::duplex(room);
         let front = self.front.clone();
         self.tasks.spawn(async move {
-            let _ = front.serve(theirs, None).await;
+            let _ = front.serve(Box::new(theirs), None).await;
         });
         ours
     }
