@@ -44,6 +44,8 @@ pub enum NetcheckCommand {
         /// Whether it can be used.
         up: bool,
     },
+    /// A region's relay is about to stop: if it is the home, another becomes it as soon as one is up.
+    Leaving(RegionId),
     /// A region's relay said something.
     Heard(RegionId),
     /// Check every region now.
@@ -141,6 +143,7 @@ impl Netcheck {
                     self.next = Some(self.next.map_or(soonest, |next| next.min(soonest)));
                 }
             }
+            NetcheckCommand::Leaving(region) => self.homes.leaving(region, now),
             NetcheckCommand::Heard(region) => self.homes.heard(region, now),
             NetcheckCommand::Check => {
                 if self.run.as_ref().is_some_and(|run| run.full) {

@@ -178,6 +178,12 @@ impl Book {
             self.discos.insert(info.disco_key, key);
         }
         entry.lost = None;
+        let before = entry.info.home;
+        if before != info.home && before.0 != 0 && entry.heard.len() < limits::HEARD_MAX {
+            // It is there for a moment still, while we connect to its new home.
+            entry.heard.insert(before);
+        }
+        entry.heard.remove(&info.home);
         entry.info = info.clone();
         self.command(&key, PeerCommand::Info(info), now);
     }

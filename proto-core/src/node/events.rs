@@ -150,6 +150,7 @@ impl Node {
                 self.relayed(region, from, bytes, now);
             }
             PoolEvent::PeerGone { region, peer, reason } => self.gone_from_relay(region, &peer, reason, now),
+            PoolEvent::Leaving { region } => self.tell_netcheck(NetcheckCommand::Leaving(region), now),
         }
     }
 

@@ -85,6 +85,8 @@ pub enum LinkEvent {
         /// Why.
         reason: GoneReason,
     },
+    /// The relay is about to stop, and the region has no other: it works still, but should be left.
+    Leaving,
 }
 
 /// One relay connection, client end.
@@ -293,6 +295,9 @@ impl RelayLink {
             Frame::Ping(data) => self.write(stream, &Frame::Pong(data)),
             Frame::Restarting { reconnect_in, .. } if self.stream() == Some(stream) => {
                 self.renew = Some(now + reconnect_in.min(limits::DRAIN_MAX));
+                if self.config.region.relays().nth(1).is_none() {
+                    self.out.event(LinkEvent::Leaving);
+                }
             }
             _ => {}
         }

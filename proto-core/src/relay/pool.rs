@@ -85,6 +85,11 @@ pub enum PoolEvent {
         /// Why.
         reason: GoneReason,
     },
+    /// A region's relay is about to stop. It works still; once it is neither home nor warm nor used, it is left.
+    Leaving {
+        /// Which region.
+        region: RegionId,
+    },
 }
 
 /// All relay connections of a node. [`Input::Activity`] by way of a relay keeps its region connected and
@@ -107,6 +112,15 @@ pub struct RelayPool {
 struct Slot {
     link: RelayLink,
     used: Time,
+    /// Its relay is about to stop.
+    leaving: bool,
+}
+
+impl Slot {
+    /// When it is left if nobody uses it.
+    fn idle_at(&self) -> Time {
+        self.used + if self.leaving { limits::RELAY_LEAVE } else { limits::RELAY_IDLE }
+    }
 }
 
 impl RelayPool {
@@ -235,7 +249,8 @@ impl RelayPool {
             LinkConfig { identity: self.config.identity.clone(), region: known, streams: self.streams() };
         self.made += 1;
         let seed = self.seed.fork(&format!("relay link {} of region {region}", self.made));
-        self.links.insert(region, Slot { link: RelayLink::new(config, seed, now), used: now });
+        self.links
+            .insert(region, Slot { link: RelayLink::new(config, seed, now), used: now, leaving: false });
         self.tell(region, LinkCommand::Preferred(self.home == Some(region)), now);
         self.tell(region, LinkCommand::Connect, now);
         true
@@ -273,9 +288,15 @@ impl RelayPool {
 
     /// Gives an input to a link and takes what it says; `why` is what a Down means, if we know better.
     fn give(&mut self, region: RegionId, input: Input<'_, LinkCommand>, why: Option<&str>, now: Time) {
-        let Some(Slot { link, .. }) = self.links.get_mut(&region) else { return };
+        let Some(Slot { link, used, leaving }) = self.links.get_mut(&region) else { return };
         link.handle(input, now);
         while let Some(output) = link.poll() {
+            match &output {
+                Output::Event(LinkEvent::Up { .. }) => *leaving = false,
+                // Whoever still sends this way gets a moment to learn another.
+                Output::Event(LinkEvent::Leaving) => (*leaving, *used) = (true, now),
+                _ => {}
+            }
             self.out.push(match output {
                 Output::Event(event) => Output::Event(with_region(region, event, why)),
                 Output::Transmit(transmit) => Output::Transmit(transmit),
@@ -297,7 +318,7 @@ impl RelayPool {
     /// When the first region that is not kept is left.
     fn next_idle(&self) -> Option<(Time, RegionId)> {
         let idle = self.links.iter().filter(|(region, _)| !self.is_kept(**region));
-        idle.map(|(region, slot)| (slot.used + limits::RELAY_IDLE, *region)).min()
+        idle.map(|(region, slot)| (slot.idle_at(), *region)).min()
     }
 
     fn due(&mut self, now: Time) {
@@ -319,6 +340,7 @@ fn with_region(region: RegionId, event: LinkEvent, better: Option<&str>) -> Pool
         LinkEvent::Down { why } => PoolEvent::Down { region, why: better.map_or(why, str::to_owned) },
         LinkEvent::Packet { from, bytes } => PoolEvent::Packet { region, from, bytes },
         LinkEvent::PeerGone { peer, reason } => PoolEvent::PeerGone { region, peer, reason },
+        LinkEvent::Leaving => PoolEvent::Leaving { region },
     }
 }
 

@@ -171,6 +171,32 @@ fn a_relay_that_drains_is_left_without_losing_a_packet() {
 }
 
 #[test]
+fn a_region_whose_only_relay_drains_is_left_once_it_is_not_used_any_more() {
+    let mut world = World::new(1);
+    world.tell(0, PoolCommand::Warm(TWO));
+    world.heard(0);
+    world.order("c.example", ServerCommand::Drain(SECOND));
+    world.down.insert("c.example".into());
+    assert_eq!(world.heard(0), ["2 is about to stop"]);
+    world.advance(10 * SECOND);
+    assert!(world.heard(0).is_empty(), "it stays as long as it is wanted");
+    world.tell(0, PoolCommand::Warm(RegionId(0)));
+    world.advance(2 * SECOND);
+    let activity = Activity {
+        peer: key(1),
+        via: Via::Relay(TWO),
+        direction: Direction::Received,
+        packets: 1,
+        bytes: 100,
+    };
+    world.input(0, Input::Activity(activity));
+    world.advance(2 * SECOND);
+    assert!(world.heard(0).is_empty(), "and as long as somebody uses it");
+    world.advance(SECOND);
+    assert_eq!(world.heard(0), ["2 down: not used any more"]);
+}
+
+#[test]
 fn a_dead_resolver_delays_no_failover() {
     let mut world = World::new(1);
     world.down.insert("a.example".into());

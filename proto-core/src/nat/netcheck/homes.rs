@@ -28,6 +28,8 @@ struct Relay {
     failed: bool,
     strikes: u32,
     shunned_until: Option<Time>,
+    /// It has said that it is about to stop, and has not come up since.
+    leaving: bool,
 }
 
 impl Homes {
@@ -70,6 +72,14 @@ impl Homes {
         self.watch(now);
     }
 
+    /// A region's relay is about to stop.
+    pub(super) fn leaving(&mut self, region: RegionId, now: Time) {
+        if let Some(relay) = self.relays.get_mut(&region) {
+            relay.leaving = true;
+            relay.shunned_until = Some(now + limits::HOME_SHUN);
+        }
+    }
+
     pub(super) fn heard(&mut self, region: RegionId, now: Time) {
         self.selector.heard(region, now);
     }
@@ -98,8 +108,19 @@ impl Homes {
         self.watch(now);
     }
 
-    /// Moves away from a home that cannot be reached, if it is time.
+    /// Moves away from a home that cannot be reached, if it is time, and from one that is about to stop, once
+    /// another is up: peers are told of the new home, so it must be possible to reach us there.
     pub(super) fn tick(&mut self, latencies: &Latencies, now: Time) {
+        let leaving = |region| self.relays.get(&region).is_some_and(|r| r.leaving);
+        if self.current().is_some_and(leaving) && self.free() {
+            let others = self.eligible.iter().copied().filter(|r| self.up(*r) && !leaving(*r));
+            if let Some(next) =
+                others.min_by_key(|r| (latencies.get(r).copied().unwrap_or(Duration::MAX), *r))
+            {
+                self.selector.move_to(next);
+                self.watch(now);
+            }
+        }
         let (Some(home), Some(due)) = (self.current(), self.due()) else { return };
         if due > now {
             return;

@@ -144,7 +144,8 @@ fn the_seven_laws_hold() {
             if rng.permille(300) {
                 some.regions.get_mut(&RegionId(9)).unwrap().nodes[0].ipv4_text.clear();
             }
-            match rng.range(0..9) {
+            match rng.range(0..10) {
+                9 => NetcheckCommand::Leaving(region),
                 0 | 1 => NetcheckCommand::Map(some),
                 2 => NetcheckCommand::Interfaces(vec![[10, 0, 0, rng.range(1..4) as u8].into()]),
                 3 => NetcheckCommand::Active(rng.permille(700)),

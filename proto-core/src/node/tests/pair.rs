@@ -556,6 +556,46 @@ fn a_relay_that_dies_is_replaced_by_the_other() {
     }
 }
 
+/// A relayed pair whose relay drains; the other relay can be reached from `late` milliseconds later on.
+fn drained(late: u64) -> Pair {
+    let mut pair = Pair::started(true, false);
+    pair.talk(10_000);
+    assert_eq!(pair.ways(), [Some(Via::Relay(RegionId(1))); 2]);
+    if late > 0 {
+        pair.relay_down(2, true);
+        pair.run(20_000);
+    }
+    pair.sides.iter_mut().for_each(|side| side.received.clear());
+    let drain = crate::relay::ServerCommand::Drain(Duration::from_secs(1));
+    pair.relay(1, Input::Command(drain));
+    // Nobody new is let in; those who are there may stay.
+    pair.down.insert(1);
+    for n in 0..2_000 {
+        if n * 10 == late {
+            pair.relay_down(2, false);
+        }
+        pair.run(10);
+        pair.wire_guard(CLIENT, &data());
+        pair.wire_guard(AGENT, &data());
+    }
+    pair.run(1_000);
+    pair
+}
+
+#[test]
+fn a_relay_that_drains_is_left_for_the_other_without_a_packet_lost() {
+    for late in [0, 8_000] {
+        let pair = drained(late);
+        assert_eq!(pair.ways(), [Some(Via::Relay(RegionId(2))); 2], "{}", pair.log(CLIENT));
+        for side in &pair.sides {
+            assert_eq!(side.received.len(), 2_000, "with {late} ms: {}", side.log.join("\n"));
+            assert_eq!(side.node.status().home, Some(RegionId(2)));
+        }
+        assert_eq!(pair.hubs[&1].server().connections(), (0, 0), "all have moved");
+        assert!(!pair.log(CLIENT).contains("no way"), "{}", pair.log(CLIENT));
+    }
+}
+
 #[test]
 fn the_tunnel_goes_on_without_the_coordinator() {
     let mut pair = Pair::started(true, true);

@@ -118,6 +118,7 @@ impl World {
                 PoolEvent::Packet { region, from, bytes } => {
                     format!("{region} from {}: {}", who(from), String::from_utf8_lossy(&bytes))
                 }
+                PoolEvent::Leaving { region } => format!("{region} is about to stop"),
                 PoolEvent::PeerGone { region, peer, reason } => {
                     format!("{region} gone {}: {reason:?}", who(peer))
                 }
