@@ -6,6 +6,7 @@ mod coordinate;
 mod derp;
 mod problem;
 mod system;
+mod verify;
 mod workspaces;
 
 pub(crate) use system::BUILD;
@@ -54,6 +55,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route(DERP_PATH, any(derp::derp))
         .route("/derp/latency-check", any(derp::probe))
         .route("/derp/probe", any(derp::probe))
+        .route("/derp/verify", post(verify::verify))
         .route("/generate_204", any(derp::generate_204))
         .method_not_allowed_fallback(problem::wrong_method)
         .fallback(problem::no_such_path)

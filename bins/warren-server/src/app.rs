@@ -20,6 +20,8 @@ pub(crate) struct App {
     pub(crate) passwords: Passwords,
     /// Who guessed wrong, and how often.
     pub(crate) guesses: Guesses,
+    /// Who asked about node keys that nobody here has, and how often.
+    pub(crate) key_guesses: Guesses,
     /// Where users and agents find this server.
     pub(crate) access_url: AccessUrl,
     /// The coordinator, the relay, and who is there.

@@ -95,6 +95,11 @@ impl Hub {
         self.gate.present()
     }
 
+    /// Whether a node of this key is connected, or was so lately that it is expected back.
+    pub(crate) async fn knows_key(&self, key: NodePublic) -> bool {
+        self.coordinator.ask(move |coordinator| coordinator.knows_key(&key)).await.unwrap_or(false)
+    }
+
     /// The relay; none if it is off.
     pub(crate) const fn relay(&self) -> Option<&RelayHandle> {
         self.relay.as_ref()

@@ -122,6 +122,7 @@ impl Server {
             clock,
             passwords: Default::default(),
             guesses: Default::default(),
+            key_guesses: Default::default(),
             access_url,
             hub,
             relay_map: maps.current.subscribe(),

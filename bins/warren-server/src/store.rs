@@ -17,6 +17,9 @@ pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// Workspaces of one owner: bounds what one person's script can make of the database.
 pub(crate) const WORKSPACES_PER_OWNER_MAX: i64 = 1_000;
 
+/// Node keys remembered of one token: a machine has one, and a few more when its state was lost.
+pub(crate) const KEYS_PER_TOKEN_MAX: i64 = 16;
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -144,6 +147,11 @@ pub(crate) trait Store: Send + Sync {
     fn delete_workspace<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
     /// The id of the user who owns the agent's workspace.
     fn agent_owner<'a>(&'a self, agent_id: &'a str) -> Answer<'a, Option<String>>;
+    /// Notes that the bearer of a token (a row's id) has connected with this node key. Of one token the latest
+    /// [`KEYS_PER_TOKEN_MAX`] keys are remembered, as long as the token is.
+    fn note_node_key<'a>(&'a self, token_id: &'a str, node_key: [u8; 32], now: i64) -> Answer<'a, ()>;
+    /// Whether the bearer of a token that is good at `now` has connected with this node key.
+    fn knows_node_key(&self, node_key: [u8; 32], now: i64) -> Answer<'_, bool>;
     /// Notes that agents are there, or were until now; a version that is not given stays.
     fn agents_seen<'a>(&'a self, agents: &'a [(String, Option<String>)], now: i64) -> Answer<'a, ()>;
 }

@@ -240,3 +240,35 @@ async fn derp_is_upgraded_to_whatever_the_method_target_and_case() {
     let plain = world.get("/derp", "").await;
     assert_eq!((plain.status.as_u16(), plain.header("upgrade")), (426, "DERP"));
 }
+
+#[tokio::test]
+async fn a_relay_that_asks_about_unknown_nodes_gets_a_no_and_then_has_to_wait() {
+    let world = World::new().await;
+    // As Tailscale's relay sends it: nothing says that it is JSON.
+    let ask = |source: &'static str, n: u8| {
+        let body =
+            format!(r#"{{"NodePublic":"nodekey:{}","Source":"{source}"}}"#, format!("{n:02x}").repeat(32));
+        let request = hyper::Request::post("/derp/verify").header("Host", "x").body(body.into_bytes().into());
+        support::send(world.http, request.unwrap())
+    };
+    for n in 0..10 {
+        let answer = ask("192.0.2.1", n).await;
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, r#"{"Allow":false}"#));
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+    let late = ask("192.0.2.1", 11).await;
+    assert_eq!((late.status.as_u16(), late.header("retry-after")), (429, "31"), "{late:?}");
+    assert_eq!(ask("192.0.2.2", 11).await.status, 200, "another client of the same relay");
+    world.advance_ms(30_000);
+    assert_eq!(ask("192.0.2.1", 11).await.status, 200);
+    for body in ["", "{}", r#"{"NodePublic":"nodekey:12"}"#, "nodekey:12"] {
+        let request = hyper::Request::post("/derp/verify").header("Host", "x").body(body.into());
+        let answer = support::send(world.http, request.unwrap()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text_at("/code").as_str()),
+            (400, "BODY_INVALID"),
+            "{body}"
+        );
+    }
+    assert_eq!(world.get("/derp/verify", "").await.status, 405);
+}

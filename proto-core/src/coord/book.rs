@@ -41,6 +41,8 @@ pub(super) struct Book {
     nodes: BTreeMap<NodeId, Record>,
     /// Who asked for a tunnel to the key, which need not be known (yet).
     askers: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// How many nodes have each node key: cloned machines have the same.
+    keys: BTreeMap<NodePublic, usize>,
     /// Each person's nodes.
     owned: BTreeMap<String, BTreeSet<NodeId>>,
     versions: u64,
@@ -59,6 +61,20 @@ impl Book {
         self.nodes.iter()
     }
 
+    /// Whether some node has this key.
+    pub(super) fn knows_key(&self, key: &NodePublic) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    fn forget_key(&mut self, key: &NodePublic) {
+        if let Some(count) = self.keys.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(key);
+            }
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -72,6 +88,7 @@ impl Book {
     /// Removes a node's record.
     fn remove(&mut self, id: &NodeId) -> Option<Record> {
         let record = self.nodes.remove(id)?;
+        self.forget_key(&record.node_key);
         if let Some(user) = owner(&record.principal)
             && let Some(owned) = self.owned.get_mut(user)
         {
@@ -118,6 +135,13 @@ impl Book {
     ) {
         if let Some(user) = owner(&principal) {
             self.owned.entry(user.to_owned()).or_default().insert(id.clone());
+        }
+        match self.nodes.get(id).map(|record| record.node_key) {
+            Some(before) if before == key => {}
+            before => {
+                *self.keys.entry(key).or_default() += 1;
+                before.iter().for_each(|before| self.forget_key(before));
+            }
         }
         let record = self.nodes.entry(id.clone()).or_insert_with(|| Record {
             principal,

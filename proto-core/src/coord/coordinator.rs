@@ -12,7 +12,7 @@ use super::outgoing::Outgoing;
 use super::policy::{Resume, tidy, version_problem};
 use super::{Principal, code};
 use crate::id::{NodeId, StreamId};
-use crate::key::hex;
+use crate::key::{NodePublic, hex};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::relay_map::RelayMap;
@@ -104,6 +104,12 @@ impl Coordinator {
     pub fn node(&self, id: &NodeId) -> Option<(&NodeInfo, bool)> {
         let record = self.book.get(id)?;
         Some((record.info.as_ref()?, record.stream.is_some()))
+    }
+
+    /// Whether a node of this key is connected, or was so lately that it is expected back.
+    #[must_use]
+    pub fn knows_key(&self, key: &NodePublic) -> bool {
+        self.book.knows_key(key)
     }
 
     /// The nodes connected, with their kinds.
@@ -284,7 +290,7 @@ impl Coordinator {
         if let Some(connection) = self.connections.get_mut(&stream) {
             connection.id = Some(id.clone());
         }
-        self.book.connect(&id, (principal.clone(), credential), hello.node_key, stream);
+        self.book.connect(&id, (principal.clone(), credential.clone()), hello.node_key, stream);
         self.counters.welcomed += 1;
         self.counters.resumed += u64::from(resumed);
         let welcome = Welcome {
@@ -297,7 +303,7 @@ impl Coordinator {
         self.send(stream, &ToNode::Welcome(welcome));
         self.send(stream, &ToNode::RelayMap { map: self.config.relay_map.clone() });
         let (node_key, build) = (hello.node_key, hello.build);
-        self.out.event(CoordinatorEvent::Online { id: id.clone(), principal, node_key, build });
+        self.out.event(CoordinatorEvent::Online { id: id.clone(), principal, node_key, build, credential });
         let mut notices = Notices::new();
         self.book.greet(&id, &mut notices);
         self.notify(notices);

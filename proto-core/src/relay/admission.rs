@@ -194,11 +194,13 @@ impl Admission {
         if !room {
             return;
         }
+        let yes = self.admitted.get(&key).map_or(0, |yes| *yes);
+        let fresh = self.unix(now).saturating_sub(yes) < self.config.every.as_secs();
         let entry = self.keys.entry(key).or_default();
         entry.source = source.or(entry.source);
         entry.streams.insert(stream);
         if self.config.verifier && entry.timer.is_none() {
-            let wait = if self.reachable { self.config.every } else { limits::VERIFY_RETRY };
+            let wait = if fresh { self.config.every } else { limits::VERIFY_RETRY };
             self.set_timer_in(key, wait, now);
         }
     }
@@ -295,18 +297,23 @@ impl Admission {
                 }
                 self.turn_away(key, Refused::Denied);
             }
+            Answer::Busy => {
+                self.set_reachable(None);
+                self.counters.busy += 1;
+                self.unanswered(key, Refused::Busy, now);
+            }
             Answer::Unreachable { why } => {
                 self.set_reachable(Some(why));
                 self.counters.unreachable += 1;
-                self.unanswered(key, now);
+                self.unanswered(key, Refused::Unreachable, now);
             }
         }
     }
 
     /// Nobody says anything about this key.
-    fn unanswered(&mut self, key: NodePublic, now: Time) {
+    fn unanswered(&mut self, key: NodePublic, why: Refused, now: Time) {
         if !self.is_trusted(&key, now) {
-            return self.turn_away(key, Refused::Unreachable);
+            return self.turn_away(key, why);
         }
         self.next_look(key, limits::VERIFY_RETRY, now);
         let waiting = self.keys.get(&key).map_or(0, |entry| entry.waiting.len());
@@ -401,7 +408,7 @@ impl Admission {
             let Some(entry) = self.keys.get(&key) else { continue };
             if !entry.waiting.is_empty() {
                 // The question stays open: should the answer be no, the key is expelled then.
-                self.unanswered(key, now);
+                self.unanswered(key, Refused::Unreachable, now);
                 continue;
             }
             if self.is_listed(&key) {

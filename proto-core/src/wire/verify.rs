@@ -48,9 +48,7 @@ pub fn judge(status: u16, body: &[u8]) -> Answer {
         (200, Err(_)) => {
             Answer::Unreachable { why: "it answers something else than {\"Allow\":…}".to_owned() }
         }
-        (408 | 425 | 429, _) => {
-            Answer::Unreachable { why: format!("it answers with status {status}: not now") }
-        }
+        (429, _) => Answer::Busy,
         (400..500, _) => Answer::No,
         _ => Answer::Unreachable { why: format!("it answers with status {status}") },
     }
@@ -77,10 +75,9 @@ mod tests {
         assert_eq!(judge(200, br#"{"Allow":true,"More":1}"#), Answer::Yes);
         assert_eq!(judge(200, br#"{"Allow":false}"#), Answer::No);
         assert_eq!(judge(403, b"no"), Answer::No);
+        assert_eq!(judge(429, b"not so fast"), Answer::Busy);
         assert_eq!(judge(404, br#"{"Allow":true}"#), Answer::No, "a yes needs its status");
-        for (status, body) in
-            [(200, &b"<html>"[..]), (200, b"{}"), (429, b""), (500, b""), (502, b""), (302, b"")]
-        {
+        for (status, body) in [(200, &b"<html>"[..]), (200, b"{}"), (500, b""), (502, b""), (302, b"")] {
             assert!(away(judge(status, body)), "{status}");
         }
     }

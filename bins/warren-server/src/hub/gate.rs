@@ -7,6 +7,7 @@ use crate::store::{Store, StoreError, TokenRow};
 use io_adapters::store::{Admission, Denied};
 use proto_core::coord::{CoordinatorEvent, Principal, Verdict, code};
 use proto_core::id::NodeId;
+use proto_core::key::NodePublic;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +49,15 @@ impl Gate {
     pub(super) async fn token(&self, sha256: &[u8]) -> Result<Option<TokenRow>, StoreError> {
         let Ok(sha256) = <[u8; 32]>::try_from(sha256) else { return Ok(None) };
         self.store.token(sha256).await
+    }
+
+    /// Remembers the key over a restart, when relays ask before the node has come back.
+    async fn note_key(&self, token_id: &str, key: &NodePublic) {
+        match self.store.note_node_key(token_id, key.0, self.clock.now()).await {
+            // The token was revoked meanwhile: then there is nothing to remember.
+            Ok(()) | Err(StoreError::Missing) => {}
+            Err(error) => tracing::error!("can't note a node's key: {error}"),
+        }
     }
 
     async fn seen(&self, id: NodeId, build: Option<String>) {
@@ -96,8 +106,11 @@ impl Admission for Gate {
 
 impl io_adapters::store::Store for Gate {
     async fn record(&self, event: CoordinatorEvent) {
+        if let CoordinatorEvent::Online { node_key, credential: Some(token_id), .. } = &event {
+            self.note_key(token_id, node_key).await;
+        }
         match event {
-            CoordinatorEvent::Online { id, principal: Principal::Agent { .. }, node_key, build } => {
+            CoordinatorEvent::Online { id, principal: Principal::Agent { .. }, node_key, build, .. } => {
                 let presence = Presence { node_key, build: build.clone(), home: None };
                 self.lock().insert(id.clone(), presence);
                 self.seen(id, Some(build)).await;

@@ -20,8 +20,10 @@ pub(crate) struct Migration {
 }
 
 /// Every step that this build knows.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") },
+    Migration { version: 2, name: "node keys", sql: include_str!("migrations/0002_node_keys.sql") },
+];
 
 /// The version of a database at `path`, 0 if it is new. Changes nothing.
 ///

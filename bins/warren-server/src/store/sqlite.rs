@@ -2,8 +2,8 @@
 
 use super::migrate::{self, Migration};
 use super::{
-    AgentRow, Answer, NewToken, NewUser, Store, StoreError, TokenRow, UserRow, WORKSPACES_PER_OWNER_MAX,
-    WorkspaceRow,
+    AgentRow, Answer, KEYS_PER_TOKEN_MAX, NewToken, NewUser, Store, StoreError, TokenRow, UserRow,
+    WORKSPACES_PER_OWNER_MAX, WorkspaceRow,
 };
 use crate::auth::TokenKind;
 use crate::fault::{Fault, io_words};
@@ -429,6 +429,45 @@ impl Store for SqliteStore {
             .fetch_optional(&self.reader)
             .await?;
             Ok(row.map(|(owner,)| owner))
+        })
+    }
+
+    fn note_node_key<'a>(&'a self, token_id: &'a str, node_key: [u8; 32], now: i64) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            sqlx::query(
+                "INSERT INTO node_keys (node_key, token_id, seen_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (node_key, token_id) DO UPDATE SET seen_at = excluded.seen_at",
+            )
+            .bind(node_key.to_vec())
+            .bind(token_id)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "DELETE FROM node_keys WHERE token_id = $1 AND node_key NOT IN
+                 (SELECT node_key FROM node_keys WHERE token_id = $1 ORDER BY seen_at DESC, node_key LIMIT $2)",
+            )
+            .bind(token_id)
+            .bind(KEYS_PER_TOKEN_MAX)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    fn knows_node_key(&self, node_key: [u8; 32], now: i64) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let (count,): (i64,) = sqlx::query_as(
+                "SELECT count(*) FROM node_keys k JOIN tokens t ON t.id = k.token_id
+                 WHERE k.node_key = $1 AND (t.expires_at IS NULL OR t.expires_at > $2)",
+            )
+            .bind(node_key.to_vec())
+            .bind(now)
+            .fetch_one(&self.reader)
+            .await?;
+            Ok(count > 0)
         })
     }
 

@@ -1,5 +1,5 @@
 use super::migrate::{MIGRATIONS, Migration, beside};
-use super::{Location, NewToken, NewUser, SqliteStore, Store, StoreError};
+use super::{KEYS_PER_TOKEN_MAX, Location, NewToken, NewUser, SqliteStore, Store, StoreError};
 use crate::auth::{Token, TokenKind};
 use crate::fault::Fault;
 use proto_core::wire::api::Role;
@@ -25,7 +25,7 @@ async fn refusal(directory: &Path, name: &str, bytes: Option<&[u8]>) -> String {
     }
     let before = std::fs::read(&path).unwrap_or_default();
     let names_before: Vec<_> = list(directory);
-    let fault = open(&path, MIGRATIONS).await.expect_err("the database must be refused");
+    let fault = open(&path, FIRST).await.expect_err("the database must be refused");
     assert_eq!(std::fs::read(&path).unwrap_or_default(), before, "{name} was touched");
     assert_eq!(list(directory), names_before, "files appeared or went beside {name}");
     fault.to_string().replace(&directory.display().to_string(), "DIR")
@@ -37,6 +37,9 @@ fn list(directory: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
+/// A build that knows the first step alone.
+const FIRST: &[Migration] = &[MIGRATIONS[0]];
+/// One that knows others than this build does.
 const FUTURE: &[Migration] = &[
     MIGRATIONS[0],
     Migration { version: 2, name: "two", sql: "CREATE TABLE two (a INTEGER)" },
@@ -48,7 +51,7 @@ async fn a_database_that_is_not_ours_to_change_stays_to_the_byte() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     open(&at("newer.db"), FUTURE).await.unwrap().close().await;
-    open(&at("good.db"), MIGRATIONS).await.unwrap().close().await;
+    open(&at("good.db"), FIRST).await.unwrap().close().await;
     let mut broken = std::fs::read(at("good.db")).unwrap();
     std::fs::remove_file(at("good.db")).unwrap();
     let cut = broken[..broken.len() / 2].to_vec();
@@ -89,7 +92,7 @@ async fn a_newer_database_with_an_unfinished_log_is_read_whole_and_kept() {
     store.close().await;
     let before = (std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap());
     assert!(!before.1.is_empty());
-    assert_eq!(open(&copy, MIGRATIONS).await.unwrap_err().code, "DATABASE_NEWER");
+    assert_eq!(open(&copy, FIRST).await.unwrap_err().code, "DATABASE_NEWER");
     assert_eq!((std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap()), before);
 }
 
@@ -97,7 +100,7 @@ async fn a_newer_database_with_an_unfinished_log_is_read_whole_and_kept() {
 async fn steps_are_applied_once_in_order_and_a_copy_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("warren.db");
-    let store = open(&path, MIGRATIONS).await.unwrap();
+    let store = open(&path, FIRST).await.unwrap();
     store.create_user(user("alice", Role::Owner), 5).await.unwrap();
     store.close().await;
     for _ in 0..2 {
@@ -106,7 +109,7 @@ async fn steps_are_applied_once_in_order_and_a_copy_is_kept() {
         store.close().await;
     }
     let copy = beside(&path, ".v1.backup");
-    assert_eq!(super::migrate::examine(&copy, MIGRATIONS).await, Ok(1));
+    assert_eq!(super::migrate::examine(&copy, FIRST).await, Ok(1));
     assert_eq!(super::migrate::examine(&path, FUTURE).await, Ok(3));
 }
 
@@ -114,7 +117,7 @@ async fn steps_are_applied_once_in_order_and_a_copy_is_kept() {
 async fn a_failing_step_leaves_what_was_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("warren.db");
-    let store = open(&path, MIGRATIONS).await.unwrap();
+    let store = open(&path, FIRST).await.unwrap();
     store.create_user(user("alice", Role::Owner), 5).await.unwrap();
     store.close().await;
     let bad = [
@@ -127,7 +130,7 @@ async fn a_failing_step_leaves_what_was_there() {
     ];
     let fault = open(&path, &bad).await.unwrap_err();
     insta::assert_snapshot!(fault.to_string());
-    let store = open(&path, MIGRATIONS).await.unwrap();
+    let store = open(&path, FIRST).await.unwrap();
     assert_eq!(store.users().await.unwrap().len(), 1);
     // Half of the step must not be there either.
     open(&path, FUTURE).await.unwrap();
@@ -139,7 +142,7 @@ fn a_new_database_is_private() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("warren.db");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { open(&path, MIGRATIONS).await.unwrap().close().await });
+    runtime.block_on(async { open(&path, FIRST).await.unwrap().close().await });
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -213,4 +216,35 @@ async fn a_secret_is_drawn_once() {
     assert_eq!(store.secret("relay", [1; 32]).await.unwrap(), [1; 32]);
     assert_eq!(store.secret("relay", [2; 32]).await.unwrap(), [1; 32]);
     assert_eq!(store.secret("resume", [3; 32]).await.unwrap(), [3; 32]);
+}
+
+#[tokio::test]
+async fn a_node_key_is_known_as_long_as_its_token_is_good() {
+    let store = memory().await;
+    let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    let token = |sha256, expires_at| NewToken {
+        kind: TokenKind::Session,
+        sha256,
+        user_id: Some(alice.id.clone()),
+        agent_id: None,
+        expires_at,
+    };
+    store.add_token(token([1; 32], Some(100)), 5).await.unwrap();
+    store.add_token(token([2; 32], None), 5).await.unwrap();
+    let id = async |sha256| store.token(sha256).await.unwrap().unwrap().id;
+    let (short, long) = (id([1; 32]).await, id([2; 32]).await);
+    let knows = async |key: u8, now| store.knows_node_key([key; 32], now).await.unwrap();
+    assert!(!knows(1, 10).await);
+    store.note_node_key(&short, [1; 32], 10).await.unwrap();
+    store.note_node_key(&short, [1; 32], 11).await.unwrap();
+    assert!(knows(1, 99).await && !knows(1, 100).await, "a session that has ended knows nobody");
+    store.note_node_key(&long, [1; 32], 12).await.unwrap();
+    assert!(knows(1, 100).await, "another token has the same key");
+    store.remove_token(&long).await.unwrap();
+    assert!(!knows(1, 100).await);
+    assert!(matches!(store.note_node_key(&long, [1; 32], 13).await, Err(StoreError::Missing)));
+    for key in 2..2 + KEYS_PER_TOKEN_MAX {
+        store.note_node_key(&short, [key as u8; 32], 20 + key).await.unwrap();
+    }
+    assert!(!knows(1, 50).await && knows(2, 50).await && knows(17, 50).await, "the oldest key makes room");
 }

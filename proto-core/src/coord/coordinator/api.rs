@@ -129,6 +129,8 @@ pub enum CoordinatorEvent {
         node_key: NodePublic,
         /// Its program and version, for people.
         build: String,
+        /// The owner's name for what proved it, as [`CoordinatorCommand::Admit`] said it.
+        credential: Option<String>,
     },
     /// A node has said what others need to reach it, new or changed: home relay, endpoints.
     Changed {

@@ -37,6 +37,8 @@ pub enum Answer {
     Yes,
     /// It may not.
     No,
+    /// The verifier is there, and does not want to be asked now.
+    Busy,
     /// There is no answer, which says nothing about the key.
     Unreachable {
         /// Why, in words for a person.
@@ -51,7 +53,8 @@ impl Answer {
         match (self, other) {
             (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
             (Self::No, other) => other,
-            (unreachable, _) => unreachable,
+            (Self::Busy, Self::Unreachable { why }) => Self::Unreachable { why },
+            (missing, _) => missing,
         }
     }
 }
@@ -65,7 +68,7 @@ pub enum Refused {
     Denied,
     /// The verifier does not answer, and has not said yes before.
     Unreachable,
-    /// Too many logins wait for the verifier.
+    /// Too many logins wait for the verifier, or it does not want to be asked now.
     Busy,
 }
 
@@ -166,6 +169,8 @@ pub struct AdmissionCounters {
     pub yes: u64,
     /// Questions answered with no.
     pub no: u64,
+    /// Questions that the verifier did not want to be asked.
+    pub busy: u64,
     /// Questions that nobody answered.
     pub unreachable: u64,
 }

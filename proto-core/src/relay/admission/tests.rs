@@ -241,6 +241,24 @@ fn a_verifier_that_is_slow_delays_nobody_whom_it_knows() {
 }
 
 #[test]
+fn a_verifier_that_does_not_want_to_be_asked_about_one_key_is_there_for_the_others() {
+    let mut world = World::with(None, true, vec![Admitted { key: key(1), yes_at: UNIX - 3_600 }]);
+    world.login(1);
+    world.login(2);
+    world.answer(1, Answer::Busy);
+    world.answer(2, Answer::Busy);
+    world.joined(1);
+    world.login(3);
+    assert_eq!(
+        world.heard(),
+        ["ask 1 about 1", "ask 2 about 2", "let 1 in", "refuse 2: Busy", "ask 3 about 3"],
+        "nothing is said of an outage"
+    );
+    world.advance(limits::VERIFY_RETRY * 111 / 100);
+    assert_eq!(world.heard(), ["refuse 3: Unreachable", "ask 4 about 1"]);
+}
+
+#[test]
 fn what_is_remembered_outlives_a_restart_and_ages() {
     let mut world = World::new(None, true);
     world.admit(1);
@@ -307,6 +325,8 @@ fn several_verifiers_answer_as_one() {
         (Answer::Yes, away(), Answer::Yes),
         (Answer::No, Answer::Yes, Answer::Yes),
         (Answer::No, Answer::No, Answer::No),
+        (Answer::No, Answer::Busy, Answer::Busy),
+        (Answer::Busy, away(), away()),
         (Answer::No, away(), away()),
         (away(), Answer::No, away()),
     ] {
@@ -346,9 +366,10 @@ fn the_admission_keeps_the_seven_laws() {
         })
         .replies(|output, rng| {
             let Output::Event(AdmissionEvent::Ask(question)) = output else { return None };
-            let answer = match rng.range(0..3) {
+            let answer = match rng.range(0..4) {
                 0 => Answer::Yes,
                 1 => Answer::No,
+                2 => Answer::Busy,
                 _ => away(),
             };
             Some(vec![OwnedInput::Command(AdmissionCommand::Answered { question: question.id, answer })])
