@@ -19,7 +19,7 @@
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
-//! | [`words`] | others' errors in our sentences |
+//! | [`process`], [`words`] | what the system knows of this process; others' errors in our sentences |
 //! | [`streams`] | QUIC streams inside the tunnel |
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -32,6 +32,7 @@ pub mod entropy;
 pub mod handle;
 pub mod http;
 pub mod private_file;
+pub mod process;
 pub mod relay_admission;
 pub mod relay_listener;
 pub mod relay_stream;

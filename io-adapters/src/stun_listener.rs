@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct StunCounters {
     /// Binding requests answered.
     pub answered: AtomicU64,
+    /// Binding requests whose answer did not fit the socket's buffer.
+    pub lost: AtomicU64,
     /// Datagrams that were no Binding requests.
     pub ignored: AtomicU64,
 }
@@ -69,8 +71,9 @@ pub async fn serve<U: UdpLink>(socket: &U, counters: &StunCounters) -> io::Resul
         for (from, bytes) in batch.datagrams() {
             match stun::answer(bytes, from) {
                 Some(answer) => {
-                    let _ = socket.try_send(&Datagrams::one(from, &answer));
-                    counters.answered.fetch_add(1, Ordering::Relaxed);
+                    let sent = socket.try_send(&Datagrams::one(from, &answer));
+                    let counter = if sent.is_ok() { &counters.answered } else { &counters.lost };
+                    counter.fetch_add(1, Ordering::Relaxed);
                 }
                 None => {
                     counters.ignored.fetch_add(1, Ordering::Relaxed);

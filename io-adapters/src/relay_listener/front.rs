@@ -231,9 +231,8 @@ impl<S: Store> Front<S> {
             "/generate_204" => {
                 answer("204 No Content", &no_content_fields(head.field("x-tailscale-challenge")), "")
             }
-            path => match self.program.as_ref().and_then(|program| program.page(path)) {
-                Some(page) if get => page.answer(head.method == "HEAD"),
-                Some(_) => answer("405 Method Not Allowed", &[("Allow", "GET, HEAD".into())], ""),
+            _ => match self.program.as_ref().and_then(|program| program.answer(head)) {
+                Some(answer) => answer,
                 None => answer("404 Not Found", &[], "nothing is here\n"),
             },
         }
@@ -268,6 +267,16 @@ struct Page {
 }
 
 impl Program {
+    /// The answer to a request for one of its pages: what it is, `/healthz`, `/readyz`, `/robots.txt`.
+    #[must_use]
+    pub fn answer(&self, head: &Head) -> Option<Vec<u8>> {
+        let page = self.page(&head.path)?;
+        Some(match head.method.as_str() {
+            "GET" | "HEAD" => page.answer(head.method == "HEAD"),
+            _ => answer("405 Method Not Allowed", &[("Allow", "GET, HEAD".into())], ""),
+        })
+    }
+
     fn page(&self, path: &str) -> Option<Page> {
         let text = |status, text: String| Page { status, kind: "text/plain; charset=utf-8", text };
         Some(match path {

@@ -256,6 +256,13 @@ impl Identity {
         Ok(())
     }
 
+    /// When the certificate ends, in unix seconds; none if it does not say so in a way that we understand.
+    #[must_use]
+    pub fn not_after(&self) -> Option<u64> {
+        let served = self.lock();
+        served.chain.first().and_then(|der| x509::Certificate::parse(der)).map(|seen| seen.validity.1)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Served> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
