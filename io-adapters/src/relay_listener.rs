@@ -173,13 +173,11 @@ impl RelayHandle {
         let Arrival { from, rest } = arrival;
         match request {
             DerpRequest::Raw { fast_start } => {
-                if !fast_start {
-                    io.write_all(&switch(&derp_fields(&self.public()))).await?;
-                }
+                let answer = if fast_start { Vec::new() } else { switch(&derp_fields(&self.public())) };
                 if !rest.is_empty() {
                     io = Box::new(Prefixed::new(Bytes::from(rest), io));
                 }
-                self.serve(io, from).await;
+                self.serve_after(answer, io, from).await;
             }
             DerpRequest::WebSocket { key } => {
                 io.write_all(&switch(&accept_fields(&key))).await?;
@@ -198,6 +196,11 @@ impl RelayHandle {
     /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered. `from` is
     /// where it comes from.
     pub async fn serve(&self, io: AnyStream, from: Option<IpAddr>) {
+        self.serve_after(Vec::new(), io, from).await;
+    }
+
+    /// As [`RelayHandle::serve`], with the answer to the upgrade still to be sent: it leaves with the first frame.
+    async fn serve_after(&self, answer: Vec<u8>, io: AnyStream, from: Option<IpAddr>) {
         let connection = Arc::new(Connection {
             stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
             from,
@@ -214,7 +217,7 @@ impl RelayHandle {
         let mut reader = Reader::new(read, connection.clone());
         let why = tokio::select! {
             biased;
-            why = write_all(write, &connection) => why,
+            why = write_all(answer, write, &connection) => why,
             why = self.read(&mut reader) => why,
         };
         lock(&connection.queue).abandon();
@@ -322,10 +325,17 @@ fn stopped() -> String {
     "the relay has stopped".into()
 }
 
-/// Writes what the queue holds until the connection shall end or takes nothing any more.
-async fn write_all(mut io: WriteHalf<AnyStream>, connection: &Connection) -> String {
+/// Writes `first` and then what the queue holds, until the connection shall end or takes nothing any more. The
+/// relay's key is soon in the queue, or the connection's end, so that `first` waits for one of them.
+async fn write_all(first: Vec<u8>, mut io: WriteHalf<AnyStream>, connection: &Connection) -> String {
+    if !first.is_empty() {
+        connection.wake.notified().await;
+        // The queue puts what it holds behind this.
+        connection.wake.notify_one();
+    }
+    let mut first = Some(first);
     loop {
-        let mut out = Vec::new();
+        let mut out = first.take().unwrap_or_default();
         lock(&connection.queue).take(WRITE, &mut out);
         if out.is_empty() {
             if connection.closing.load(Ordering::Acquire) {

@@ -303,8 +303,9 @@ impl Served {
             .map_err(|e| TlsError::Certificate(e.to_string()))?;
         // The upgrade to DERP and WebSocket is HTTP/1.1's.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // One is enough to come back with, and costs half.
-        config.send_tls13_tickets = 1;
+        // Nobody would come back with one: only the last few hundred are remembered,
+        // and whoever comes back usually does so because we were started anew.
+        config.send_tls13_tickets = 0;
         Ok(Self { chain, key, metacert, config: Arc::new(config) })
     }
 }
