@@ -250,6 +250,10 @@ impl RelayHandle {
                     return stopped();
                 }
             }
+            if work.broken {
+                // The server's task closes the connection.
+                return std::future::pending().await;
+            }
             if work.login {
                 // Nothing that follows means anything before we know whose it is.
                 connection.joined.notified().await;

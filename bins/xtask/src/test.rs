@@ -35,13 +35,26 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "format", run: |_, _| shell::run(command("cargo", &["fmt", "--all", "--check"])) },
     Step { name: "tests", run: tests },
+    Step { name: "ts_derp", run: ts_derp },
+    Step { name: "fuzz targets", run: |_, _| fuzz_targets() },
     Step { name: "documentation examples", run: examples },
     Step { name: "lint", run: |_, _| lint() },
     Step { name: "documentation", run: |_, _| documentation() },
 ];
 
 /// Test programs that take minutes, not seconds: left out by `--fast`.
-const SLOW: &[&str] = &["capture", "labs", "matrix", "nat_lab", "programs", "proxies", "tailscale", "worlds"];
+const SLOW: &[&str] = &[
+    "capture",
+    "labs",
+    "matrix",
+    "nat_lab",
+    "programs",
+    "proxies",
+    "relay_payloads",
+    "stun_clients",
+    "tailscale",
+    "worlds",
+];
 
 /// A test program that has not ended by then hangs: the slowest takes three minutes on two cores.
 const TEST_TIMEOUT: Duration = Duration::from_secs(900);
@@ -54,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if !args.fast {
         setup::install(setup::NAT_LAB)?;
         setup::install(setup::PROXIES)?;
+        setup::install(setup::STUN_CLIENTS)?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\
@@ -163,6 +177,28 @@ impl TestProgram {
 
 fn examples(_: &Args, tally: &mut Tally) -> Result {
     counted(command("cargo", &["test", "--workspace", "--doc", "--quiet"]), tally)
+}
+
+/// Tailscale's Rust client on our relay: in a workspace of its own, and so in a build of its own.
+fn ts_derp(args: &Args, tally: &mut Tally) -> Result {
+    if args.fast {
+        return Ok(());
+    }
+    shell::run(command("cargo", &["build", "--workspace", "--bins", "--quiet"]))?;
+    counted(elsewhere("ts_derp", &["test", "--locked", "--quiet"]), tally)
+}
+
+/// That the fuzz targets can be built: cargo-fuzz does so only when somebody searches.
+fn fuzz_targets() -> Result {
+    shell::run(elsewhere("fuzz", &["check", "--locked", "--quiet"]))
+}
+
+/// cargo in one of the workspaces under tests/, with its artifacts beside ours.
+fn elsewhere(workspace: &str, arguments: &[&str]) -> Command {
+    let mut cargo = command("cargo", arguments);
+    cargo.current_dir(tests::root().join("tests").join(workspace));
+    cargo.env("CARGO_TARGET_DIR", tests::root().join("target").join(workspace));
+    cargo
 }
 
 /// Runs tests, shows what they print and adds up their result lines.

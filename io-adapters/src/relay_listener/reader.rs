@@ -7,7 +7,7 @@ use super::{Connection, Inner, lock, room};
 use crate::transport::AnyStream;
 use proto_core::key::NodePublic;
 use proto_core::relay::{ForwardCounters, SendQueue, Sender, ServerCommand};
-use proto_core::wire::derp::{DerpError, Frame, FrameKind, decode, peek};
+use proto_core::wire::derp::{FRAME_HEADER_LEN, Frame, FrameKind, decode, peek};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -48,6 +48,8 @@ pub(super) struct Work {
     pub commands: Vec<ServerCommand>,
     /// The frames are the login: read on when it is decided.
     pub login: bool,
+    /// The frames end with the beginning of one that is longer than it may be: read no more.
+    pub broken: bool,
     /// How much there was.
     pub bytes: usize,
     /// How much of it was read just now.
@@ -73,7 +75,7 @@ impl Reader {
         BUFFER.with_borrow_mut(|buffer| {
             if std::mem::take(&mut self.again) {
                 let kept = std::mem::take(&mut self.kept);
-                return Poll::Ready(self.frames(&kept, inner).map(Some));
+                return Poll::Ready(Ok(Some(self.frames(&kept, inner))));
             }
             let room = self.kept.len() + self.most;
             if buffer.len() < room {
@@ -88,7 +90,7 @@ impl Reader {
                 return Poll::Ready(Ok(None));
             }
             self.kept.clear();
-            Poll::Ready(self.frames(bytes, inner).map(|work| Some(Work { fresh, ..work })))
+            Poll::Ready(Ok(Some(Work { fresh, ..self.frames(bytes, inner) })))
         })
     }
 }
@@ -110,7 +112,7 @@ impl Reader {
     }
 
     /// Takes the frames in `bytes` apart.
-    fn frames(&mut self, bytes: &[u8], inner: &Inner) -> io::Result<Work> {
+    fn frames(&mut self, bytes: &[u8], inner: &Inner) -> Work {
         let mut rest = bytes;
         let mut work = Work { bytes: bytes.len(), ..Work::default() };
         let now = inner.clock.time();
@@ -121,7 +123,13 @@ impl Reader {
             self.skip -= skipped;
             rest = &rest[skipped..];
             let Some(header) = peek(rest) else { break };
-            header.check().map_err(broken)?;
+            if header.check().is_err() {
+                // The server's task judges it by the header as we do, counts it and closes the connection.
+                work.frames.extend_from_slice(&rest[..FRAME_HEADER_LEN]);
+                work.broken = true;
+                rest = &[];
+                break;
+            }
             if !header.is_known() {
                 self.skip = header.frame_len();
                 continue;
@@ -135,7 +143,7 @@ impl Reader {
                 break;
             };
             if header.kind == FrameKind::SendPacket as u8
-                && let Some((Frame::SendPacket { to, bytes: data }, _)) = decode(frame).map_err(broken)?
+                && let Ok(Some((Frame::SendPacket { to, bytes: data }, _))) = decode(frame)
             {
                 let forwarded = match run.found(&to) {
                     Some(found) => sender.forward_again(found, data),
@@ -162,7 +170,7 @@ impl Reader {
         }
         drop(table);
         self.kept.extend_from_slice(rest);
-        Ok(work)
+        work
     }
 }
 
@@ -221,8 +229,4 @@ impl Drop for Run<'_> {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn broken(error: DerpError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }
