@@ -22,7 +22,7 @@ pub struct StunCounters {
     pub answered: AtomicU64,
     /// Binding requests whose answer did not fit the socket's buffer.
     pub lost: AtomicU64,
-    /// Datagrams that were no Binding requests.
+    /// Datagrams that are not answered: no Binding requests, or such as only another address could answer.
     pub ignored: AtomicU64,
 }
 

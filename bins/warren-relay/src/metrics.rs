@@ -233,7 +233,7 @@ fn door(out: &mut Text, seen: &Snapshot<'_>) {
     out.one(&[], answered + lost);
     out.counter("warren_relay_stun_answers_total", "STUN requests answered.");
     out.one(&[], answered);
-    out.counter("warren_relay_stun_bad_total", "Datagrams at the STUN server that were no requests.");
+    out.counter("warren_relay_stun_bad_total", "Datagrams at the STUN server that are not answered.");
     out.one(&[], read(&seen.stun.ignored));
 }
 

@@ -21,6 +21,14 @@ pub(crate) const NAT_LAB: &[Tool] = &[
 pub(crate) const PROXIES: &[Tool] =
     &[Tool { program: "nginx", package: "nginx" }, Tool { program: "tinyproxy", package: "tinyproxy-bin" }];
 
+/// For the tests with others' STUN clients.
+pub(crate) const STUN_CLIENTS: &[Tool] = &[
+    Tool { program: "turnutils_stunclient", package: "coturn" },
+    Tool { program: "turnutils_natdiscovery", package: "coturn" },
+    Tool { program: "stun", package: "stun-client" },
+    Tool { program: "curl", package: "curl" },
+];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
@@ -73,7 +81,8 @@ pub(crate) fn install(tools: &[Tool]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+    packages.dedup();
     println!("installing {} (apt-get)", packages.join(", "));
     let hint =
         |e: String| format!("{e}\nhint: as root, run `apt-get install {}` and try again", packages.join(" "));

@@ -225,7 +225,8 @@ impl Response {
 ///
 /// A request without the cookie (RFC 3489) is answered with MAPPED-ADDRESS. One that wants the answer from or
 /// to another address is refused with error 420 instead of being answered from here, which would make the
-/// client believe that its NAT lets strangers in.
+/// client believe that its NAT lets strangers in. The client of RFC 3489's authors believes so of any answer,
+/// an error too: without the cookie there is none.
 #[must_use]
 pub fn answer(bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let packet = Packet::new_checked(bytes).ok()?;
@@ -239,7 +240,7 @@ pub fn answer(bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
         _ => false,
     };
     if let Some(attribute) = packet.attributes().find(redirects) {
-        return Some(refusal(id, attribute.kind));
+        return packet.has_cookie().then(|| refusal(id, attribute.kind));
     }
     Some(success(id, from, packet.has_cookie()))
 }

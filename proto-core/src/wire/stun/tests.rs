@@ -99,6 +99,8 @@ fn a_request_that_wants_another_source_is_refused_rather_than_misled() {
         assert_eq!(Response::parse(&refused), Err(StunError::Refused(420)));
         assert!(refused.len() <= ANSWER_MAX);
     }
+    let classic = request_with(false, &[(CHANGE_REQUEST, &[0, 0, 0, 6])]);
+    assert_eq!(answer(&classic, addr("192.0.2.7:9")), None, "any answer would mislead");
 }
 
 #[test]
