@@ -196,8 +196,8 @@ fn fuzz_targets() -> Result {
 /// cargo in one of the workspaces under tests/, with its artifacts beside ours.
 fn elsewhere(workspace: &str, arguments: &[&str]) -> Command {
     let mut cargo = command("cargo", arguments);
-    cargo.current_dir(tests::root().join("tests").join(workspace));
-    cargo.env("CARGO_TARGET_DIR", tests::root().join("target").join(workspace));
+    cargo.current_dir(shell::root().join("tests").join(workspace));
+    cargo.env("CARGO_TARGET_DIR", shell::target().join(workspace));
     cargo
 }
 
