@@ -1,67 +1,22 @@
 //! HTTPS with the built programs: a private authority, and certificates exchanged while the server runs.
 
+mod authority;
+
+use authority::Authority;
 use io_adapters::relay_stream::tls::Trust;
 use proto_core::machine::TlsCheck;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use sha2::{Digest, Sha256};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tests::Result;
 use tests::deployment::{Deployment, Place};
 
 /// How long the server may take to notice new files on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An authority that no system knows, and the files of a server that it vouches for.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    dir: TempDir,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::new([]).map_err(|e| e.to_string())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().map_err(|e| e.to_string())?;
-        let issuer = CertifiedIssuer::self_signed(params, key).map_err(|e| e.to_string())?;
-        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let authority = Self { issuer, dir };
-        authority.write("ca.pem", &authority.issuer.as_ref().pem())?;
-        Ok(authority)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result {
-        std::fs::write(self.path(name), text).map_err(|e| format!("{name}: {e}"))
-    }
-
-    /// Puts a new certificate and its key where the server reads them; the certificate's hash.
-    fn renew(&self) -> Result<[u8; 32]> {
-        let params = CertificateParams::new(["127.0.0.1".to_owned()]).map_err(|e| e.to_string())?;
-        let key = KeyPair::generate().map_err(|e| e.to_string())?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(|e| e.to_string())?;
-        self.write("cert.pem", &certificate.pem())?;
-        self.write("key.pem", &key.serialize_pem())?;
-        Ok(Sha256::digest(certificate.der()).into())
-    }
-
-    fn start(&self) -> Result<Deployment<'static>> {
-        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| self.path(name).display().to_string());
-        let arguments = [
-            "--tls-address",
-            "127.0.0.1:0",
-            "--tls-cert-file",
-            certificate.as_str(),
-            "--tls-key-file",
-            key.as_str(),
-        ];
-        Deployment::start_trusting(Place::Here, &arguments, Some(&self.path("ca.pem")))
-    }
+fn start(authority: &Authority) -> Result<Deployment<'static>> {
+    let [certificate, key] = authority.identity();
+    let arguments = ["--tls-address", "127.0.0.1:0", "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    Deployment::start_trusting(Place::Here, &arguments, Some(&authority.roots()))
 }
 
 /// Whether a new connection is answered with this very certificate.
@@ -96,8 +51,8 @@ fn hang_up(deployment: &Deployment<'_>) -> Result {
 #[test]
 fn certificates_are_exchanged_under_running_sessions() -> Result {
     let authority = Authority::new()?;
-    let first = authority.renew()?;
-    let deployment = authority.start()?;
+    let first = authority.renew(&["127.0.0.1"])?;
+    let deployment = start(&authority)?;
     assert!(deployment.url().starts_with("https://"), "{}", deployment.url());
     assert!(serves(&deployment, first), "{}", server_log(&deployment));
     let token = deployment.create_workspace("dev")?;
@@ -108,7 +63,7 @@ fn certificates_are_exchanged_under_running_sessions() -> Result {
     let ping = ping.args(["-o", "json"]).stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
     std::thread::sleep(Duration::from_secs(1));
 
-    let second = authority.renew()?;
+    let second = authority.renew(&["127.0.0.1"])?;
     until("the new certificate is served, unasked", || serves(&deployment, second));
     assert!(!serves(&deployment, first), "the old one is gone");
 
@@ -117,7 +72,7 @@ fn certificates_are_exchanged_under_running_sessions() -> Result {
         server_log(&deployment).contains("the old certificate stays")
     });
     assert!(serves(&deployment, second), "the old one stays");
-    let third = authority.renew()?;
+    let third = authority.renew(&["127.0.0.1"])?;
     hang_up(&deployment)?;
     until("the next good one is served", || serves(&deployment, third));
     assert_eq!(server_log(&deployment).matches("the old certificate stays").count(), 1, "it is said once");
@@ -135,12 +90,12 @@ fn certificates_are_exchanged_under_running_sessions() -> Result {
 #[test]
 fn an_unknown_authority_is_told() -> Result {
     let authority = Authority::new()?;
-    authority.renew()?;
-    let deployment = authority.start()?;
-    let nobody = authority.path("nobody.pem");
-    std::fs::write(&nobody, Authority::new()?.issuer.as_ref().pem()).map_err(|e| e.to_string())?;
+    authority.renew(&["127.0.0.1"])?;
+    let deployment = start(&authority)?;
+    let another = Authority::new()?;
     let mut stranger = deployment.command()?;
-    let out = stranger.env("SSL_CERT_FILE", &nobody).arg("status").output().map_err(|e| e.to_string())?;
+    let out =
+        stranger.env("SSL_CERT_FILE", another.roots()).arg("status").output().map_err(|e| e.to_string())?;
     assert_eq!(out.status.code(), Some(5));
     let said = String::from_utf8_lossy(&out.stderr).replace(deployment.url(), "URL");
     insta::assert_snapshot!("unknown_authority", said);

@@ -114,7 +114,7 @@ impl Api {
         let sentence = format!("can't reach the server at {}: {error}", self.url);
         let hint = match error {
             HttpError::Tls(_) => {
-                "if the server's certificate is of your own authority, set SSL_CERT_FILE to its file"
+                "if the certificate is of an authority of your own, or of a proxy that opens TLS, set SSL_CERT_FILE to that authority's file"
             }
             _ => "is the server running, and is the address right? `warren login URL` takes another",
         };

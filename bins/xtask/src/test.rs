@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
 /// Test programs that take minutes, not seconds: left out by `--fast`.
 const SLOW: &[&str] = &[
     "capture",
+    "interception",
     "labs",
     "matrix",
     "nat_lab",
