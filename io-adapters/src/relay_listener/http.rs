@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of a request's head: what proxies add stays far below.
 pub const HEAD_MAX: usize = 16 * 1024;
+/// Letters of a method: more than any has that is asked of a relay.
+const METHOD_MAX: usize = 16;
 /// Header fields of a request.
 const FIELDS_MAX: usize = 100;
 
@@ -84,7 +86,7 @@ impl Head {
         let Some(end) = crate::relay_stream::upgrade::head_end(window) else {
             let method = window.iter().take_while(|b| b.is_ascii_uppercase()).count();
             // What does not begin with a method never becomes a request.
-            if window.get(method).is_some_and(|b| method == 0 || method > 16 || *b != b' ') {
+            if method > METHOD_MAX || window.get(method).is_some_and(|b| method == 0 || *b != b' ') {
                 return Err(HeadError::Malformed);
             }
             return if bytes.len() >= HEAD_MAX { Err(HeadError::TooLong) } else { Ok(None) };
@@ -94,7 +96,9 @@ impl Head {
         let mut head = Self::request_line(lines.next().unwrap_or_default()).ok_or(HeadError::Malformed)?;
         for line in lines {
             let (name, value) = line.split_once(':').ok_or(HeadError::Malformed)?;
-            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            // Another reader might take a bare CR or LF for a line's end (RFC 9110, section 5.5).
+            let torn = value.bytes().any(|b| b.is_ascii_control() && b != b'\t');
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) || torn {
                 return Err(HeadError::Malformed);
             }
             if head.fields.len() == FIELDS_MAX {
@@ -108,7 +112,9 @@ impl Head {
     fn request_line(line: &str) -> Option<Self> {
         let mut parts = line.split(' ');
         let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || !version.starts_with("HTTP/1.") || method.is_empty() {
+        let named =
+            (1..=METHOD_MAX).contains(&method.len()) && method.bytes().all(|b| b.is_ascii_uppercase());
+        if parts.next().is_some() || !version.starts_with("HTTP/1.") || !named {
             return None;
         }
         // Some clients send the absolute form although we are no proxy.
@@ -255,6 +261,10 @@ mod tests {
             "GET\t/ HTTP/1.1\r\n\r\n",
             "GET x HTTP/1.1\r\n\r\n",
             "GET / HTTP/2\r\n\r\n",
+            "get / HTTP/1.1\r\n\r\n",
+            "ABCDEFGHIJKLMNOPQ / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n",
         ] {
             assert!(matches!(Head::parse(bad.as_bytes()), Err(HeadError::Malformed)), "{bad:?}");
         }
