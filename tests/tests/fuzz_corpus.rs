@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use targets::{TARGETS, Target};
 
-/// Mutations a target. All seven together take a few seconds.
+/// Mutations a target. All together take a few seconds.
 const MUTATIONS: usize = 10_000;
 /// The most bytes of a mutation.
 const LENGTH_MAX: usize = 4_096;

@@ -10,15 +10,22 @@ use proto_core::{limits, stream};
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
+mod relay;
+
+pub use relay::{http_head, relay, relay_queue};
+
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("stun", stun),
     ("disco", disco),
     ("derp", derp),
     ("derp_login", derp_login),
+    ("http_head", http_head),
+    ("relay", relay),
+    ("relay_queue", relay_queue),
     ("control", control),
     ("relay_map", relay_map),
     ("stream_header", stream_header),
