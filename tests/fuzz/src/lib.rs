@@ -12,19 +12,20 @@ use std::sync::LazyLock;
 
 mod relay;
 
-pub use relay::{http_head, relay, relay_queue};
+pub use relay::{http_head, relay, relay_link, relay_queue};
 
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("stun", stun),
     ("disco", disco),
     ("derp", derp),
     ("derp_login", derp_login),
     ("http_head", http_head),
     ("relay", relay),
+    ("relay_link", relay_link),
     ("relay_queue", relay_queue),
     ("control", control),
     ("relay_map", relay_map),

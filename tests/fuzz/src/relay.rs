@@ -1,12 +1,18 @@
-//! A relay's own readers: the heads of requests, the queue of a connection, and a whole relay under its clients.
+//! A relay's own readers: the heads of requests, the queue of a connection, a whole relay under its clients; and a
+//! client under its relay.
 
 use io_adapters::clock::Origin;
 use io_adapters::relay_listener::http::{DerpRequest, HEAD_MAX, Head, no_content_fields};
 use io_adapters::relay_listener::{RelayHandle, relay as start};
 use proto_core::key::{NodePublic, NodeSecret};
 use proto_core::limits;
-use proto_core::relay::{PacketKind, RelayServerConfig, SendQueue};
+use proto_core::machine::{Input, Machine, Output};
+use proto_core::relay::{
+    LinkCommand, LinkConfig, LinkEvent, PacketKind, RelayLink, RelayServerConfig, SendQueue,
+};
+use proto_core::relay_map::{RelayMap, RelayRegion};
 use proto_core::seed::Seed;
+use proto_core::time::{Duration, Time};
 use proto_core::wire::derp::{ClientInfo, Frame, FrameKind, decode, peek};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -236,5 +242,69 @@ fn judge(mut stream: &[u8], heard: &[Vec<u8>]) {
             said.len()
         );
         assert!(heard.len() >= least, "{kind:?}: {} heard of {least}", heard.len());
+    }
+}
+
+/// A region of one relay, at an address.
+static REGION: LazyLock<RelayRegion> = LazyLock::new(|| {
+    let map = r#"{"Regions": {"901": {"RegionID": 901, "RegionCode": "a", "RegionName": "A", "Nodes": [
+        {"Name": "901a", "RegionID": 901, "HostName": "192.0.2.1", "IPv4": "192.0.2.1", "IPv6": "none"}]}}}"#;
+    let map = RelayMap::parse(map.as_bytes()).expect("a map");
+    map.regions.into_values().next().expect("a region")
+});
+
+/// What a relay says to a client of ours, from the first byte on: the first byte says into what pieces it is cut.
+pub fn relay_link(data: &[u8]) {
+    let Some((cut, said)) = data.split_first() else { return };
+    let config = LinkConfig { identity: SECRETS[0].clone(), region: REGION.clone(), streams: 0..16 };
+    let mut link = RelayLink::new(config, Seed::from_u64(1), Time::ZERO);
+    link.handle(Input::Command(LinkCommand::Connect), Time::ZERO);
+    let opened = core::iter::from_fn(|| link.poll()).find_map(|output| match output {
+        Output::Open { stream, .. } => Some(stream),
+        _ => None,
+    });
+    let stream = opened.expect("it dials at once");
+    let mut now = Time::ZERO;
+    link.handle(Input::StreamOpened { stream }, now);
+    let (mut up, mut packets) = (false, Vec::new());
+    for piece in said.chunks(usize::from(*cut) + 1) {
+        now += Duration::from_micros(100);
+        link.handle(Input::StreamBytes { stream, bytes: piece }, now);
+        while let Some(output) = link.poll() {
+            match output {
+                Output::Write { bytes, .. } => whole(&bytes),
+                Output::Event(LinkEvent::Up { .. }) => up = true,
+                Output::Event(LinkEvent::Packet { from, bytes }) => {
+                    assert!(up, "a packet before the login");
+                    packets.push((from, bytes));
+                }
+                Output::Event(LinkEvent::Down { why }) => {
+                    assert!(!why.contains(['\n', '\r', '\u{1b}']), "{why:?}")
+                }
+                _ => {}
+            }
+        }
+    }
+    // Nothing is heard that was not said, and in that order.
+    let mut rest = said;
+    for (from, bytes) in packets {
+        loop {
+            let Ok(Some((frame, length))) = decode(rest) else { panic!("a packet that nobody sent") };
+            rest = &rest[length..];
+            if frame == (Frame::RecvPacket { from, bytes: &bytes }) {
+                break;
+            }
+        }
+    }
+}
+
+/// What a client writes is whole frames that a relay takes.
+fn whole(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let Ok(Some((frame, length))) = decode(bytes) else { panic!("half a frame: {bytes:?}") };
+        let (known, broken) =
+            (FrameKind::from_u8(frame.kind()).is_some(), matches!(frame, Frame::Malformed { .. }));
+        assert!(known && !broken, "{frame:?}");
+        bytes = &bytes[length..];
     }
 }
