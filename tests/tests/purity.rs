@@ -20,6 +20,8 @@ const ALLOWED: &[&str] = &[
     "curve25519-dalek-derive",
     "digest",
     "generic-array",
+    // For the table within `key::KeyMap`, which can't be walked through; its maps are banned below.
+    "hashbrown",
     "inout",
     "itoa",
     "memchr",
@@ -93,6 +95,8 @@ fn clippy_bans_clocks_threads_sockets_and_unordered_maps_in_proto_core() {
     for name in [
         "std::collections::HashMap",
         "std::collections::HashSet",
+        "hashbrown::HashMap",
+        "hashbrown::HashSet",
         "std::time::Instant",
         "std::time::SystemTime",
         "std::thread::spawn",

@@ -49,8 +49,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "WARREN_RELAY_ALLOW_KEYS_FILE", value_name = "FILE")]
     pub(crate) allow_keys_file: Option<PathBuf>,
 
-    /// Where to ask about keys that are on no list, such as https://warren.example.com/derp/verify; of several,
-    /// separated by commas, one yes is enough
+    /// Where to ask about keys that are on no list, such as `https://warren.example.com/derp/verify`; of
+    /// several, separated by commas, one yes is enough
     #[arg(long, env = "WARREN_RELAY_VERIFY_CLIENT_URL", value_name = "URL", value_delimiter = ',')]
     pub(crate) verify_client_url: Vec<String>,
 

@@ -5,11 +5,8 @@ use super::NodePublic;
 use crate::seed::Seed;
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
-#[allow(
-    clippy::disallowed_types,
-    reason = "KeyMap has no way to iterate, so that its order is never seen"
-)]
-use std::collections::HashMap as Unordered;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// How keys are spread over a [`KeyMap`]. Others choose the keys, so what the places depend on is a secret, drawn
 /// from the seed: nobody can pick keys that crowd into one place.
@@ -74,60 +71,71 @@ impl Hasher for KeyHasher {
 
 /// A map from keys to anything, with no way to see its order.
 #[derive(Clone)]
-#[allow(clippy::disallowed_types, reason = "KeyMap has no way to iterate, so that its order is never seen")]
-pub struct KeyMap<V>(Unordered<NodePublic, V, KeyHash>);
+pub struct KeyMap<V> {
+    hash: KeyHash,
+    places: HashTable<(NodePublic, V)>,
+}
 
 impl<V> KeyMap<V> {
     /// An empty map.
     #[must_use]
-    #[allow(clippy::disallowed_types, reason = "as above")]
     pub fn new(hash: KeyHash) -> Self {
-        Self(Unordered::with_hasher(hash))
+        Self { hash, places: HashTable::new() }
     }
 
     /// What is kept for a key.
     #[must_use]
     pub fn get(&self, key: &NodePublic) -> Option<&V> {
-        self.0.get(key)
+        self.places.find(self.hash.hash_one(key), |(kept, _)| kept == key).map(|(_, value)| value)
     }
 
     /// Whether anything is kept for a key.
     #[must_use]
     pub fn contains(&self, key: &NodePublic) -> bool {
-        self.0.contains_key(key)
+        self.get(key).is_some()
     }
 
     /// Keeps a value; what was kept before.
     pub fn insert(&mut self, key: NodePublic, value: V) -> Option<V> {
-        self.0.insert(key, value)
+        let hash = self.hash;
+        match self.places.entry(hash.hash_one(key), |(kept, _)| *kept == key, |(kept, _)| hash.hash_one(kept))
+        {
+            Entry::Occupied(mut place) => Some(core::mem::replace(&mut place.get_mut().1, value)),
+            Entry::Vacant(place) => {
+                place.insert((key, value));
+                None
+            }
+        }
     }
 
     /// Forgets a key; what was kept.
     pub fn remove(&mut self, key: &NodePublic) -> Option<V> {
-        self.0.remove(key)
+        let place = self.places.find_entry(self.hash.hash_one(key), |(kept, _)| kept == key).ok()?;
+        let ((_, value), _) = place.remove();
+        Some(value)
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.places.clear();
     }
 
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.places.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places.is_empty()
     }
 }
 
 impl<V> fmt::Debug for KeyMap<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} keys", self.0.len())
+        write!(f, "{} keys", self.len())
     }
 }
 

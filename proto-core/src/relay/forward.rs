@@ -184,7 +184,7 @@ pub struct Forwarded<H> {
     pub to: Option<H>,
     /// This is the sender's first packet to that key: say [`super::ServerCommand::FirstPacket`].
     pub first: bool,
-    /// Tell the sender that the destination is not here: [`SendQueue::push_gone`] on its own queue.
+    /// Tell the sender that the destination is not here: `SendQueue::push_gone` on its own queue.
     pub not_here: bool,
 }
 
