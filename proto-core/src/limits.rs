@@ -165,7 +165,8 @@ pub const RELAY_LINK_QUEUE: usize = 64;
 /// A region that is neither home nor warm is left after this long without use (Tailscale's).
 pub const RELAY_IDLE: Duration = Duration::from_secs(60);
 
-/// The same for a region whose relay is about to stop: peers have learned of our new home by then.
+/// The same for a region whose relay is about to stop, and the time until one is left that the map does not name
+/// any more: peers have learned of our new home by then.
 pub const RELAY_LEAVE: Duration = Duration::from_secs(3);
 
 /// Regions connected at once. Tailscale's map has about 30.

@@ -119,10 +119,68 @@ const ALL: &[Named] = &[
         name: "relay-lost",
         make: |s| {
             let cut = |on| Step::Cut { who: Role::Server, up: on, down: on };
-            let mut scenario =
-                pair(s, Symmetric, Symmetric).until(90).step(30, cut(true)).step(70, cut(false));
-            scenario.second_relay = true;
-            scenario
+            let scenario = pair(s, Symmetric, Symmetric).until(90).step(30, cut(true)).step(70, cut(false));
+            scenario.relays(&[Role::Server, Role::Relay])
+        },
+    },
+    Named {
+        name: "relay-restart",
+        make: |s| {
+            pair(s, Symmetric, Symmetric)
+                .relays(&[Role::Relay])
+                .until(60)
+                .step(20, Step::Restart(Role::Relay))
+        },
+    },
+    Named {
+        name: "relay-drain",
+        make: |s| {
+            // Home is the relay that was there first. Everybody has moved when its process ends.
+            pair(s, Symmetric, Symmetric)
+                .relays(&[Role::Relay])
+                .until(60)
+                .step(10, Step::Map(&[Role::Relay, Role::Server]))
+                .step(20, Step::Drain(Role::Relay))
+                .step(30, Step::Restart(Role::Relay))
+        },
+    },
+    Named {
+        name: "relay-drain-alone",
+        make: |s| {
+            pair(s, Symmetric, Symmetric)
+                .relays(&[Role::Relay])
+                .until(60)
+                .step(20, Step::Drain(Role::Relay))
+                .step(30, Step::Restart(Role::Relay))
+        },
+    },
+    Named {
+        name: "map-change",
+        make: |s| {
+            pair(s, Symmetric, Symmetric)
+                .relays(&[Role::Relay])
+                .until(80)
+                .step(20, Step::Map(&[Role::Server]))
+                .step(50, Step::Map(&[Role::Relay]))
+        },
+    },
+    Named {
+        name: "duplicate-agent",
+        make: |s| {
+            // The relay still believes in the old connection when the new process logs in.
+            pair(s, Symmetric, Symmetric)
+                .until(60)
+                .step(20, Step::PowerOff(Role::Agent))
+                .step(22, Step::PowerOn(Role::Agent))
+        },
+    },
+    Named {
+        name: "cloned-agent",
+        make: |s| {
+            pair(s, Symmetric, Symmetric)
+                .until(90)
+                .step(20, Step::PowerOn(Role::Twin))
+                .step(50, Step::PowerOff(Role::Twin))
         },
     },
     Named {

@@ -18,6 +18,8 @@ pub enum Role {
     Server,
     /// A second relay with STUN, without a coordinator.
     Relay,
+    /// A copy of the agent's machine, with its key and its token, in a home of its own. It is off at first.
+    Twin,
 }
 
 /// Something that happens at a moment.
@@ -60,6 +62,10 @@ pub enum Step {
     Scan,
     /// The coordinator withdraws it.
     Withdraw,
+    /// A relay says that it is about to stop. It serves on until its process ends.
+    Drain(Role),
+    /// The relay map names these relays from now on.
+    Map(&'static [Role]),
 }
 
 /// A world and what happens in it.
@@ -77,8 +83,8 @@ pub struct Scenario {
     pub meeting: Meeting,
     /// Links to the internet: the client's, the agent's, the server's.
     pub links: [LinkProfile; 3],
-    /// Whether there is a second relay.
-    pub second_relay: bool,
+    /// The relays that the map names at first; the second one is there only if it is among them.
+    pub relays: &'static [Role],
     /// Between two echoes; zero for none.
     pub echo: Duration,
     /// Bytes that the client sends in one stream once the tunnel stands, besides the echoes.
@@ -105,7 +111,7 @@ impl Scenario {
             layers: None,
             meeting: Meeting::Internet,
             links: [link(), link(), link()],
-            second_relay: false,
+            relays: &[Role::Server],
             echo: Duration::from_millis(500),
             transfer: 0,
             until: Time::from_secs(30),
@@ -151,6 +157,19 @@ impl Scenario {
         }
         self.steps.sort_by_key(|(at, _)| *at);
         self
+    }
+
+    /// With these relays in the map at first.
+    #[must_use]
+    pub fn relays(mut self, relays: &'static [Role]) -> Self {
+        self.relays = relays;
+        self
+    }
+
+    /// Whether anything happens to somebody of this role, by name.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.relays.contains(&role) || self.steps.iter().any(|(_, step)| *step == Step::PowerOn(role))
     }
 
     /// Called so.

@@ -6,7 +6,7 @@ use crate::checks::Checks;
 use crate::relay_map::relay_map;
 use crate::step::{Role, Scenario};
 use crate::topology::fabric::{Arrived, Flight};
-use crate::topology::{Fate, HostId, Topology, v4};
+use crate::topology::{Fate, HostId, Place, Topology, v4};
 use crate::trace::Trace;
 use io_adapters::stack::SendBatch;
 use node::{AGENT, Node, NodePlan};
@@ -21,6 +21,7 @@ use queue::{Entry, Event};
 use server::Server;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::net::IpAddr;
 use tcp::Tcp;
 
 mod datagrams;
@@ -35,6 +36,25 @@ pub mod tcp;
 mod verdict;
 
 pub use verdict::Verdict;
+
+/// The server's relay: its region, its name and its address.
+const SERVER: (u64, &str, IpAddr) = (999, "server.sim", v4(198, 51, 100, 1));
+/// The second relay's.
+const RELAY: (u64, &str, IpAddr) = (2, "relay.sim", v4(198, 51, 100, 2));
+/// Where the agent's copy lives: nowhere near the others, and not where they roam to.
+const TWIN_PLACE: u8 = 9;
+/// Where the numbers of the copy's processes begin.
+const TWIN_PROCESSES: u64 = 1 << 32;
+
+/// The relay map that names these relays.
+fn map_of(relays: &[Role]) -> RelayMap {
+    let regions = relays.iter().filter_map(|role| match role {
+        Role::Server => Some(SERVER),
+        Role::Relay => Some(RELAY),
+        _ => None,
+    });
+    relay_map(&regions.collect::<Vec<_>>())
+}
 
 enum Process {
     Off,
@@ -83,22 +103,26 @@ impl World {
         let internet = net.segment("internet", 8);
         let (client, agent) = (net.host("client"), net.host("agent"));
         let server = net.host("server");
-        let address = v4(198, 51, 100, 1);
+        let (_, name, address) = SERVER;
         net.plug(server, internet, address, scenario.links[2]);
-        net.name("server.sim", address);
+        net.name(name, address);
         let mut roles =
             BTreeMap::from([(Role::Client, client), (Role::Agent, agent), (Role::Server, server)]);
-        let mut regions = vec![(999, "server.sim", address)];
-        if scenario.second_relay {
+        if scenario.has(Role::Relay) {
             let relay = net.host("relay");
-            let address = v4(198, 51, 100, 2);
+            let (_, name, address) = RELAY;
             net.plug(relay, internet, address, scenario.links[2]);
-            net.name("relay.sim", address);
+            net.name(name, address);
             roles.insert(Role::Relay, relay);
-            regions.push((2, "relay.sim", address));
         }
         let links = [scenario.links[0], scenario.links[1]];
         net.meet([client, agent], scenario.nat_layers(), scenario.meeting, (internet, links));
+        if scenario.has(Role::Twin) {
+            let twin = net.host("twin");
+            let layers = scenario.networks[1].layers();
+            net.site(twin, Place(TWIN_PLACE), &layers, (internet, scenario.links[1]));
+            roles.insert(Role::Twin, twin);
+        }
         let count = net.hosts();
         let mut world = Self {
             now: Time::ZERO,
@@ -112,7 +136,7 @@ impl World {
                 .collect(),
             roles,
             internet,
-            map: relay_map(&regions),
+            map: map_of(scenario.relays),
             trace: Trace::new(text),
             checks: Checks::default(),
             fates: BTreeMap::new(),
@@ -149,27 +173,28 @@ impl World {
     }
 
     fn begin(&mut self) {
-        let address = v4(198, 51, 100, 1);
         let plans = [
             (Role::Client, NodeKind::Client, "user:anna", Some(NodeId(AGENT.into()))),
             (Role::Agent, NodeKind::Agent, "agent:agent", None),
+            (Role::Twin, NodeKind::Agent, "agent:agent", None),
         ];
         for (role, kind, bearer, agent) in plans {
-            let host = self.roles[&role];
+            let Some(&host) = self.roles.get(&role) else { continue };
             self.hosts[host.0].plan = Some(NodePlan {
                 kind,
                 bearer: bearer.into(),
                 agent,
                 echo: self.scenario.echo,
                 transfer: self.scenario.transfer,
-                server: address,
+                server: SERVER.2,
             });
         }
         for (n, (at, _)) in self.scenario.steps.clone().into_iter().enumerate() {
             self.schedule(at, Event::Step(n));
         }
         // Who starts first is drawn: neither order may matter.
-        let mut order: Vec<HostId> = self.roles.values().copied().collect();
+        let on = self.roles.iter().filter(|(role, _)| **role != Role::Twin);
+        let mut order: Vec<HostId> = on.map(|(_, host)| *host).collect();
         let mut rng = self.seed.fork("order").rng();
         if rng.permille(500) {
             order.reverse();
@@ -190,8 +215,14 @@ impl World {
         let host = &mut self.hosts[id.0];
         host.number += 1;
         host.wake_at = None;
-        let seed = self.seed.fork(&format!("host/{}", id.0));
-        let number = host.number;
+        let mut number = host.number;
+        let mut machine = id;
+        if self.roles.get(&Role::Twin) == Some(&id) {
+            // What the copy was made of, and not one of its processes.
+            machine = self.roles[&Role::Agent];
+            number += TWIN_PROCESSES;
+        }
+        let seed = self.seed.fork(&format!("host/{}", machine.0));
         let address = self.net.address(id).unwrap_or(v4(0, 0, 0, 0));
         self.hosts[id.0].process = if let Some(plan) = &self.hosts[id.0].plan {
             Process::Node(Box::new(Node::start(plan, (&seed, number), address, self.now)))

@@ -8,6 +8,8 @@ use sim::topology::Fate;
 use sim::world::{Verdict, World};
 
 const SEEDS: u64 = 25;
+/// Data went on as if nothing had happened: the echoes go every 500 ms, and the rest is their way there and back.
+const PAUSE: Duration = Duration::from_millis(650);
 
 /// Runs a scenario over many seeds; each must keep the invariants and pass `check`.
 fn each(name: &str, check: impl Fn(&Verdict) -> Result<(), &'static str>) -> Vec<Verdict> {
@@ -141,6 +143,58 @@ fn a_relayed_tunnel_resumes_when_its_only_relay_returns() {
 fn another_relay_takes_over_from_one_that_vanishes() {
     let verdicts = each("relay-lost", |v| ends(v, false).and(gap(v, secs(10))).and(echoes(v, 2)));
     bites(&verdicts, "cut");
+}
+
+/// What a fault has touched in one run.
+fn touched(verdict: &Verdict, what: &str) -> u64 {
+    verdict.bites.get(what).copied().unwrap_or(0)
+}
+
+#[test]
+fn a_restarted_relay_is_found_again_before_the_next_echo_is_late() {
+    let verdicts = each("relay-restart", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, secs(2))));
+    assert!(verdicts.iter().all(|v| touched(v, "restart") >= 2), "both nodes were connected to it");
+}
+
+#[test]
+fn a_relay_that_drains_is_left_without_a_pause_before_it_stops() {
+    let verdicts = each("relay-drain", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, PAUSE)));
+    bites(&verdicts, "drain");
+    for verdict in &verdicts {
+        assert_eq!(touched(verdict, "restart"), 0, "somebody was still there when it stopped\n{verdict}");
+    }
+}
+
+#[test]
+fn a_relay_that_drains_is_used_to_its_end_if_there_is_no_other() {
+    let verdicts = each("relay-drain-alone", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, secs(2))));
+    for what in ["drain", "restart"] {
+        bites(&verdicts, what);
+    }
+}
+
+#[test]
+fn a_map_that_changes_moves_a_pair_to_another_relay_and_back() {
+    let verdicts = each("map-change", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, PAUSE)));
+    for what in ["map without the relay", "map without the server"] {
+        assert!(verdicts.iter().all(|v| touched(v, what) > 20), "{what}: it carried little\n{}", verdicts[0]);
+    }
+}
+
+#[test]
+fn an_agent_is_found_though_the_relay_believes_in_its_old_connection() {
+    let verdicts = each("duplicate-agent", |v| ends(v, false).and(echoes(v, 6)).and(gap(v, secs(2 + 3))));
+    for what in ["power", "duplicate login"] {
+        assert!(verdicts.iter().all(|v| touched(v, what) > 0), "{what} never happened\n{}", verdicts[0]);
+    }
+}
+
+#[test]
+fn two_copies_of_an_agent_share_the_relay_and_the_one_that_stays_serves_on() {
+    let verdicts = each("cloned-agent", |v| ends(v, false).and(echoes(v, 40)).and(gap(v, secs(10))));
+    for what in ["power", "duplicate login"] {
+        assert!(verdicts.iter().all(|v| touched(v, what) > 0), "{what} never happened\n{}", verdicts[0]);
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// Stream names of one link: far more than it can have open at once.
 const STREAMS_A_LINK: u64 = 1 << 12;
 
+/// Why a region is left that the map does not name any more.
+const NOT_IN_MAP: &str = "the region is not in the relay map any more";
+
 /// What a pool is made of.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
@@ -114,12 +117,15 @@ struct Slot {
     used: Time,
     /// Its relay is about to stop.
     leaving: bool,
+    /// The map does not name the region any more: when it is left, used or not.
+    dropped: Option<Time>,
 }
 
 impl Slot {
     /// When it is left if nobody uses it.
     fn idle_at(&self) -> Time {
-        self.used + if self.leaving { limits::RELAY_LEAVE } else { limits::RELAY_IDLE }
+        let idle = self.used + if self.leaving { limits::RELAY_LEAVE } else { limits::RELAY_IDLE };
+        self.dropped.unwrap_or(idle)
     }
 }
 
@@ -219,12 +225,29 @@ impl RelayPool {
         self.map = map;
         for region in self.links.keys().copied().collect::<Vec<_>>() {
             match self.map.regions.get(&region).cloned() {
-                Some(changed) => self.tell(region, LinkCommand::Region(changed), now),
-                None => self.leave(region, "the region is not in the relay map any more", now),
+                Some(changed) => {
+                    if let Some(slot) = self.links.get_mut(&region) {
+                        slot.dropped = None;
+                    }
+                    self.tell(region, LinkCommand::Region(changed), now);
+                }
+                None => self.drop_region(region, now),
             }
         }
         for region in [self.home, self.warm].into_iter().flatten() {
             self.want(region, now);
+        }
+    }
+
+    /// The map does not name a region any more. What is on its way, and what peers still send there until they
+    /// have learned of another home, gets a moment; with no region left there is nowhere to move to.
+    fn drop_region(&mut self, region: RegionId, now: Time) {
+        let elsewhere = !self.map.regions.is_empty();
+        match self.links.get_mut(&region) {
+            Some(slot) if elsewhere && slot.link.stream().is_some() => {
+                slot.dropped.get_or_insert(now + limits::RELAY_LEAVE);
+            }
+            _ => self.leave(region, NOT_IN_MAP, now),
         }
     }
 
@@ -249,8 +272,10 @@ impl RelayPool {
             LinkConfig { identity: self.config.identity.clone(), region: known, streams: self.streams() };
         self.made += 1;
         let seed = self.seed.fork(&format!("relay link {} of region {region}", self.made));
-        self.links
-            .insert(region, Slot { link: RelayLink::new(config, seed, now), used: now, leaving: false });
+        self.links.insert(
+            region,
+            Slot { link: RelayLink::new(config, seed, now), used: now, leaving: false, dropped: None },
+        );
         self.tell(region, LinkCommand::Preferred(self.home == Some(region)), now);
         self.tell(region, LinkCommand::Connect, now);
         true
@@ -288,7 +313,7 @@ impl RelayPool {
 
     /// Gives an input to a link and takes what it says; `why` is what a Down means, if we know better.
     fn give(&mut self, region: RegionId, input: Input<'_, LinkCommand>, why: Option<&str>, now: Time) {
-        let Some(Slot { link, used, leaving }) = self.links.get_mut(&region) else { return };
+        let Some(Slot { link, used, leaving, .. }) = self.links.get_mut(&region) else { return };
         link.handle(input, now);
         while let Some(output) = link.poll() {
             match &output {
@@ -317,13 +342,15 @@ impl RelayPool {
 
     /// When the first region that is not kept is left.
     fn next_idle(&self) -> Option<(Time, RegionId)> {
-        let idle = self.links.iter().filter(|(region, _)| !self.is_kept(**region));
+        let idle =
+            self.links.iter().filter(|(region, slot)| slot.dropped.is_some() || !self.is_kept(**region));
         idle.map(|(region, slot)| (slot.idle_at(), *region)).min()
     }
 
     fn due(&mut self, now: Time) {
         while let Some((_, region)) = self.next_idle().filter(|(at, _)| *at <= now) {
-            self.leave(region, "not used any more", now);
+            let dropped = self.links.get(&region).is_some_and(|slot| slot.dropped.is_some());
+            self.leave(region, if dropped { NOT_IN_MAP } else { "not used any more" }, now);
         }
         let is_due = |slot: &Slot| slot.link.deadline().is_some_and(|(at, _)| at <= now);
         let due: Vec<_> =

@@ -228,6 +228,9 @@ fn a_new_map_keeps_what_did_not_change_and_leaves_what_is_gone() {
     changed.regions.get_mut(&ONE).unwrap().name = "Elsewhere".into();
     changed.regions.remove(&TWO);
     world.tell(0, PoolCommand::SetMap(changed.clone()));
+    world.advance(limits::RELAY_LEAVE - SECOND);
+    assert!(world.heard(0).is_empty(), "peers may still send there");
+    world.advance(SECOND);
     assert_eq!(world.heard(0), ["2 down: the region is not in the relay map any more"]);
     assert!(world.dialled().is_empty(), "a new name is no new relay");
     changed.regions.get_mut(&ONE).unwrap().nodes.remove(1);
@@ -236,6 +239,32 @@ fn a_new_map_keeps_what_did_not_change_and_leaves_what_is_gone() {
     assert_eq!(world.heard(0), ["1 up"]);
     world.tell(0, PoolCommand::Want(RegionId(77)));
     assert_eq!(world.heard(0), ["77 down: the relay map has no region 77"]);
+}
+
+#[test]
+fn a_region_that_comes_back_into_the_map_was_never_left() {
+    let mut world = World::new(1);
+    world.tell(0, PoolCommand::Want(TWO));
+    world.heard(0);
+    world.dialled();
+    let mut changed = map();
+    changed.regions.remove(&TWO);
+    world.tell(0, PoolCommand::SetMap(changed));
+    world.advance(SECOND);
+    world.tell(0, PoolCommand::SetMap(map()));
+    world.advance(limits::RELAY_LEAVE);
+    assert!(world.heard(0).is_empty() && world.dialled().is_empty());
+}
+
+#[test]
+fn without_any_region_all_are_left_at_once() {
+    let mut world = World::new(1);
+    world.heard(0);
+    world.tell(0, PoolCommand::SetMap(crate::relay_map::RelayMap::default()));
+    assert_eq!(
+        world.heard(0).first().map(String::as_str),
+        Some("1 down: the region is not in the relay map any more")
+    );
 }
 
 #[test]

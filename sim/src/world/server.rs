@@ -6,16 +6,19 @@ use proto_core::coord::{
 use proto_core::id::{NodeId, StreamId};
 use proto_core::key::NodeSecret;
 use proto_core::machine::{Input, Machine, Output, StreamProtocol};
-use proto_core::relay::{RelayHub, RelayServerConfig};
+use proto_core::relay::{RelayHub, RelayServerConfig, ServerCommand};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
-use proto_core::time::{Time, earliest};
+use proto_core::time::{Duration, Time, earliest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The port of coordination and relay.
 pub const HTTP_PORT: u16 = 80;
 /// The port of STUN.
 pub const STUN_PORT: u16 = 3_478;
+
+/// When clients of a relay that is about to stop may come back.
+const COME_BACK: Duration = Duration::from_secs(1);
 
 /// A server's process.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Server {
     next: u64,
     /// What to write to a stream, and which to close.
     pub out: Vec<(StreamId, Option<Vec<u8>>)>,
+    /// The relay lets nobody in any more.
+    draining: bool,
     /// Nodes that were online.
     seen: BTreeSet<NodeId>,
 }
@@ -63,6 +68,7 @@ impl Server {
             streams: BTreeMap::new(),
             next: 1,
             out: Vec::new(),
+            draining: false,
             seen: BTreeSet::new(),
         }
     }
@@ -91,7 +97,7 @@ impl Server {
     /// A connection was accepted.
     pub fn accept(&mut self, stream: StreamId, protocol: StreamProtocol, bearer: Option<&str>, now: Time) {
         match (protocol, &mut self.coordinator, principal(bearer)) {
-            (StreamProtocol::Derp, ..) => {
+            (StreamProtocol::Derp, ..) if !self.draining => {
                 self.streams.insert(stream, Kind::Derp);
                 self.relay.handle(Input::StreamOpened { stream }, now);
             }
@@ -102,7 +108,7 @@ impl Server {
                     now,
                 );
             }
-            (StreamProtocol::Control, ..) => self.out.push((stream, None)),
+            (StreamProtocol::Control | StreamProtocol::Derp, ..) => self.out.push((stream, None)),
         }
         self.drain(now);
     }
@@ -150,6 +156,23 @@ impl Server {
             coordinator.handle(Input::Command(command), now);
         }
         self.drain(now);
+    }
+
+    /// Gives the nodes another relay map.
+    pub fn set_map(&mut self, map: RelayMap, now: Time) {
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.handle(Input::Command(CoordinatorCommand::SetRelayMap(map)), now);
+        }
+        self.drain(now);
+    }
+
+    /// The relay says that it is about to stop, and lets nobody in any more; to how many clients it said so.
+    pub fn drain_relay(&mut self, now: Time) -> u64 {
+        self.draining = true;
+        let told = self.relay.server().connections().0 as u64;
+        self.relay.handle(Input::Command(ServerCommand::Drain(COME_BACK)), now);
+        self.drain(now);
+        told
     }
 
     fn drain(&mut self, now: Time) {

@@ -6,10 +6,12 @@ use crate::step::{Role, Step};
 use crate::topology::{Fate, HostId, Network, Place, v4};
 use proto_core::id::NodeId;
 use proto_core::node::NodeCommand;
-use proto_core::time::Duration;
+use proto_core::time::{Duration, Time};
 use std::net::SocketAddr;
 
+use super::map_of;
 use super::node::AGENT;
+use super::server::Server;
 use crate::trace::Happening;
 
 /// Where a scan's packets come from.
@@ -38,14 +40,36 @@ impl World {
             Step::CloseTunnel => self.command(Role::Client, NodeCommand::CloseTunnel(NodeId(AGENT.into()))),
             Step::OpenTunnel => self.command(Role::Client, NodeCommand::OpenTunnel(NodeId(AGENT.into()))),
             Step::Scan => self.scan(),
+            Step::Drain(who) => {
+                let told = self.server(who, |server, now| server.drain_relay(now));
+                self.bite("drain", told.unwrap_or(0));
+            }
+            Step::Map(relays) => self.change_map(relays),
             Step::Withdraw => {
-                let Some(id) = self.host(Role::Server) else { return };
-                if let Process::Server(server) = &mut self.hosts[id.0].process {
-                    server.withdraw(&NodeId(AGENT.into()), self.now);
-                    self.drive(id);
-                }
+                self.server(Role::Server, |server, now| server.withdraw(&NodeId(AGENT.into()), now));
             }
         }
+    }
+
+    /// Does something to a server.
+    fn server<R>(&mut self, who: Role, act: impl FnOnce(&mut Server, Time) -> R) -> Option<R> {
+        let id = self.host(who)?;
+        let Process::Server(server) = &mut self.hosts[id.0].process else { return None };
+        let result = act(server, self.now);
+        self.drive(id);
+        Some(result)
+    }
+
+    fn change_map(&mut self, relays: &'static [Role]) {
+        let dropped = self.scenario.relays.iter().filter(|relay| !relays.contains(relay)).copied();
+        for relay in dropped.collect::<Vec<_>>() {
+            let carried = self.server(relay, |server, _| server.relay().counters().packets_out);
+            self.bite(map_without(relay), carried.unwrap_or(0));
+        }
+        self.scenario.relays = relays;
+        self.map = map_of(relays);
+        let map = self.map.clone();
+        self.server(Role::Server, |server, now| server.set_map(map, now));
     }
 
     fn scan(&mut self) {
@@ -88,6 +112,7 @@ impl World {
 
     fn restart(&mut self, who: Role) {
         let Some(id) = self.host(who) else { return };
+        self.retire(who);
         let number = self.hosts[id.0].number;
         let lost = self.tcp.abandon(self.now, (id, number), false, &mut self.net);
         self.bite("restart", lost);
@@ -97,11 +122,18 @@ impl World {
     fn power_off(&mut self, who: Role) {
         let Some(id) = self.host(who) else { return };
         let number = self.hosts[id.0].number;
+        self.retire(who);
         self.hosts[id.0].process = Process::Off;
         self.hosts[id.0].wake_at = None;
         let lost = self.tcp.abandon(self.now, (id, number), true, &mut self.net);
         self.bite("power", lost);
         self.cut(who, true, true);
+    }
+
+    /// What a server's process has counted is kept before it ends.
+    pub(super) fn retire(&mut self, who: Role) {
+        let duplicates = self.server(who, |server, _| server.relay().server().counters().duplicates);
+        self.bite("duplicate login", duplicates.unwrap_or(0));
     }
 
     fn power_on(&mut self, who: Role) {
@@ -134,5 +166,13 @@ impl World {
             self.command(who, NodeCommand::Interfaces(vec![address]));
             self.command(who, NodeCommand::NetworkChanged);
         }
+    }
+}
+
+/// What a map that does not name a relay any more is counted as: by the packets that the relay had carried.
+const fn map_without(relay: Role) -> &'static str {
+    match relay {
+        Role::Relay => "map without the relay",
+        _ => "map without the server",
     }
 }

@@ -184,6 +184,9 @@ pub(super) fn judge(mut world: World) -> Verdict {
 }
 
 fn count_bites(world: &mut World) {
+    for who in [Role::Server, Role::Relay] {
+        world.retire(who);
+    }
     let links = sum_links(world);
     for (what, count) in [
         ("loss", links.lost),

@@ -51,9 +51,11 @@ impl Homes {
             // Better a home that the map advises against than none: nobody could reach us.
             self.eligible = pick(|r| r.has_relay()).collect();
         }
-        self.relays.retain(|region, _| map.regions.contains_key(region));
+        // A home that the map does not name any more, but works still, is left once another is up.
+        let old = self.current().filter(|home| self.is_dropped(*home) && self.up(*home));
+        self.relays.retain(|region, _| map.regions.contains_key(region) || old == Some(*region));
         self.selector.set_scores(self.eligible.iter().map(|r| (*r, map.score_permille(*r))).collect());
-        if self.current().is_none_or(|home| !self.eligible.contains(&home)) {
+        if old.is_none() && self.current().is_none_or(|home| !self.eligible.contains(&home)) {
             let first = self.best_alternative(&Latencies::new(), now);
             self.selector.provisional(first);
         }
@@ -108,10 +110,16 @@ impl Homes {
         self.watch(now);
     }
 
-    /// Moves away from a home that cannot be reached, if it is time, and from one that is about to stop, once
-    /// another is up: peers are told of the new home, so it must be possible to reach us there.
+    /// Moves away from a home that cannot be reached, if it is time, and from one that is about to stop or not in
+    /// the map any more, once another is up: peers are told of the new home, so it must be possible to reach us
+    /// there.
     pub(super) fn tick(&mut self, latencies: &Latencies, now: Time) {
-        let leaving = |region| self.relays.get(&region).is_some_and(|r| r.leaving);
+        if self.current().is_some_and(|home| self.is_dropped(home) && !self.up(home)) {
+            let next = self.best_alternative(latencies, now);
+            self.selector.provisional(next);
+            self.watch(now);
+        }
+        let leaving = |region| self.relays.get(&region).is_some_and(|r| r.leaving) || self.is_dropped(region);
         if self.current().is_some_and(leaving) && self.free() {
             let others = self.eligible.iter().copied().filter(|r| self.up(*r) && !leaving(*r));
             if let Some(next) =
@@ -149,6 +157,11 @@ impl Homes {
         } else {
             others.any(|r| self.up(*r)).then(|| since + limits::HOME_UP_PATIENCE)
         }
+    }
+
+    /// Whether a region cannot be home, while others can.
+    fn is_dropped(&self, region: RegionId) -> bool {
+        !self.eligible.is_empty() && !self.eligible.contains(&region)
     }
 
     /// Whether the home may move: peers can learn of it, or have not learned of any yet.

@@ -204,6 +204,25 @@ fn a_symmetric_nat_is_known_by_its_second_answer() {
 }
 
 #[test]
+fn a_home_that_leaves_the_map_is_home_until_another_is_up_or_it_is_gone() {
+    let dropped = || {
+        let mut world = World::v4(BLOCKED);
+        world.tell(NetcheckCommand::Map(map(&[2])));
+        world.tell(NetcheckCommand::Relay { region: RegionId(2), up: true });
+        world.tell(NetcheckCommand::Controlled(true));
+        world.tell(NetcheckCommand::Map(map(&[1])));
+        assert_eq!((world.last().home, world.last().warm), (Some(RegionId(2)), Some(RegionId(1))));
+        world
+    };
+    let mut world = dropped();
+    world.tell(NetcheckCommand::Relay { region: RegionId(1), up: true });
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    let mut world = dropped();
+    world.tell(NetcheckCommand::Relay { region: RegionId(2), up: false });
+    assert_eq!(world.last().home, Some(RegionId(1)));
+}
+
+#[test]
 fn blocked_udp_is_told_after_three_seconds_and_a_home_stands_all_the_same() {
     let mut world = World::v4(BLOCKED);
     world.tell(NetcheckCommand::Map(map(&[2, 3])));
