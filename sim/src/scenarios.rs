@@ -118,7 +118,8 @@ const ALL: &[Named] = &[
     Named {
         name: "relay-lost",
         make: |s| {
-            let cut = |on| Step::Cut { who: Role::Server, up: on, down: on };
+            let cut = |on| Step::Cut { who: Role::Relay, up: on, down: on };
+            // Both are equally near, so that the lower number is home.
             let scenario = pair(s, Symmetric, Symmetric).until(90).step(30, cut(true)).step(70, cut(false));
             scenario.relays(&[Role::Server, Role::Relay])
         },

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod lab;
 pub mod program;
 pub mod scenarios;
+pub mod server;
 pub mod socket;
 pub mod verdict;
 pub mod wire;

@@ -48,5 +48,9 @@ labs! {
     a_relay_that_stalls_is_survived: "relay-stalls",
     a_restarted_server_is_found_again: "server-restart",
     another_relay_takes_over: "home-relay-lost",
+    a_restarted_relay_is_found_again: "relay-restart",
+    a_draining_relay_is_left_without_a_pause: "relay-drain",
+    a_changed_map_moves_a_pair_without_a_pause: "map-change",
+    an_agent_is_found_beside_its_stale_connection: "duplicate-agent",
     lossy_links_are_survived: "lossy-links",
 }

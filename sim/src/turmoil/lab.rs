@@ -2,6 +2,7 @@
 
 use super::gateway::{self, GatewayPlan};
 use super::program::{self, Diary};
+use super::server::{self, Orders, ServerPlan};
 use super::socket::{Attachment, LabNetwork};
 use super::verdict::LabVerdict;
 use super::wire::Wire;
@@ -11,13 +12,16 @@ use crate::relay_map::relay_map;
 use crate::topology::{Meeting, Network, v4};
 use crate::verdict::Violations;
 use crate::world::node::AGENT;
+use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time};
 use proto_core::wire::control::NodeKind;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// The server's address.
 pub const SERVER: IpAddr = v4(198, 51, 100, 1);
@@ -39,6 +43,10 @@ pub enum Act {
     Crash(Spot),
     /// TCP through a gateway stands still, or goes on.
     Pause(Spot, bool),
+    /// A relay lets nobody in any more, and tells its clients that it is about to stop.
+    Drain(Spot),
+    /// The relay map names these from now on.
+    Map(&'static [Spot]),
 }
 
 /// A host of a lab.
@@ -46,6 +54,8 @@ pub enum Act {
 pub enum Spot {
     /// The server.
     Server,
+    /// The second relay.
+    Relay,
     /// The agent's own host.
     Agent,
     /// Where the client meets the internet: its outermost gateway, or itself.
@@ -67,8 +77,8 @@ pub struct LabPlan {
     pub meeting: Meeting,
     /// How the gateways' links behave, besides turmoil's fixed latency.
     pub link: LinkProfile,
-    /// Whether there is a second relay.
-    pub second_relay: bool,
+    /// The relays that the map names at first; the second one is there only if it is among them.
+    pub relays: &'static [Spot],
     /// Bytes of a frame and the pause between two.
     pub frames: (usize, Duration),
     /// How long it lasts.
@@ -87,7 +97,7 @@ impl LabPlan {
             layers: None,
             meeting: Meeting::Internet,
             link: LinkProfile::clean(Duration::ZERO),
-            second_relay: false,
+            relays: &[Spot::Server],
             frames: (64, Duration::from_millis(200)),
             until: Time::from_secs(20),
             acts: Vec::new(),
@@ -105,6 +115,14 @@ impl LabPlan {
     #[must_use]
     pub fn act(mut self, secs: u64, act: Act) -> Self {
         self.acts.push((Time::from_secs(secs), act));
+        self.acts.sort_by_key(|(at, _)| *at);
+        self
+    }
+
+    /// With these relays in the map at first.
+    #[must_use]
+    pub fn relays(mut self, relays: &'static [Spot]) -> Self {
+        self.relays = relays;
         self
     }
 
@@ -145,15 +163,15 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
     let mut sim = builder.build();
     wire.name("server.sim", SERVER);
     wire.name("relay.sim", RELAY);
-    servers(&mut sim, plan, &wire, &seed);
-    let sides = sides(&mut sim, plan, &wire, &seed);
+    let orders = servers(&mut sim, plan, &wire, &seed);
+    let lab = Lab { sides: sides(&mut sim, plan, &wire, &seed), wire: wire.clone(), orders };
     let diary = Diary::default();
-    nodes(&mut sim, plan, (&wire, &seed, &diary), &sides);
+    nodes(&mut sim, plan, (&wire, &seed, &diary), &lab.sides);
     let mut acts = plan.acts.iter().peekable();
     loop {
         let at = Time::from_micros(u64::try_from(sim.elapsed().as_micros()).unwrap_or(u64::MAX));
         while let Some((_, act)) = acts.next_if(|(when, _)| *when <= at) {
-            perform(&mut sim, *act, &wire, &sides);
+            lab.perform(&mut sim, *act);
         }
         match sim.step() {
             Ok(true) => break,
@@ -162,7 +180,7 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
         }
     }
     // Hosts that still run are dropped inside the world, where their sockets live.
-    for host in [SERVER, sides[1].mesh] {
+    for host in [SERVER, lab.sides[1].mesh] {
         sim.crash(host);
     }
     Ok(LabVerdict {
@@ -175,23 +193,46 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
     })
 }
 
-fn servers(sim: &mut turmoil::Sim<'_>, plan: &LabPlan, wire: &Wire, seed: &Seed) {
-    let mut regions = vec![(999, "server.sim", SERVER)];
-    if plan.second_relay {
-        regions.push((2, "relay.sim", RELAY));
+/// The map that names these relays.
+fn map_of(relays: &[Spot]) -> RelayMap {
+    let regions = relays.iter().filter_map(|spot| match spot {
+        Spot::Server => Some((999, "server.sim", SERVER)),
+        Spot::Relay => Some((2, "relay.sim", RELAY)),
+        _ => None,
+    });
+    relay_map(&regions.collect::<Vec<_>>())
+}
+
+fn servers(
+    sim: &mut turmoil::Sim<'_>,
+    plan: &LabPlan,
+    wire: &Wire,
+    seed: &Seed,
+) -> BTreeMap<Spot, watch::Sender<Orders>> {
+    let mut places = vec![(Spot::Server, "server.sim", SERVER)];
+    if plan.relays.contains(&Spot::Relay) {
+        places.push((Spot::Relay, "relay.sim", RELAY));
     }
-    let map = relay_map(&regions);
-    for (_, name, address) in regions {
+    let mut all = BTreeMap::new();
+    for (number, (spot, name, address)) in places.into_iter().enumerate() {
         let network = LabNetwork::new(wire.clone(), Attachment::Internet, address);
-        let map = (address == SERVER).then(|| map.clone());
-        let seed = seed.fork(name);
-        let (starts, wire) = (Arc::new(AtomicU64::new(0)), wire.clone());
+        let map = (spot == Spot::Server).then(|| map_of(plan.relays));
+        let orders = watch::Sender::new(Orders { map, draining: false });
+        let (seed, starts, wire) = (seed.fork(name), Arc::new(AtomicU64::new(0)), wire.clone());
+        let ordered = orders.subscribe();
         sim.host(address, move || {
             let process = starts.fetch_add(1, Ordering::Relaxed);
             wire.count(|c| c.servers += 1);
-            program::server(network.clone(), map.clone(), seed.fork(&format!("process/{process}")))
+            server::run(ServerPlan {
+                network: network.clone(),
+                seed: seed.fork(&format!("process/{process}")),
+                orders: ordered.clone(),
+                wire: (wire.clone(), number),
+            })
         });
+        all.insert(spot, orders);
     }
+    all
 }
 
 fn nodes(
@@ -311,36 +352,63 @@ fn add_gateway(sim: &mut turmoil::Sim<'_>, plan: GatewayPlan, (wire, seed): (&Wi
     });
 }
 
-fn perform(sim: &mut turmoil::Sim<'_>, act: Act, wire: &Wire, sides: &[Side; 2]) {
-    let mesh = |spot| match spot {
-        Spot::Server => SERVER,
-        Spot::Agent => sides[1].mesh,
-        Spot::ClientEdge => sides[0].edge,
-        Spot::AgentEdge => sides[1].edge,
-    };
-    wire.said("scenario", 100, || format!("{act:?}"));
-    match act {
-        Act::Partition(a, b, on) => {
-            let (a, b) = (mesh(a), mesh(b));
-            wire.partition(a, b, on);
-            wire.partition(b, a, on);
-            if on {
-                sim.partition(a, b);
-            } else {
-                sim.repair(a, b);
-            }
+/// What a scenario acts upon.
+struct Lab {
+    sides: [Side; 2],
+    wire: Wire,
+    orders: BTreeMap<Spot, watch::Sender<Orders>>,
+}
+
+impl Lab {
+    fn host(&self, spot: Spot) -> IpAddr {
+        match spot {
+            Spot::Server => SERVER,
+            Spot::Relay => RELAY,
+            Spot::Agent => self.sides[1].mesh,
+            Spot::ClientEdge => self.sides[0].edge,
+            Spot::AgentEdge => self.sides[1].edge,
         }
-        Act::OneWay(a, b, on) => {
-            let (a, b) = (mesh(a), mesh(b));
-            wire.partition(a, b, on);
-            if on {
-                sim.partition_oneway(a, b);
-            } else {
-                sim.repair_oneway(a, b);
-            }
+    }
+
+    fn order(&self, spot: Spot, change: impl FnOnce(&mut Orders)) {
+        if let Some(orders) = self.orders.get(&spot) {
+            orders.send_modify(change);
         }
-        Act::Bounce(spot) => sim.bounce(mesh(spot)),
-        Act::Crash(spot) => sim.crash(mesh(spot)),
-        Act::Pause(spot, on) => wire.pause(mesh(spot), on),
+    }
+
+    fn perform(&self, sim: &mut turmoil::Sim<'_>, act: Act) {
+        self.wire.said("scenario", 100, || format!("{act:?}"));
+        match act {
+            Act::Partition(a, b, on) => {
+                let (a, b) = (self.host(a), self.host(b));
+                self.wire.partition(a, b, on);
+                self.wire.partition(b, a, on);
+                if on {
+                    sim.partition(a, b);
+                } else {
+                    sim.repair(a, b);
+                }
+            }
+            Act::OneWay(a, b, on) => {
+                let (a, b) = (self.host(a), self.host(b));
+                self.wire.partition(a, b, on);
+                if on {
+                    sim.partition_oneway(a, b);
+                } else {
+                    sim.repair_oneway(a, b);
+                }
+            }
+            Act::Bounce(spot) => {
+                if let Some(number) = [Spot::Server, Spot::Relay].iter().position(|s| *s == spot) {
+                    self.wire.count(|c| c.cut_off += std::mem::take(&mut c.connected[number]));
+                }
+                self.order(spot, |orders| orders.draining = false);
+                sim.bounce(self.host(spot));
+            }
+            Act::Crash(spot) => sim.crash(self.host(spot)),
+            Act::Pause(spot, on) => self.wire.pause(self.host(spot), on),
+            Act::Drain(spot) => self.order(spot, |orders| orders.draining = true),
+            Act::Map(relays) => self.order(Spot::Server, |orders| orders.map = Some(map_of(relays))),
+        }
     }
 }

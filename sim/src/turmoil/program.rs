@@ -1,28 +1,21 @@
-//! What runs on the hosts of a lab: the production server, and nodes with the production driver around the
-//! WireGuard model, one of which talks while the other answers.
+//! What runs on the inside hosts of a lab: nodes with the production driver around the WireGuard model, one of
+//! which talks while the other answers.
 
+use super::server::CONTROL_PATH;
 use super::socket::LabNetwork;
 use super::wire::{Wire, now};
 use crate::wg_model::WgModel;
 use crate::world::echo::MARK;
-use crate::world::server::{HTTP_PORT, STUN_PORT};
+use crate::world::server::HTTP_PORT;
 use io_adapters::clock::Origin;
-use io_adapters::control::hub;
 use io_adapters::driver::{self, Settings};
 use io_adapters::handle::{NodeHandle, PeerHandle, TunnelStream};
-use io_adapters::relay_listener;
-use io_adapters::relay_listener::front::{Control, Front};
 use io_adapters::relay_stream::proxy::Proxies;
 use io_adapters::relay_stream::tls::Trust;
-use io_adapters::store::MemStore;
-use io_adapters::stun_listener::{self, StunCounters};
-use io_adapters::transport::Network;
-use proto_core::coord::{ControlTarget, CoordinatorConfig, Principal};
+use proto_core::coord::ControlTarget;
 use proto_core::id::NodeId;
 use proto_core::key::NodeSecret;
 use proto_core::node::NodeConfig;
-use proto_core::relay::RelayServerConfig;
-use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use proto_core::stream::Header;
 use proto_core::time::{Duration, Time};
@@ -36,8 +29,6 @@ use tokio::time::{sleep, timeout};
 
 /// The agent's name.
 pub const AGENT: &str = "agent";
-/// The coordinator's path.
-const CONTROL_PATH: &str = "/api/v1/coordinate";
 /// How often the agent's path is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long the client waits for an echo before it writes the next.
@@ -79,42 +70,6 @@ impl Diary {
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Runs the server: coordinator, relay and STUN, as their production adapters are.
-///
-/// # Errors
-/// If a port cannot be bound.
-pub async fn server(network: LabNetwork, map: Option<RelayMap>, seed: Seed) -> turmoil::Result {
-    let clock = Origin::now();
-    let secret = NodeSecret::generate(&seed.fork("relay"));
-    let config = RelayServerConfig::new(secret);
-    let (relay, relay_task) = relay_listener::relay(config, seed.fork("hub"), clock);
-    let store = Arc::new(MemStore::new());
-    let agent = NodeId(AGENT.into());
-    store.add_token("agent-token", Principal::Agent { id: agent.clone() });
-    store.add_token("user-token", Principal::User { user: "anna".into() });
-    store.allow("anna", &agent);
-    let mut tasks: JoinSet<()> = JoinSet::new();
-    tasks.spawn(relay_task.run());
-    let mut control = None;
-    if let Some(relay_map) = map {
-        let config = CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
-        let (coordinator, task) = hub::coordinator(config, store.clone(), seed.fork("coordinator"), clock);
-        tasks.spawn(task.run());
-        control = Some(Control { path: CONTROL_PATH.into(), coordinator, store });
-    }
-    let front = Arc::new(Front::new(Some(relay), control));
-    let listener = network.listen_tcp((Ipv4Addr::UNSPECIFIED, HTTP_PORT).into()).await?;
-    tasks.spawn(async move { front.listen(listener, None).await });
-    let stun = network.bind_udp((Ipv4Addr::UNSPECIFIED, STUN_PORT).into()).await?;
-    tasks.spawn(async move {
-        let _ = stun_listener::serve(&stun, &StunCounters::default()).await;
-    });
-    match tasks.join_next().await {
-        Some(Err(e)) => Err(e.into()),
-        _ => Err("a part of the server ended".into()),
     }
 }
 

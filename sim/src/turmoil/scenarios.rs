@@ -10,7 +10,7 @@ use proto_core::time::{Duration, Time};
 use std::ops::Range;
 
 use Network::{CgnatPortRestricted, CgnatSymmetric, FullCone, PortRestricted, Symmetric, UdpBlocked};
-use Spot::{Agent, AgentEdge, ClientEdge, Server};
+use Spot::{Agent, AgentEdge, ClientEdge, Relay, Server};
 
 /// A scenario.
 #[derive(Clone, Copy)]
@@ -182,15 +182,66 @@ pub const ALL: &[LabScenario] = &[
     lab(
         "home-relay-lost",
         |s| {
-            let mut plan = symmetric(s).until(60);
-            plan.second_relay = true;
-            plan.act(15, Act::Partition(ClientEdge, Server, true))
-                .act(15, Act::Partition(AgentEdge, Server, true))
+            // Both are equally near, so that the lower number is home.
+            let plan = symmetric(s).until(60).relays(&[Server, Relay]);
+            plan.act(15, Act::Partition(ClientEdge, Relay, true))
+                .act(15, Act::Partition(AgentEdge, Relay, true))
         },
         |v| {
             parted(v)?;
+            carry(v)?;
             // Through the other relay.
-            flows(v, 40..60, 1_000)
+            flows(v, 5..60, 10_000)?;
+            flows(v, 25..60, 1_000)
+        },
+    ),
+    lab(
+        "relay-restart",
+        |s| symmetric(s).until(30).relays(&[Relay]).act(12, Act::Bounce(Relay)),
+        |v| {
+            demand(v.counters.servers == 3, "the relay began twice")?;
+            demand(v.counters.cut_off == 2, "both nodes were connected to it")?;
+            flows(v, 5..30, 2_500)
+        },
+    ),
+    lab(
+        "relay-drain",
+        |s| {
+            // Home is the relay that was there first.
+            symmetric(s)
+                .until(40)
+                .relays(&[Relay])
+                .act(8, Act::Map(&[Relay, Server]))
+                .act(14, Act::Drain(Relay))
+                .act(20, Act::Bounce(Relay))
+        },
+        |v| {
+            demand(v.counters.drained == 2, "both nodes heard that it is about to stop")?;
+            demand(v.counters.cut_off == 0, "nobody was there any more when it stopped")?;
+            carry(v)?;
+            goes(v, false, 5..40)?;
+            flows(v, 5..40, 400)
+        },
+    ),
+    lab(
+        "map-change",
+        |s| symmetric(s).until(40).relays(&[Relay]).act(12, Act::Map(&[Server])).act(25, Act::Map(&[Relay])),
+        |v| {
+            carry(v)?;
+            goes(v, false, 5..40)?;
+            flows(v, 5..40, 400)
+        },
+    ),
+    lab(
+        "duplicate-agent",
+        |s| {
+            // The relay still believes in the old connection when the new process logs in.
+            apart(symmetric(s).until(45), &[(AgentEdge, Server)], 12..14).act(13, Act::Bounce(Agent))
+        },
+        |v| {
+            parted(v)?;
+            some(v.counters.duplicates, "a key was connected twice")?;
+            flows(v, 30..45, 1_000)
         },
     ),
     lab(
@@ -265,6 +316,11 @@ fn translate(v: &LabVerdict, gateways: u64) -> Result<(), String> {
 
 fn parted(v: &LabVerdict) -> Result<(), String> {
     some(v.counters.partitioned, "the partition stopped something")
+}
+
+/// Both relays had packets of the pair.
+fn carry(v: &LabVerdict) -> Result<(), String> {
+    demand(v.counters.carried.iter().all(|packets| *packets > 20), "both relays carried packets")
 }
 
 /// The direct path is gone from 12 s to 35 s: the relay takes over, and gives back.

@@ -63,6 +63,16 @@ pub struct Counters {
     pub nodes: u64,
     /// Times that a server or a relay began.
     pub servers: u64,
+    /// Packets that the relays handed on: the server's, the second one.
+    pub carried: [u64; 2],
+    /// Who is connected to them, when last looked at.
+    pub connected: [u64; 2],
+    /// Who was connected to a relay when its process ended.
+    pub cut_off: u64,
+    /// Clients of a relay that heard that it is about to stop.
+    pub drained: u64,
+    /// Logins of keys that were connected already.
+    pub duplicates: u64,
 }
 
 impl Wire {

@@ -132,8 +132,15 @@ impl World {
 
     /// What a server's process has counted is kept before it ends.
     pub(super) fn retire(&mut self, who: Role) {
-        let duplicates = self.server(who, |server, _| server.relay().server().counters().duplicates);
-        self.bite("duplicate login", duplicates.unwrap_or(0));
+        let counted = |server: &mut Server, _| {
+            (server.relay().server().counters().duplicates, server.relay().counters().packets_out)
+        };
+        let Some((duplicates, carried)) = self.server(who, counted) else { return };
+        self.bite("duplicate login", duplicates);
+        self.bite(
+            if who == Role::Server { "carried by the server" } else { "carried by the relay" },
+            carried,
+        );
     }
 
     fn power_on(&mut self, who: Role) {
