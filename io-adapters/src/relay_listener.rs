@@ -12,10 +12,10 @@ use crate::transport::AnyStream;
 use bytes::Bytes;
 use proto_core::id::StreamId;
 use proto_core::key::NodePublic;
-use proto_core::limits::RELAY_WRITE_TIMEOUT;
+use proto_core::limits::{RELAY_WORDS_RATE, RELAY_WRITE_TIMEOUT};
 use proto_core::machine::{Input, Machine, Output};
 use proto_core::relay::{
-    AdmissionCommand, ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue,
+    AdmissionCommand, Bucket, ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue,
     ServerCommand, ServerCounters, ServerEvent,
 };
 use proto_core::seed::Seed;
@@ -25,28 +25,33 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 
+mod ended;
 pub mod front;
 pub mod gate;
 pub mod http;
+pub mod lobby;
 mod pace;
 mod reader;
 mod room;
+mod writer;
 
+pub use ended::EndedCounters;
 pub use pace::Rates;
 
+use ended::{Ended, Endings};
 use gate::{Gate, GateStatus};
 use http::{DerpRequest, answer, derp_fields};
-use pace::{Held, Pace};
+use lobby::Place;
+use pace::Held;
 use reader::Reader;
+use writer::write_all;
 
 /// What may wait for the server's task before connections are read more slowly.
 const INBOX: usize = 1_024;
-/// Bytes of one write: enough to be worth a system call, little enough that what is urgent gets ahead soon.
-const WRITE: usize = 128 * 1024;
 /// What a reader of [`RelayHandle::events`] may leave unread.
 const EVENTS: usize = 1_024;
 /// Bytes read from one connection before its destinations are written to and others get a turn: no more than a
@@ -67,15 +72,20 @@ struct Inner {
     events: broadcast::Sender<ServerEvent>,
     rates: RwLock<Rates>,
     held: Held,
+    /// As [`Inner::held`], for words instead of packets.
+    hushed: Held,
+    endings: Endings,
 }
 
 /// A connection that asks for DERP, as far as it is known before it says anything on its own.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Arrival {
     /// Where it comes from.
     pub from: Option<IpAddr>,
     /// What came after the request.
     pub rest: Vec<u8>,
+    /// Its place among those who have not logged in, left at the login.
+    pub place: Option<Place>,
 }
 
 /// What all tasks know of one connection.
@@ -95,7 +105,7 @@ struct Connection {
 enum Message {
     Opened(Arc<Connection>),
     Received { stream: StreamId, bytes: Vec<u8> },
-    Closed { stream: StreamId, why: String },
+    Closed { stream: StreamId, why: Ended },
     Command(ServerCommand),
     Admission(AdmissionCommand),
     Status(oneshot::Sender<RelayStatus>),
@@ -126,6 +136,10 @@ pub struct RelayStatus {
     pub queued: usize,
     /// How often clients were not read because they were too fast, and for how long altogether.
     pub held: (u64, Duration),
+    /// The same, because they said too much that was no packet.
+    pub hushed: (u64, Duration),
+    /// Connections that ended as no good client's do.
+    pub ended: EndedCounters,
     /// Who was let in, if there is a gate.
     pub gate: Option<GateStatus>,
 }
@@ -146,6 +160,8 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         events: broadcast::Sender::new(EVENTS),
         rates: RwLock::default(),
         held: Held::default(),
+        hushed: Held::default(),
+        endings: Endings::default(),
     });
     let task = RelayTask { machine, inner: inner.clone(), inbox, connections: BTreeMap::new(), gate: None };
     (RelayHandle(inner), task)
@@ -170,24 +186,26 @@ impl RelayHandle {
         arrival: Arrival,
     ) -> io::Result<()> {
         let switch = |fields: &[(&str, String)]| answer("101 Switching Protocols", fields, "");
-        let Arrival { from, rest } = arrival;
+        let Arrival { from, rest, place } = arrival;
+        let who = Arrival { from, rest: Vec::new(), place };
         match request {
             DerpRequest::Raw { fast_start } => {
                 let answer = if fast_start { Vec::new() } else { switch(&derp_fields(&self.public())) };
                 if !rest.is_empty() {
                     io = Box::new(Prefixed::new(Bytes::from(rest), io));
                 }
-                self.serve_after(answer, io, from).await;
+                self.serve_after(answer, io, who).await;
             }
             DerpRequest::WebSocket { key } => {
-                io.write_all(&switch(&accept_fields(&key))).await?;
+                said(io.write_all(&switch(&accept_fields(&key)))).await?;
                 let io = WebSocketIo::accepted(io, rest).await;
-                self.serve(Box::new(io), from).await;
+                self.serve_after(Vec::new(), Box::new(io), who).await;
             }
             DerpRequest::None => {
                 let fields = [("Upgrade", "DERP".into()), ("Connection", "close".into())];
-                io.write_all(&answer("426 Upgrade Required", &fields, "DERP is spoken here\n")).await?;
-                io.shutdown().await?;
+                let text = answer("426 Upgrade Required", &fields, "DERP is spoken here\n");
+                said(io.write_all(&text)).await?;
+                said(io.shutdown()).await?;
             }
         }
         Ok(())
@@ -196,14 +214,14 @@ impl RelayHandle {
     /// Serves one connection to its end, from the first byte of DERP: the HTTP upgrade has been answered. `from` is
     /// where it comes from.
     pub async fn serve(&self, io: AnyStream, from: Option<IpAddr>) {
-        self.serve_after(Vec::new(), io, from).await;
+        self.serve_after(Vec::new(), io, Arrival { from, ..Arrival::default() }).await;
     }
 
     /// As [`RelayHandle::serve`], with the answer to the upgrade still to be sent: it leaves with the first frame.
-    async fn serve_after(&self, answer: Vec<u8>, io: AnyStream, from: Option<IpAddr>) {
+    async fn serve_after(&self, answer: Vec<u8>, io: AnyStream, who: Arrival) {
         let connection = Arc::new(Connection {
             stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
-            from,
+            from: who.from,
             queue: Mutex::default(),
             wake: Notify::new(),
             key: Mutex::default(),
@@ -214,7 +232,7 @@ impl RelayHandle {
             return;
         }
         let (read, write) = tokio::io::split(io);
-        let mut reader = Reader::new(read, connection.clone());
+        let mut reader = Reader::new(read, connection.clone(), who.place);
         let why = tokio::select! {
             biased;
             why = write_all(answer, write, &connection) => why,
@@ -222,32 +240,35 @@ impl RelayHandle {
         };
         lock(&connection.queue).abandon();
         self.absorb(&mut reader, &connection);
+        self.0.endings.count(&why, reader.is_inside_frame());
         let _ = self.0.inbox.send(Message::Closed { stream: connection.stream, why }).await;
     }
 
     /// Reads one connection to its end, and says why it ended.
-    async fn read(&self, reader: &mut Reader) -> String {
+    async fn read(&self, reader: &mut Reader) -> Ended {
         let connection = reader.connection().clone();
         let mut pace = self.0.rates.read().unwrap_or_else(PoisonError::into_inner).pace(self.0.clock.time());
         if let Some(pace) = &pace {
             reader.read_at_most(pace.piece());
         }
+        let mut words = Bucket::new(RELAY_WORDS_RATE, self.0.clock.time());
         let mut turn = 0;
         loop {
             let work = match reader.read(&self.0).await {
                 Ok(Some(work)) => work,
-                Ok(None) => return "the client closed the connection".into(),
-                Err(error) => return error.to_string(),
+                Ok(None) => return Ended::Left,
+                Err(error) => return Ended::Broke(error),
             };
             for command in work.commands {
                 if self.0.inbox.send(Message::Command(command)).await.is_err() {
-                    return stopped();
+                    return Ended::Stopped;
                 }
             }
-            if !work.frames.is_empty() {
+            let said = work.frames.len();
+            if said > 0 {
                 let message = Message::Received { stream: connection.stream, bytes: work.frames };
                 if self.0.inbox.send(message).await.is_err() {
-                    return stopped();
+                    return Ended::Stopped;
                 }
             }
             if work.broken {
@@ -263,22 +284,17 @@ impl RelayHandle {
             }
             self.absorb(reader, &connection);
             if let Some(pace) = &mut pace {
-                self.hold(pace, work.fresh).await;
+                let wait = pace.charge(work.fresh, self.0.clock.time());
+                hold(wait, &self.0.held).await;
+            }
+            if let Some(words) = &mut words {
+                hold(words.charge(said, self.0.clock.time()), &self.0.hushed).await;
             }
             turn += work.bytes;
             if turn >= READ_TURN {
                 turn = 0;
                 tokio::task::yield_now().await;
             }
-        }
-    }
-
-    /// Waits until a client that has sent so many bytes may send more.
-    async fn hold(&self, pace: &mut Pace, bytes: usize) {
-        let wait = pace.charge(bytes, self.0.clock.time());
-        if !wait.is_zero() {
-            self.0.held.add(wait);
-            sleep(wait).await;
         }
     }
 
@@ -325,51 +341,17 @@ impl RelayHandle {
     }
 }
 
-fn stopped() -> String {
-    "the relay has stopped".into()
-}
-
-/// Writes `first` and then what the queue holds, until the connection shall end or takes nothing any more. The
-/// relay's key is soon in the queue, or the connection's end, so that `first` waits for one of them.
-async fn write_all(first: Vec<u8>, mut io: WriteHalf<AnyStream>, connection: &Connection) -> String {
-    if !first.is_empty() {
-        connection.wake.notified().await;
-        // The queue puts what it holds behind this.
-        connection.wake.notify_one();
-    }
-    let mut first = Some(first);
-    loop {
-        let mut out = first.take().unwrap_or_default();
-        lock(&connection.queue).take(WRITE, &mut out);
-        if out.is_empty() {
-            if connection.closing.load(Ordering::Acquire) {
-                let _ = timeout(RELAY_WRITE_TIMEOUT, io.shutdown()).await;
-                return "closed by the relay".into();
-            }
-            if let Err(why) = stall(io.flush()).await {
-                return why;
-            }
-            connection.wake.notified().await;
-            continue;
-        }
-        let mut at = 0;
-        while at < out.len() {
-            match stall(io.write(&out[at..])).await {
-                Ok(0) => return "the connection takes nothing".into(),
-                Ok(n) => at += n,
-                Err(why) => return why,
-            }
-        }
-        room::give(out);
+/// Does not read a client for so long.
+async fn hold(wait: Duration, held: &Held) {
+    if !wait.is_zero() {
+        held.add(wait);
+        sleep(wait).await;
     }
 }
 
-/// A write must get somewhere in time, or the client is gone.
-async fn stall<R>(write: impl Future<Output = io::Result<R>>) -> Result<R, String> {
-    match timeout(RELAY_WRITE_TIMEOUT, write).await {
-        Ok(result) => result.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("the client took nothing for {} s", RELAY_WRITE_TIMEOUT.as_secs())),
-    }
+/// Words to a client that has not logged in must get to it as soon as a frame must later.
+async fn said(write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    timeout(RELAY_WRITE_TIMEOUT, write).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 impl Connection {
@@ -443,7 +425,7 @@ impl RelayTask {
             }
             Message::Closed { stream, why } => {
                 self.connections.remove(&stream);
-                self.machine.handle(Input::StreamClosed { stream, why: &why }, now);
+                self.machine.handle(Input::StreamClosed { stream, why: "" }, now);
                 tracing::debug!(%why, ?stream, "a relay connection ended");
             }
             Message::Command(command) => self.machine.handle(Input::Command(command), now),
@@ -474,6 +456,8 @@ impl RelayTask {
             forwarded: *forwarded,
             queued,
             held: self.inner.held.status(),
+            hushed: self.inner.hushed.status(),
+            ended: self.inner.endings.status(),
             gate: self.gate.as_ref().map(Gate::status),
         }
     }

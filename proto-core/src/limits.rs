@@ -113,8 +113,20 @@ pub const NOT_HERE_EVERY: Duration = Duration::from_secs(1);
 /// Destinations that a relay remembers of one sender, and receivers of one key: those told when it leaves.
 pub const RELAY_SEEN_MAX: usize = 4_096;
 
-/// Connections of one relay server: what one machine's memory and ports carry.
+/// Bytes a second that one client may say to a relay beside packets, after a burst of [`RATE_BURST_MIN`]: a
+/// thousand pings a second. Good clients say some hundred bytes a minute, and all of it goes through one task.
+pub const RELAY_WORDS_RATE: u64 = 16_384;
+
+/// Clients of one relay server: what one machine's memory and ports carry.
 pub const RELAY_CONNECTIONS_MAX: usize = 65_536;
+
+/// Connections of one relay that have not logged in. A login takes a second on a bad path, so that a restart's
+/// thousands pass; whoever opens more and says nothing takes places of their own kind.
+pub const RELAY_WAITING_MAX: usize = 4_096;
+
+/// A login that is honest is done within this time, seen from the relay: TLS, HTTP and DERP are 4 round trips,
+/// 600 ms each on the worst links. Beyond it, a connection may have to make room for a newer one.
+pub const RELAY_LOGIN_USUAL: Duration = Duration::from_secs(3);
 
 /// Connections of one key at one relay. Cloned machines have two; nobody honest has 64.
 pub const RELAY_DUPLICATES_MAX: usize = 64;
@@ -561,8 +573,9 @@ pub const CALL_ME_MAYBE_MAX: usize = CANDIDATES_MAX;
 /// Bytes of a disco ping's padding: no datagram is longer than 64 KiB, and no path wider than 9 KiB is probed.
 pub const DISCO_PADDING_MAX: usize = 9_216;
 
-/// Bytes of a DERP `ClientInfo` payload that a relay takes: Tailscale's limit.
-pub const DERP_CLIENT_INFO_MAX: usize = 262_144;
+/// Bytes of a DERP `ClientInfo` payload that a relay takes. Those of all known clients have less than 400.
+/// Tailscale's relay takes 256 KiB; here thousands who have not logged in may make us keep so much of each.
+pub const DERP_CLIENT_INFO_MAX: usize = 16_384;
 
 /// Bytes of a DERP `ServerInfo` payload that a node takes: Tailscale's limit, a nonce and a megabyte.
 pub const DERP_SERVER_INFO_MAX: usize = 24 + (1 << 20);

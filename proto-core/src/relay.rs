@@ -1,13 +1,14 @@
 //! Relays, both ends: DERP connections that carry sealed packets when no direct path does.
 //!
 //! A client keeps a [`RelayPool`] of [`RelayLink`]s, one a region. A server runs one [`RelayServer`], which
-//! decides who is who; packets pass beside it through a [`ForwardTable`] and [`SendQueue`]s, called inline. An [`Admission`] decides who is let
-//! in, a [`Bucket`] how fast.
+//! decides who is who; packets pass beside it through a [`ForwardTable`] and [`SendQueue`]s, called inline. A [`Lobby`]
+//! holds those who have not logged in, an [`Admission`] decides who is let in, a [`Bucket`] how fast.
 
 mod admission;
 mod forward;
 mod hub;
 mod link;
+mod lobby;
 mod pool;
 mod queue;
 mod rate;
@@ -23,6 +24,7 @@ pub use admission::{
 pub use forward::{DropReason, ForwardCounters, ForwardTable, Forwarded, PacketKind, Sender, TableChange};
 pub use hub::{HubCommand, HubEvent, RelayHub};
 pub use link::{LinkCommand, LinkConfig, LinkEvent, RelayLink};
+pub use lobby::{Entered, Lobby};
 pub use pool::{PoolCommand, PoolConfig, PoolEvent, RelayPool};
 pub use queue::SendQueue;
 pub use rate::Bucket;

@@ -2,7 +2,7 @@
 
 use io_adapters::certificate::Certificate;
 use io_adapters::process;
-use io_adapters::relay_listener::front::{Front, FrontCounters, Program};
+use io_adapters::relay_listener::front::{Front, Program};
 use io_adapters::relay_listener::http::{Head, answer};
 use io_adapters::relay_listener::{RelayHandle, RelayStatus};
 use io_adapters::store::MemStore;
@@ -79,7 +79,7 @@ async fn one(mut tcp: TcpStream, sources: &Sources) -> std::io::Result<()> {
 /// Everything at one moment.
 struct Snapshot<'a> {
     relay: Option<RelayStatus>,
-    front: &'a FrontCounters,
+    front: &'a Front<MemStore>,
     stun: &'a StunCounters,
     stun_up: bool,
     certificate_end: Option<u64>,
@@ -92,7 +92,7 @@ impl<'a> Snapshot<'a> {
     async fn take(sources: &'a Sources) -> Self {
         Self {
             relay: sources.relay.status().await,
-            front: sources.front.counters(),
+            front: &sources.front,
             stun: &sources.stun,
             stun_up: sources.program.stun_down.borrow().is_none(),
             certificate_end: sources.certificate.as_ref().and_then(|c| c.identity().not_after()),
@@ -147,8 +147,14 @@ fn clients(out: &mut Text, relay: &RelayStatus) {
     }
     out.counter("warren_relay_closed_total", "Connections that the relay closed, by reason.");
     out.one(&[("reason", "late_login")], server.late);
+    out.one(&[("reason", "wrong_key")], server.wrong_key);
+    out.one(&[("reason", "frame_too_long")], server.too_long);
     out.one(&[("reason", "broken_protocol")], server.broken);
+    out.one(&[("reason", "stalled_reader")], relay.ended.stalled);
+    out.one(&[("reason", "unreachable")], relay.ended.unreachable);
     out.one(&[("reason", "expelled")], server.expelled);
+    out.counter("warren_relay_truncated_frames_total", "Clients that left in the middle of a frame.");
+    out.one(&[], relay.ended.truncated);
 }
 
 fn packets(out: &mut Text, relay: &RelayStatus) {
@@ -187,6 +193,14 @@ fn packets(out: &mut Text, relay: &RelayStatus) {
     out.one(&[], times);
     out.counter("warren_relay_rate_limited_seconds_total", "For how long, over all clients.");
     out.seconds(held);
+    let (times, hushed) = relay.hushed;
+    out.counter(
+        "warren_relay_words_limited_total",
+        "How often a client was not read since it said too much beside packets.",
+    );
+    out.one(&[], times);
+    out.counter("warren_relay_words_limited_seconds_total", "For how long, over all clients.");
+    out.seconds(hushed);
 }
 
 fn admission(out: &mut Text, relay: &RelayStatus) {
@@ -213,12 +227,19 @@ fn admission(out: &mut Text, relay: &RelayStatus) {
 
 fn door(out: &mut Text, seen: &Snapshot<'_>) {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let front = seen.front.counters();
     out.counter("warren_relay_http_connections_total", "TCP connections accepted.");
-    out.one(&[], read(&seen.front.accepted));
-    out.counter("warren_relay_http_failed_total", "TCP connections closed before a request, by reason.");
-    out.one(&[("reason", "tls_handshake")], read(&seen.front.tls_failed));
-    out.one(&[("reason", "too_slow")], read(&seen.front.too_slow));
-    out.one(&[("reason", "malformed")], read(&seen.front.malformed));
+    out.one(&[], read(&front.accepted));
+    let lobby = seen.front.lobby().status();
+    out.gauge("warren_relay_waiting_connections", "Connections that have not logged in.");
+    out.one(&[], lobby.waiting as u64);
+    out.counter("warren_relay_http_failed_total", "TCP connections closed before a login, by reason.");
+    out.one(&[("reason", "tls_handshake")], read(&front.tls_failed));
+    out.one(&[("reason", "slow_tls_handshake")], read(&front.slow_tls));
+    out.one(&[("reason", "slow_request")], read(&front.slow_request));
+    out.one(&[("reason", "malformed")], read(&front.malformed));
+    out.one(&[("reason", "crowded_out")], lobby.crowded_out);
+    out.one(&[("reason", "no_place")], lobby.turned_away);
     if let Some(end) = seen.certificate_end {
         out.gauge(
             "warren_relay_certificate_expiry_timestamp_seconds",
@@ -253,10 +274,11 @@ mod tests {
         relay.forwarded.control_bytes_out = 500;
         relay.forwarded.dropped = [[1, 2], [3, 4], [5, 6]];
         relay.held = (7, Duration::from_micros(1_250_000));
+        relay.hushed = (8, Duration::from_micros(2_000_000));
         let mut gate = GateStatus { admitted: 8, reachable: true, ..GateStatus::default() };
         gate.counters.refused = [1, 2, 3, 4];
         relay.gate = Some(gate);
-        let (front, stun) = (FrontCounters::default(), StunCounters::default());
+        let (front, stun) = (Front::new(None, None), StunCounters::default());
         stun.answered.store(9, Ordering::Relaxed);
         stun.lost.store(1, Ordering::Relaxed);
         let seen = Snapshot {

@@ -10,13 +10,16 @@ use io_adapters::private_file;
 use io_adapters::relay_admission::{self, Verifier};
 use io_adapters::relay_listener::front::{Front, Program};
 use io_adapters::relay_listener::gate::{self, Gate};
+use io_adapters::relay_listener::lobby::Lobby;
 use io_adapters::relay_listener::{self, Rates, RelayHandle};
 use io_adapters::store::MemStore;
 use io_adapters::stun_listener::{StunCounters, StunServer};
 use io_adapters::transport::{TcpAccept, TokioListener};
 use proto_core::key::NodePublic;
+use proto_core::limits::RELAY_WAITING_MAX;
 use proto_core::relay::{AdmissionCommand, AdmissionConfig, RelayServerConfig, ServerCommand};
 use proto_core::seed::Seed;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -69,6 +72,7 @@ impl Relay {
     /// # Errors
     /// One sentence and a hint: a port is taken, a certificate or a list of keys is bad.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Fault> {
+        open_files();
         // What can fail without leaving a trace comes first.
         let certificate = warren_settings::certificate(
             settings.tls_address,
@@ -118,7 +122,7 @@ impl Relay {
         let program =
             Program { build: BUILD, draining: self.draining.subscribe(), stun_down: stun_down.subscribe() };
         let front = Front::<MemStore>::new(Some(self.handle.clone()), None).of_program(program.clone());
-        let front = Arc::new(front);
+        let front = Arc::new(front.with_lobby(Lobby::new(waiting_max())));
         if let Some(listener) = http {
             self.tasks.spawn(Arc::clone(&front).listen_until(listener, None, self.stop.subscribe()));
         }
@@ -211,6 +215,23 @@ impl Relay {
         };
         // Whoever has not ended by then is cut off.
         let _ = timeout(CLOSE_TIMEOUT, rest).await;
+    }
+}
+
+/// Connections that may wait for their login: of the files that the relay may open, most are left to those who have
+/// logged in.
+fn waiting_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 4).unwrap_or(usize::MAX).min(RELAY_WAITING_MAX)
+}
+
+/// Raises the number of files that may be open to what the system allows: by default it is 1,024, for programs that
+/// know no better.
+fn open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::warn!(open_files = limit.current, "the number of connections stays limited");
     }
 }
 

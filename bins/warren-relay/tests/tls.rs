@@ -129,6 +129,6 @@ async fn who_speaks_no_tls_is_counted() {
     // Whoever says nothing at all is not waited for longer than ten seconds.
     let _silent = TcpStream::connect(running.http()).await.unwrap();
     let since = Instant::now();
-    running.until("warren_relay_http_failed_total{reason=\"too_slow\"}", |n| n == 1.0).await;
+    running.until("warren_relay_http_failed_total{reason=\"slow_request\"}", |n| n == 1.0).await;
     assert!(since.elapsed() > std::time::Duration::from_secs(8));
 }

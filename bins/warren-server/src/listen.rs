@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use io_adapters::certificate::Certificate;
 use io_adapters::relay_listener::http::{DerpRequest, Head, HeadError};
+use io_adapters::relay_listener::lobby::{Call, Lobby, Place};
 use io_adapters::relay_listener::{Arrival, RelayHandle};
 use io_adapters::relay_stream::upgrade::Prefixed;
 use io_adapters::transport::{AnyStream, TcpAccept, TokioListener};
@@ -68,6 +69,7 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let lobby = Lobby::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -89,10 +91,15 @@ pub(crate) async fn serve(
             tracing::warn!(%from, "{CONNECTIONS_MAX} connections are open: a new one was turned away");
             continue;
         };
+        let Some((waiting, call)) = lobby.enter(from.ip()) else {
+            tracing::debug!(%from, "too many connections have not said what they want: a new one was turned away");
+            continue;
+        };
+        let guest = Guest { from, place: waiting, call };
         let (certificate, house, stop) = (certificate.clone(), house.clone(), stop.clone());
         connections.spawn(async move {
             let _place = place;
-            connection(tcp, from, certificate, (house, stop)).await;
+            connection(tcp, guest, certificate, (house, stop)).await;
         });
     }
     drop(listener);
@@ -101,48 +108,93 @@ pub(crate) async fn serve(
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
 }
 
+/// Who is at the door, and may have to make room for others until it is known what for.
+struct Guest {
+    from: SocketAddr,
+    place: Place,
+    call: Call,
+}
+
+/// A connection as far as it has been read: its first request if that is for the relay, and its length.
+struct Begun {
+    stream: AnyStream,
+    read: Vec<u8>,
+    for_relay: Option<(Head, usize)>,
+}
+
 async fn connection(
     tcp: TcpStream,
-    from: SocketAddr,
+    guest: Guest,
     certificate: Option<Certificate>,
     (house, stop): (House, watch::Receiver<bool>),
 ) {
-    let io: AnyStream = match certificate {
+    let Guest { from, place, mut call } = guest;
+    let begun = tokio::select! {
+        biased;
+        () = call.wait() => return tracing::debug!(%from, "a connection was closed to make room for others"),
+        begun = begin(tcp, from, certificate, &house) => begun,
+    };
+    let Some(Begun { stream, mut read, for_relay }) = begun else { return };
+    match (for_relay, house.relay) {
+        (Some((head, len)), Some(relay)) => {
+            let arrival = Arrival { from: Some(from.ip()), rest: read.split_off(len), place: Some(place) };
+            // In a task of its own: it goes on when the listener has closed, until the relay itself stops.
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = call.wait() => tracing::debug!(%from, "a login was ended to make room for others"),
+                    served = relay.serve_request(stream, head.derp(), arrival) => {
+                        if let Err(error) = served {
+                            tracing::debug!(%from, "the upgrade to DERP failed: {}", io_words(&error));
+                        }
+                    }
+                }
+            });
+        }
+        // What is no request is answered there, too.
+        _ => {
+            drop(place);
+            speak(Prefixed::new(Bytes::from(read), stream), from, house.router, stop).await;
+        }
+    }
+}
+
+/// The TLS handshake if there is to be one, and the first request; none if the connection has ended.
+async fn begin(
+    tcp: TcpStream,
+    from: SocketAddr,
+    certificate: Option<Certificate>,
+    house: &House,
+) -> Option<Begun> {
+    let mut stream: AnyStream = match certificate {
         None => Box::new(tcp),
         Some(certificate) => {
             let accepting = Box::pin(certificate.identity().accept(tcp));
             match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
                 Ok(Ok(tls)) => Box::new(tls),
-                Ok(Err(error)) => return tracing::debug!(%from, "TLS: {}", io_words(&error)),
-                Err(_) => return tracing::debug!(%from, "no TLS handshake in time"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%from, "TLS: {}", io_words(&error));
+                    return None;
+                }
+                Err(_) => {
+                    tracing::debug!(%from, "no TLS handshake in time");
+                    return None;
+                }
             }
         }
     };
-    open(io, from, house, stop).await;
-}
-
-/// Looks who is to serve a connection, by its first request: a relay's client never comes back to HTTP, and some
-/// begin before they are answered.
-async fn open(mut stream: AnyStream, from: SocketAddr, house: House, stop: watch::Receiver<bool>) {
+    // A relay's client never comes back to HTTP, and some begin before they are answered.
     let mut read = Vec::new();
     match tokio::time::timeout(HEAD_TIMEOUT, Head::peek(&mut stream, &mut read)).await {
         Err(_) => tracing::debug!(%from, "no request in time"),
         Ok(Ok(None) | Err(HeadError::Io(_))) => tracing::debug!(%from, "closed before a request"),
-        Ok(Ok(Some((head, len)))) if house.relay_for(&head).is_some() => {
-            let Some(relay) = house.relay.clone() else { return };
-            let arrival = Arrival { from: Some(from.ip()), rest: read.split_off(len) };
-            // In a task of its own: it goes on when the listener has closed, until the relay itself stops.
-            tokio::spawn(async move {
-                if let Err(error) = relay.serve_request(stream, head.derp(), arrival).await {
-                    tracing::debug!(%from, "the upgrade to DERP failed: {}", io_words(&error));
-                }
-            });
+        Ok(Ok(Some(request))) => {
+            let for_relay = house.relay_for(&request.0).is_some().then_some(request);
+            return Some(Begun { stream, read, for_relay });
         }
-        // What is no request is answered there, too.
-        Ok(Ok(Some(_)) | Err(_)) => {
-            speak(Prefixed::new(Bytes::from(read), stream), from, house.router, stop).await;
-        }
+        Ok(Err(_)) => return Some(Begun { stream, read, for_relay: None }),
     }
+    None
 }
 
 async fn speak<S>(stream: S, from: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)

@@ -2,6 +2,7 @@
 //! listener, without a web server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
 
 use super::http::{Head, HeadError, answer, no_content_fields};
+use super::lobby::{Lobby, Place};
 use super::{Arrival, RelayHandle};
 use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// A request's head must come within this time, and so must a TLS handshake.
+/// A request's head must come within this time, so must a TLS handshake, and so must an answer be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure to accept (no file descriptors left), others get time to close theirs.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +32,7 @@ pub struct Front<S> {
     relay: Option<RelayHandle>,
     control: Option<Control<S>>,
     program: Option<Program>,
+    lobby: Lobby,
     counters: FrontCounters,
 }
 
@@ -52,8 +54,10 @@ pub struct FrontCounters {
     pub accepted: AtomicU64,
     /// TLS handshakes that failed.
     pub tls_failed: AtomicU64,
-    /// Connections closed since their TLS handshake or their request took too long.
-    pub too_slow: AtomicU64,
+    /// Connections closed since their TLS handshake took too long.
+    pub slow_tls: AtomicU64,
+    /// Connections closed since their request took too long, or they did not take the answer.
+    pub slow_request: AtomicU64,
     /// Connections closed since what they said was no request.
     pub malformed: AtomicU64,
 }
@@ -72,13 +76,25 @@ impl<S: Store> Front<S> {
     /// A door to the relay at `/derp` and the coordinator, if there are such.
     #[must_use]
     pub fn new(relay: Option<RelayHandle>, control: Option<Control<S>>) -> Self {
-        Self { relay, control, program: None, counters: FrontCounters::default() }
+        Self { relay, control, program: None, lobby: Lobby::default(), counters: FrontCounters::default() }
     }
 
     /// The same door, which also says what it belongs to and how that is.
     #[must_use]
     pub fn of_program(self, program: Program) -> Self {
         Self { program: Some(program), ..self }
+    }
+
+    /// The same door, with this lobby.
+    #[must_use]
+    pub fn with_lobby(self, lobby: Lobby) -> Self {
+        Self { lobby, ..self }
+    }
+
+    /// Where those are who have not logged in.
+    #[must_use]
+    pub const fn lobby(&self) -> &Lobby {
+        &self.lobby
     }
 
     /// What has been counted.
@@ -143,16 +159,24 @@ impl<S: Store> Front<S> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io: io::Result<AnyStream> = match tls {
-            None => Ok(Box::new(io)),
-            Some(identity) => Box::pin(self.shake_hands(io, identity)).await,
+        let Some((place, mut call)) = self.lobby.enter(from.ip()) else {
+            return tracing::debug!(%from, "a connection was turned away: there is no place");
         };
-        let result = match io {
-            Ok(io) => self.serve(io, Some(from.ip())).await,
-            Err(error) => Err(error),
+        let served = async {
+            let io: AnyStream = match tls {
+                None => Box::new(io),
+                Some(identity) => Box::pin(self.shake_hands(io, identity)).await?,
+            };
+            self.serve_in(io, Some(from.ip()), Some(place)).await
         };
-        if let Err(error) = result {
-            tracing::debug!(%error, %from, "a connection ended early");
+        tokio::select! {
+            biased;
+            () = call.wait() => tracing::debug!(%from, "a connection was closed to make room for others"),
+            served = served => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, %from, "a connection ended early");
+                }
+            }
         }
     }
 
@@ -166,13 +190,8 @@ impl<S: Store> Front<S> {
                 self.counters.tls_failed.fetch_add(1, Ordering::Relaxed);
                 Err(error)
             }
-            Err(_) => Err(self.too_slow()),
+            Err(_) => Err(too_slow(&self.counters.slow_tls)),
         }
-    }
-
-    fn too_slow(&self) -> io::Error {
-        self.counters.too_slow.fetch_add(1, Ordering::Relaxed);
-        io::ErrorKind::TimedOut.into()
     }
 
     fn is_draining(&self) -> bool {
@@ -183,23 +202,32 @@ impl<S: Store> Front<S> {
     ///
     /// # Errors
     /// If it broke, or what it asked was no request.
-    pub async fn serve(&self, mut io: AnyStream, from: Option<IpAddr>) -> io::Result<()> {
+    pub async fn serve(&self, io: AnyStream, from: Option<IpAddr>) -> io::Result<()> {
+        self.serve_in(io, from, None).await
+    }
+
+    /// As [`Front::serve`], with its place in the lobby.
+    async fn serve_in(
+        &self,
+        mut io: AnyStream,
+        from: Option<IpAddr>,
+        place: Option<Place>,
+    ) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
             let head = match timeout(PATIENCE, Head::read(&mut io, &mut buffer)).await {
-                Err(_) => return Err(self.too_slow()),
+                Err(_) => return Err(too_slow(&self.counters.slow_request)),
                 Ok(Ok(Some(head))) => head,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(HeadError::Io(error))) => return Err(error),
                 Ok(Err(error)) => {
                     self.counters.malformed.fetch_add(1, Ordering::Relaxed);
                     let text = answer("400 Bad Request", &[close()], &format!("{error}\n"));
-                    io.write_all(&text).await?;
-                    return io.shutdown().await;
+                    return self.say(&mut io, &text, true).await;
                 }
             };
             if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp" && !self.is_draining()) {
-                return relay.serve_request(io, head.derp(), Arrival { from, rest: buffer }).await;
+                return relay.serve_request(io, head.derp(), Arrival { from, rest: buffer, place }).await;
             }
             if let Some(control) = self.control.as_ref().filter(|control| control.path == head.path)
                 && let Some(key) = head.field("sec-websocket-key")
@@ -209,16 +237,25 @@ impl<S: Store> Front<S> {
                     ("Connection", "Upgrade".to_string()),
                     ("Sec-WebSocket-Accept", derive_accept_key(key.as_bytes())),
                 ];
-                io.write_all(&answer("101 Switching Protocols", &fields, "")).await?;
+                self.say(&mut io, &answer("101 Switching Protocols", &fields, ""), false).await?;
+                drop(place);
                 control.serve(ControlStream::accepted(io, buffer).await, head.bearer()).await;
                 return Ok(());
             }
-            io.write_all(&self.plain(&head)).await?;
-            io.flush().await?;
+            self.say(&mut io, &self.plain(&head), head.is_last()).await?;
             if head.is_last() {
-                return io.shutdown().await;
+                return Ok(());
             }
         }
+    }
+
+    /// Writes an answer, perhaps the last one: whoever asks and does not read is not waited for.
+    async fn say(&self, io: &mut AnyStream, text: &[u8], last: bool) -> io::Result<()> {
+        let written = async {
+            io.write_all(text).await?;
+            if last { io.shutdown().await } else { io.flush().await }
+        };
+        timeout(PATIENCE, written).await.map_err(|_| too_slow(&self.counters.slow_request))?
     }
 
     fn plain(&self, head: &Head) -> Vec<u8> {
@@ -253,6 +290,11 @@ impl<S: Store> Control<S> {
             Err(denied) => CoordinatorHandle::refuse(socket, &denied).await,
         }
     }
+}
+
+fn too_slow(counter: &AtomicU64) -> io::Error {
+    counter.fetch_add(1, Ordering::Relaxed);
+    io::ErrorKind::TimedOut.into()
 }
 
 fn close() -> (&'static str, String) {

@@ -3,6 +3,7 @@
 //! All connections of a thread read into one buffer, so a quiet connection holds none; only a frame that has
 //! not come whole is kept.
 
+use super::lobby::Place;
 use super::{Connection, Inner, lock, room};
 use crate::transport::AnyStream;
 use proto_core::key::NodePublic;
@@ -29,6 +30,8 @@ pub(super) struct Reader {
     connection: Arc<Connection>,
     /// Once it is known whose it is.
     sender: Option<Sender>,
+    /// Until then.
+    place: Option<Place>,
     /// An unfinished frame, or what came after the login and waits for it.
     kept: Vec<u8>,
     /// Bytes still to come of a frame of an unknown kind.
@@ -48,7 +51,7 @@ pub(super) struct Work {
     pub commands: Vec<ServerCommand>,
     /// The frames are the login: read on when it is decided.
     pub login: bool,
-    /// The frames end with the beginning of one that is longer than it may be: read no more.
+    /// The stream is no DERP, as the frames or commands say: read no more.
     pub broken: bool,
     /// How much there was.
     pub bytes: usize,
@@ -57,8 +60,8 @@ pub(super) struct Work {
 }
 
 impl Reader {
-    pub(super) fn new(io: ReadHalf<AnyStream>, connection: Arc<Connection>) -> Self {
-        Self { io, connection, sender: None, kept: Vec::new(), skip: 0, again: false, most: READ }
+    pub(super) fn new(io: ReadHalf<AnyStream>, connection: Arc<Connection>, place: Option<Place>) -> Self {
+        Self { io, connection, sender: None, place, kept: Vec::new(), skip: 0, again: false, most: READ }
     }
 
     /// Reads no more than this at a time.
@@ -100,7 +103,13 @@ impl Reader {
     pub(super) fn joined(&mut self, key: NodePublic, inner: &Inner) {
         let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);
         self.sender = Some(Sender::new(key, &table, inner.clock.time()));
+        self.place = None;
         self.again = !self.kept.is_empty();
+    }
+
+    /// Whether the beginning of a frame has come, and not its end.
+    pub(super) const fn is_inside_frame(&self) -> bool {
+        !self.kept.is_empty() || self.skip > 0
     }
 
     pub(super) fn connection(&self) -> &Arc<Connection> {
@@ -134,10 +143,16 @@ impl Reader {
                 self.skip = header.frame_len();
                 continue;
             }
+            if self.sender.is_none() && header.kind != FrameKind::ClientInfo as u8 {
+                // None of it is waited for, nor kept.
+                work.commands.push(ServerCommand::Broken(self.connection.stream));
+                work.broken = true;
+                rest = &[];
+                break;
+            }
             let Some((frame, after)) = rest.split_at_checked(header.frame_len()) else { break };
             rest = after;
             let Some(sender) = &mut self.sender else {
-                // The first frame is the login, or the server's task closes the connection.
                 work.frames.extend_from_slice(frame);
                 work.login = true;
                 break;

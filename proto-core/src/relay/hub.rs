@@ -122,7 +122,7 @@ impl RelayHub {
         };
         drop(frames);
         if broken {
-            self.server.broken(stream);
+            self.server.too_long(stream);
         } else if let Some(connection) = self.connections.get_mut(&stream) {
             connection.decoder = decoder;
         }

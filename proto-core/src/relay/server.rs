@@ -11,7 +11,7 @@ use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time};
-use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, ServerInfo};
+use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, LoginError, ServerInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a relay server is made of.
@@ -21,7 +21,7 @@ pub struct RelayServerConfig {
     pub secret: NodeSecret,
     /// Whether each key is asked about by [`ServerEvent::Ask`]; if not, everybody is let in.
     pub ask: bool,
-    /// Connections at once; more are closed.
+    /// Clients at once; more are closed.
     pub connections_max: usize,
 }
 
@@ -54,6 +54,8 @@ pub enum ServerCommand {
         /// The receiver's key.
         to: NodePublic,
     },
+    /// A connection's stream is no DERP, as its adapter could tell from a piece of it.
+    Broken(StreamId),
     /// Close all connections of a key.
     Expel(NodePublic),
     /// The server will stop: those who understand it are asked to come back after this long.
@@ -98,7 +100,7 @@ pub struct ServerCounters {
     pub joined: u64,
     /// Logins not let in by the owner.
     pub refused: u64,
-    /// Connections closed because there were too many.
+    /// Connections and logins closed because there were too many.
     pub full: u64,
     /// Logins closed because their key had too many connections.
     pub crowded: u64,
@@ -106,8 +108,12 @@ pub struct ServerCounters {
     pub expelled: u64,
     /// Connections closed because the login took too long.
     pub late: u64,
-    /// Connections closed because of a frame that breaks the protocol.
+    /// Connections closed because of a frame that is not allowed there, or not what its kind should be.
     pub broken: u64,
+    /// Connections closed because of a frame that is longer than its kind may be.
+    pub too_long: u64,
+    /// Connections closed because the login was not sealed by the key that it names, for this relay's.
+    pub wrong_key: u64,
     /// Logins of a key that was already connected.
     pub duplicates: u64,
     /// PeerGone (disconnected) frames sent.
@@ -134,6 +140,8 @@ pub struct RelayServer {
     keys: BTreeMap<NodePublic, Key>,
     /// When each connection is looked at next.
     timers: BTreeSet<(Time, StreamId)>,
+    /// Connections that have not logged in.
+    waiting: usize,
     counters: ServerCounters,
     out: Outbox<ServerEvent>,
 }
@@ -185,6 +193,7 @@ impl RelayServer {
             connections: BTreeMap::new(),
             keys: BTreeMap::new(),
             timers: BTreeSet::new(),
+            waiting: 0,
             counters: ServerCounters::default(),
             out: Outbox::default(),
         }
@@ -234,6 +243,7 @@ impl RelayServer {
                     key.receivers.insert(to);
                 }
             }
+            ServerCommand::Broken(stream) => self.broken(stream),
             ServerCommand::Expel(key) => {
                 let streams = self.keys.get(&key).map(|key| key.connections.clone()).unwrap_or_default();
                 for stream in streams {
@@ -250,11 +260,12 @@ impl RelayServer {
     fn opened(&mut self, stream: StreamId, now: Time) {
         self.depart(stream);
         self.counters.accepted += 1;
-        if self.connections.len() >= self.config.connections_max {
+        if self.waiting >= limits::RELAY_WAITING_MAX {
             self.counters.full += 1;
             self.out.push(Output::Close { stream });
             return;
         }
+        self.waiting += 1;
         let jitter = u64::try_from(limits::RELAY_KEEPALIVE_JITTER.as_micros()).unwrap_or(0);
         let jitter = Duration::from_micros(self.rng.range(0..jitter));
         let connection = Connection {
@@ -272,9 +283,13 @@ impl RelayServer {
 
     fn client_info(&mut self, stream: StreamId, key: NodePublic, sealed: &[u8], now: Time) {
         let shared = self.config.secret.shared(&key);
-        let Ok(info) = ClientInfo::open(sealed, &shared) else {
-            self.counters.broken += 1;
-            return self.close(stream);
+        let info = match ClientInfo::open(sealed, &shared) {
+            Ok(info) => info,
+            Err(LoginError::Sealed) => {
+                self.counters.wrong_key += 1;
+                return self.close(stream);
+            }
+            Err(_) => return self.broken(stream),
         };
         let Some(connection) = self.connections.get_mut(&stream) else { return };
         connection.ours = info.app_name.starts_with(APP_NAME);
@@ -287,16 +302,19 @@ impl RelayServer {
     }
 
     fn verdict(&mut self, stream: StreamId, admit: bool, now: Time) {
+        let full = admit && self.connections.len() - self.waiting >= self.config.connections_max;
         let Some(connection) = self.connections.get_mut(&stream) else { return };
         let Stage::Asked { key, .. } = &connection.stage else { return };
         let key = *key;
         let crowd = self.keys.get(&key).map_or(0, |key| key.connections.len());
         let crowded = admit && crowd >= limits::RELAY_DUPLICATES_MAX;
-        if !admit || crowded {
+        if !admit || crowded || full {
             self.counters.refused += u64::from(!admit);
             self.counters.crowded += u64::from(crowded);
+            self.counters.full += u64::from(full && !crowded);
             return self.close(stream);
         }
+        self.waiting -= 1;
         let asked = core::mem::replace(&mut connection.stage, Stage::Joined { key });
         let keepalive = now + connection.keepalive;
         self.set_timer(stream, keepalive);
@@ -343,7 +361,10 @@ impl RelayServer {
     fn depart(&mut self, stream: StreamId) {
         let Some(connection) = self.connections.remove(&stream) else { return };
         self.timers.remove(&(connection.timer, stream));
-        let Stage::Joined { key } = connection.stage else { return };
+        let Stage::Joined { key } = connection.stage else {
+            self.waiting -= 1;
+            return;
+        };
         let mut receivers = BTreeSet::new();
         if let Some(entry) = self.keys.get_mut(&key) {
             entry.connections.retain(|other| *other != stream);
@@ -382,7 +403,7 @@ impl RelayServer {
         };
         drop(frames);
         if broken {
-            return self.broken(stream);
+            return self.too_long(stream);
         }
         if let Some(connection) = self.connections.get_mut(&stream) {
             connection.decoder = decoder;
@@ -393,6 +414,14 @@ impl RelayServer {
     pub(super) fn broken(&mut self, stream: StreamId) {
         if self.connections.contains_key(&stream) {
             self.counters.broken += 1;
+            self.close(stream);
+        }
+    }
+
+    /// A stream with a frame that is longer than its kind may be.
+    pub(super) fn too_long(&mut self, stream: StreamId) {
+        if self.connections.contains_key(&stream) {
+            self.counters.too_long += 1;
             self.close(stream);
         }
     }

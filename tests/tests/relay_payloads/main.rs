@@ -66,13 +66,13 @@ fn our_relay(dir: &Path) -> Result<Relay> {
     Relay::start(Place::Here, "127.0.0.1", dir, &tls)
 }
 
-/// How many connections the relay has closed since they broke the protocol.
-fn broken(metrics: SocketAddr) -> Result<u64> {
+/// How many connections the relay has closed since a frame of theirs was too long.
+fn too_long(metrics: SocketAddr) -> Result<u64> {
     let mut tcp = TcpStream::connect(metrics).map_err(|e| e.to_string())?;
     tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").map_err(|e| e.to_string())?;
     let mut page = String::new();
     tcp.read_to_string(&mut page).map_err(|e| e.to_string())?;
-    metric(&page, "warren_relay_closed_total{reason=\"broken_protocol\"}")
+    metric(&page, "warren_relay_closed_total{reason=\"frame_too_long\"}")
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn every_size_up_to_64_kib_passes_our_relay_in_every_way_and_more_ends_the_conne
         run(exchange(at, [way, way], 10 + ended))?;
         run(closes_at_the_header(at, way, 12 + ended))?;
         ended += 2;
-        assert_eq!(broken(metrics)?, ended, "{way:?}: the relay counts what broke the protocol");
+        assert_eq!(too_long(metrics)?, ended, "{way:?}: the relay counts what was too long");
     }
     // Whichever way the other side has come.
     run(exchange(http, [Way::WebSocket, Way::Plain], 30))?;

@@ -137,7 +137,12 @@ fn a_login_is_greeted_and_proven_by_both_keys() {
     bench.open(3);
     bench.send(3, &Frame::Ping([0; 8]));
     assert!(bench.is_closed(3));
-    assert_eq!(bench.hub.server().counters().broken, 2);
+    // Longer than a login may be.
+    bench.open(4);
+    bench.bytes(4, &[FrameKind::ClientInfo as u8, 0, 4, 0, 0]);
+    assert!(bench.is_closed(4));
+    let counters = bench.hub.server().counters();
+    assert_eq!((counters.wrong_key, counters.broken, counters.too_long), (1, 1, 1));
 }
 
 #[test]
@@ -312,6 +317,34 @@ fn an_owner_that_is_asked_decides_and_can_change_its_mind() {
 }
 
 #[test]
+fn clients_and_those_who_have_not_logged_in_are_bounded_each_on_their_own() {
+    let mut bench = Bench::new(false);
+    bench.hub = RelayHub::new(
+        RelayServerConfig { connections_max: 2, ..RelayServerConfig::new(server_secret()) },
+        Seed::from_u64(1),
+        Time::ZERO,
+    );
+    let waiting = limits::RELAY_WAITING_MAX as u64;
+    (0..waiting).for_each(|n| bench.open(100 + n));
+    bench.open(1);
+    assert!(bench.is_closed(1), "one more that says nothing");
+    bench.close(100);
+    // There is a place again, and it is free again as soon as the login is through.
+    (2..=3).for_each(|n| bench.login(n));
+    bench.login(4);
+    assert!(!bench.is_closed(2) && !bench.is_closed(3) && bench.is_closed(4), "the third client");
+    assert_eq!(bench.hub.server().counters().full, 2);
+    // Those who say nothing are gone at the deadline, and their places with them.
+    bench.now += limits::RELAY_LOGIN_DEADLINE;
+    bench.input(Input::Deadline);
+    assert_eq!(bench.hub.server().counters().late, waiting - 1);
+    assert_eq!(bench.hub.server().connections().0, 2);
+    bench.close(2);
+    bench.login(5);
+    assert!(!bench.is_closed(5));
+}
+
+#[test]
 fn only_those_who_understand_it_are_asked_to_come_back_later() {
     let mut bench = Bench::new(false);
     bench.login_as(1, &secret(1), "warren");
@@ -362,17 +395,18 @@ impl Clients {
 
     fn command(&self, rng: &mut Rng) -> ServerCommand {
         let stream = StreamId(rng.range(0..4));
-        let command = match rng.range(0..8) {
+        let command = match rng.range(0..9) {
             0..3 => ServerCommand::Verdict { stream, admit: rng.permille(800) },
             3 | 4 => ServerCommand::Spoke(stream),
             5 => ServerCommand::FirstPacket { stream, to: self.keys[1].public() },
             6 => ServerCommand::Expel(self.keys[0].public()),
+            7 => ServerCommand::Broken(stream),
             _ => ServerCommand::Drain(Duration::from_millis(rng.range(0..9_000))),
         };
         // A new command does not compile here until it is drawn above.
         match command {
             ServerCommand::Verdict { .. } | ServerCommand::Spoke(_) | ServerCommand::FirstPacket { .. } => {}
-            ServerCommand::Expel(_) | ServerCommand::Drain(_) => {}
+            ServerCommand::Expel(_) | ServerCommand::Drain(_) | ServerCommand::Broken(_) => {}
         }
         command
     }

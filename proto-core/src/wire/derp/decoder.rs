@@ -1,6 +1,6 @@
 //! Frames out of a stream that comes in pieces.
 
-use super::{DerpError, FRAME_HEADER_LEN, Frame, Header, PACKET_MAX, decode, peek};
+use super::{DerpError, FRAME_HEADER_LEN, Frame, FrameKind, Header, PACKET_MAX, decode, peek};
 use crate::limits;
 
 /// Keeps the piece of a frame whose rest has not come yet: at most one frame of a known kind. Frames of
@@ -31,7 +31,7 @@ impl Decoder {
     /// what a node may send, so that thousands of hostile nodes cost less.
     #[must_use]
     pub const fn for_relay() -> Self {
-        Self { partial: Vec::new(), skip: 0, payload_max: limits::DERP_CLIENT_INFO_MAX }
+        Self { partial: Vec::new(), skip: 0, payload_max: FrameKind::ForwardPacket.payload_max() }
     }
 
     fn check(&self, header: Header) -> Result<(), DerpError> {
