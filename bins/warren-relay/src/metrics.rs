@@ -237,6 +237,7 @@ fn door(out: &mut Text, seen: &Snapshot<'_>) {
     out.one(&[("reason", "tls_handshake")], read(&front.tls_failed));
     out.one(&[("reason", "slow_tls_handshake")], read(&front.slow_tls));
     out.one(&[("reason", "slow_request")], read(&front.slow_request));
+    out.one(&[("reason", "unread_answer")], read(&front.unread));
     out.one(&[("reason", "malformed")], read(&front.malformed));
     out.one(&[("reason", "crowded_out")], lobby.crowded_out);
     out.one(&[("reason", "no_place")], lobby.turned_away);

@@ -10,6 +10,7 @@
 //! | `latency` | one quiet pair: a packet a millisecond, and how long each was under way |
 //! | `idle` | `peers` clients log in and stay; the relay's memory before and after |
 //! | `logins` | clients log in and leave, `peers` at a time |
+//! | `bad` | bad neighbours of the kind named by `kind=` |
 //!
 //! `relay_load certificate FOLDER` makes `cert.pem` and `key.pem` for a relay on 127.0.0.1.
 //!
@@ -17,6 +18,7 @@
 //! together; without it they send whenever they can), `pid=NUMBER` (the relay's, to count its CPU time).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a benchmark")]
 
+mod bad;
 mod client;
 mod crowd;
 mod flood;
@@ -44,6 +46,7 @@ struct Load {
     /// Bits per second of all senders together.
     offered: Option<f64>,
     relay: relay::Process,
+    kind: Option<bad::Kind>,
 }
 
 impl Load {
@@ -61,6 +64,7 @@ impl Load {
             size: value("size").map_or(Ok(1_400), number)?,
             offered: value("offered").map(number::<f64>).transpose()?.map(|gbit| gbit * 1e9),
             relay: relay::Process::new(value("pid").map(number).transpose()?),
+            kind: value("kind").map(kind).transpose()?,
         })
     }
 
@@ -71,6 +75,11 @@ impl Load {
 
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text} is not what is wanted here"))
+}
+
+fn kind(name: &str) -> Result<bad::Kind, String> {
+    let known = bad::Kind::ALL.iter().find(|(known, _)| *known == name);
+    known.map(|(_, kind)| *kind).ok_or_else(|| format!("there are no bad neighbours of a kind {name}"))
 }
 
 /// TLS that trusts anybody, by AES-128 as Go's clients prefer it where the processor helps, and never resumed.
@@ -86,7 +95,7 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [certificate, folder] if certificate == "certificate" => make_certificate(folder.as_ref()),
         [address, mode, settings @ ..] => Load::parse(address, settings).and_then(|load| run(mode, load)),
-        _ => Err("usage: relay_load ADDRESS pairs|random|latency|idle|logins [name=value ...]".into()),
+        _ => Err("usage: relay_load ADDRESS pairs|random|latency|idle|logins|bad [name=value ...]".into()),
     };
     match result {
         Ok(report) => {
@@ -120,9 +129,16 @@ fn run(mode: &str, load: Load) -> Result<Value, String> {
             "latency" => latency::run(&load).await,
             "idle" => crowd::idle(&load).await,
             "logins" => crowd::logins(&load).await,
+            "bad" => neighbours(&load).await,
             other => Err(format!("there is no mode {other}")),
         }
     })?;
     report["mode"] = json!(mode);
     Ok(report)
+}
+
+async fn neighbours(load: &Load) -> Result<Value, String> {
+    let work = bad::Work::new(load.address, load.kind.ok_or("bad needs kind=NAME")?);
+    let _ = tokio::time::timeout(load.window(), work.run()).await;
+    Ok(json!({ "connections": work.connections.get(), "sent": work.sent.get() }))
 }

@@ -56,8 +56,10 @@ pub struct FrontCounters {
     pub tls_failed: AtomicU64,
     /// Connections closed since their TLS handshake took too long.
     pub slow_tls: AtomicU64,
-    /// Connections closed since their request took too long, or they did not take the answer.
+    /// Connections closed since their request took too long.
     pub slow_request: AtomicU64,
+    /// Connections closed since they did not take the answer to their request.
+    pub unread: AtomicU64,
     /// Connections closed since what they said was no request.
     pub malformed: AtomicU64,
 }
@@ -255,7 +257,7 @@ impl<S: Store> Front<S> {
             io.write_all(text).await?;
             if last { io.shutdown().await } else { io.flush().await }
         };
-        timeout(PATIENCE, written).await.map_err(|_| too_slow(&self.counters.slow_request))?
+        timeout(PATIENCE, written).await.map_err(|_| too_slow(&self.counters.unread))?
     }
 
     fn plain(&self, head: &Head) -> Vec<u8> {
