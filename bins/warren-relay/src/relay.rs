@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use io_adapters::certificate::Certificate;
 use io_adapters::clock::Origin;
 use io_adapters::private_file;
+use io_adapters::process;
 use io_adapters::relay_admission::{self, Verifier};
 use io_adapters::relay_listener::front::{Front, Program};
 use io_adapters::relay_listener::gate::{self, Gate};
@@ -35,6 +36,12 @@ pub(crate) const BUILD: &str = concat!("warren-relay ", env!("CARGO_PKG_VERSION"
 const COME_BACK: Duration = Duration::from_secs(1);
 /// How often it is looked whether all clients have moved.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often it is looked whether memory can be given back.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// What must have come, in bytes, before it is tried: less is not worth the milliseconds.
+const TIDY_AT: u64 = 16 << 20;
+/// While so many wait for their login, a crowd is still there.
+const CROWDED: usize = 256;
 /// How long the last bytes may take to leave when everything stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -123,6 +130,7 @@ impl Relay {
             Program { build: BUILD, draining: self.draining.subscribe(), stun_down: stun_down.subscribe() };
         let front = Front::<MemStore>::new(Some(self.handle.clone()), None).of_program(program.clone());
         let front = Arc::new(front.with_lobby(Lobby::new(waiting_max())));
+        self.tasks.spawn(until(self.stop.subscribe(), tidy(front.lobby().clone())));
         if let Some(listener) = http {
             self.tasks.spawn(Arc::clone(&front).listen_until(listener, None, self.stop.subscribe()));
         }
@@ -223,6 +231,20 @@ impl Relay {
 fn waiting_max() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(files / 4).unwrap_or(usize::MAX).min(RELAY_WAITING_MAX)
+}
+
+/// Gives memory back to the system after a crowd has gone.
+async fn tidy(lobby: Lobby) {
+    let mut kept = process::resident_bytes().unwrap_or(0);
+    loop {
+        sleep(TIDY_EVERY).await;
+        let resident = process::resident_bytes().unwrap_or(0);
+        if resident > kept + TIDY_AT && lobby.status().waiting < CROWDED {
+            // Beside the clients' tasks, which go on meanwhile.
+            let _ = tokio::task::spawn_blocking(process::give_memory_back).await;
+            kept = process::resident_bytes().unwrap_or(0);
+        }
+    }
 }
 
 /// Raises the number of files that may be open to what the system allows: by default it is 1,024, for programs that

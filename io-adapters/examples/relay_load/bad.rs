@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DRIP: Duration = Duration::from_secs(1);
 /// Slow clients of a kind.
 pub(crate) const SLOW: usize = 400;
-/// Connections of a crowd that says nothing: more than a relay has places for.
+/// Connections of a crowd that never ends its requests: more than a relay has places for.
 pub(crate) const CROWD: usize = 5_000;
 /// Addresses that a crowd comes from.
 const CROWD_ADDRESSES: usize = 4;
@@ -57,7 +57,7 @@ pub(crate) enum Kind {
     SlowLogin,
     /// Asks over and over, and never reads an answer.
     DeafRequest,
-    /// Thousands of connections that say nothing at all.
+    /// Thousands of connections with as much of a request as anybody waits for, and no end.
     Crowd,
     /// Announces a frame that is longer than any may be.
     TooLong,
@@ -157,7 +157,7 @@ impl Work {
                 sleep(2 * PATIENCE).await;
                 Ok(())
             }
-            Kind::Crowd => closed(&mut self.connect(n).await?).await,
+            Kind::Crowd => self.throw(n, &[b"GET /", &[b'x'; 15_000][..]].concat()).await,
             Kind::NoRequest => self.throw(n, b"SSH-2.0-OpenSSH_9.2\r\n").await,
             Kind::NoLogin => {
                 let (mut io, _) = self.upgrade(n).await?;
