@@ -54,9 +54,12 @@ use writer::write_all;
 const INBOX: usize = 1_024;
 /// What a reader of [`RelayHandle::events`] may leave unread.
 const EVENTS: usize = 1_024;
-/// Bytes read from one connection before its destinations are written to and others get a turn: no more than a
-/// queue holds with ease, so that nothing is dropped for want of a turn.
-const READ_TURN: usize = 128 * 1024;
+/// Bytes read from one connection before its destinations are written to and others get a turn: far less than a
+/// queue holds, so that nothing is dropped for want of a turn, and so little that a few who send whenever they can
+/// keep a quiet pair waiting for a fraction of a millisecond.
+const READ_TURN: usize = 32 * 1024;
+/// The same in frames, which cost more than their bytes when they are short.
+const READ_TURN_FRAMES: usize = 128;
 
 /// A running relay. Clones are the same one.
 #[derive(Clone)]
@@ -290,7 +293,7 @@ impl RelayHandle {
             if let Some(words) = &mut words {
                 hold(words.charge(said, self.0.clock.time()), &self.0.hushed).await;
             }
-            turn += work.bytes;
+            turn += work.bytes.max(work.count * READ_TURN / READ_TURN_FRAMES);
             if turn >= READ_TURN {
                 turn = 0;
                 tokio::task::yield_now().await;

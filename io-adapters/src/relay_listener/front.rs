@@ -24,6 +24,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure to accept (no file descriptors left), others get time to close theirs.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted before others get a turn: each costs some ten system calls.
+const ACCEPTED_TURN: u64 = 4;
+/// What a request's head has usually, in bytes: room for one read.
+const HEAD: usize = 1_024;
 /// Connections served at once; beyond, the kernel's backlog holds them.
 const CONNECTIONS_MAX: usize = 65_536;
 
@@ -140,9 +144,12 @@ impl<S: Store> Front<S> {
                 Some(done) = serving.join_next() => joined(done),
                 accepted = listener.accept(), if serving.len() < CONNECTIONS_MAX => match accepted {
                     Ok((io, from)) => {
-                        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                        let accepted = self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                         let (front, tls) = (self.clone(), tls.clone());
                         serving.spawn(async move { front.connection(io, from, tls).await });
+                        if accepted.is_multiple_of(ACCEPTED_TURN) {
+                            tokio::task::yield_now().await;
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -215,7 +222,7 @@ impl<S: Store> Front<S> {
         from: Option<IpAddr>,
         place: Option<Place>,
     ) -> io::Result<()> {
-        let mut buffer = Vec::new();
+        let mut buffer = Vec::with_capacity(HEAD);
         loop {
             let head = match timeout(PATIENCE, Head::read(&mut io, &mut buffer)).await {
                 Err(_) => return Err(too_slow(&self.counters.slow_request)),

@@ -18,7 +18,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
 /// Bytes of one read, beside what is kept of an unfinished frame.
-const READ: usize = 128 * 1024;
+const READ: usize = 32 * 1024;
+/// Frames of one read, about: what a frame costs hardly depends on its length, and others must get their turn. A read
+/// of packets of full size has fewer; one of the smallest would have hundreds more.
+const FRAMES: usize = 128;
+/// Bytes of one read however many frames they are.
+const READ_MIN: usize = 4 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -38,8 +43,10 @@ pub(super) struct Reader {
     skip: usize,
     /// What is kept must be looked at before more is read.
     again: bool,
-    /// Bytes of one read.
+    /// Bytes of one read at most.
     most: usize,
+    /// Bytes of the next read, by how many frames the last ones were.
+    next: usize,
 }
 
 /// What a read leaves to do for the server's task.
@@ -57,16 +64,29 @@ pub(super) struct Work {
     pub bytes: usize,
     /// How much of it was read just now.
     pub fresh: usize,
+    /// How many frames there were.
+    pub count: usize,
 }
 
 impl Reader {
     pub(super) fn new(io: ReadHalf<AnyStream>, connection: Arc<Connection>, place: Option<Place>) -> Self {
-        Self { io, connection, sender: None, place, kept: Vec::new(), skip: 0, again: false, most: READ }
+        Self {
+            io,
+            connection,
+            sender: None,
+            place,
+            kept: Vec::new(),
+            skip: 0,
+            again: false,
+            most: READ,
+            next: READ,
+        }
     }
 
     /// Reads no more than this at a time.
     pub(super) fn read_at_most(&mut self, bytes: usize) {
         self.most = READ.min(bytes);
+        self.next = self.most;
     }
 
     /// One read: packets are on their way when it returns. None at the stream's end.
@@ -80,7 +100,7 @@ impl Reader {
                 let kept = std::mem::take(&mut self.kept);
                 return Poll::Ready(Ok(Some(self.frames(&kept, inner))));
             }
-            let room = self.kept.len() + self.most;
+            let room = self.kept.len() + self.next;
             if buffer.len() < room {
                 buffer.resize(room, 0);
             }
@@ -93,12 +113,23 @@ impl Reader {
                 return Poll::Ready(Ok(None));
             }
             self.kept.clear();
-            Poll::Ready(Ok(Some(Work { fresh, ..self.frames(bytes, inner) })))
+            let work = Work { fresh, ..self.frames(bytes, inner) };
+            self.adapt(&work);
+            Poll::Ready(Ok(Some(work)))
         })
     }
 }
 
 impl Reader {
+    /// Reads less at a time from those whose frames are many, and again more when they are not.
+    fn adapt(&mut self, work: &Work) {
+        self.next = if work.count > FRAMES {
+            (work.bytes / work.count * FRAMES).max(READ_MIN).min(self.most)
+        } else {
+            (self.next * 2).min(self.most)
+        };
+    }
+
     /// The login is decided: packets may pass.
     pub(super) fn joined(&mut self, key: NodePublic, inner: &Inner) {
         let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +183,7 @@ impl Reader {
             }
             let Some((frame, after)) = rest.split_at_checked(header.frame_len()) else { break };
             rest = after;
+            work.count += 1;
             let Some(sender) = &mut self.sender else {
                 work.frames.extend_from_slice(frame);
                 work.login = true;

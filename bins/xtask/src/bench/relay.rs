@@ -20,6 +20,25 @@ const GO_OFFERS: [f64; 5] = [0.6, 0.8, 1.0, 1.3, 1.7];
 /// Ours is asked what it carries at these shares of what it carries when all senders send whenever they can: the best
 /// of all is its best.
 const SHARES: [f64; 3] = [0.85, 0.95, 1.05];
+/// Bad neighbours, by their name for `relay_load` and for the figure: the 99th percentile of a quiet pair's packets
+/// beside them.
+const BAD: [(&str, &str); 15] = [
+    ("flood", "relay_bad_flood_p99_us"),
+    ("stalled", "relay_bad_stalled_p99_us"),
+    ("half_open", "relay_bad_half_open_p99_us"),
+    ("slow_tls", "relay_bad_slow_tls_p99_us"),
+    ("slow_request", "relay_bad_slow_request_p99_us"),
+    ("slow_login", "relay_bad_slow_login_p99_us"),
+    ("deaf_request", "relay_bad_deaf_request_p99_us"),
+    ("crowd", "relay_bad_crowd_p99_us"),
+    ("too_long", "relay_bad_too_long_p99_us"),
+    ("truncated", "relay_bad_truncated_p99_us"),
+    ("wrong_key", "relay_bad_wrong_key_p99_us"),
+    ("no_login", "relay_bad_no_login_p99_us"),
+    ("no_request", "relay_bad_no_request_p99_us"),
+    ("strangers", "relay_bad_strangers_p99_us"),
+    ("pings", "relay_bad_pings_p99_us"),
+];
 /// The load beside which latency is measured, as a share of the most that a relay carries.
 const BUSY: f64 = 0.8;
 
@@ -87,6 +106,9 @@ fn figures(columns: Vec<(&'static str, &'static str, Vec<f64>)>) -> Vec<Figure> 
         let figure = Figure::median(name, unit, runs.clone());
         match compared.iter().find(|(ours, ..)| ours == name) {
             Some((_, other, peer)) => figure.compared(peer, &values(other).unwrap_or_default()),
+            None if name.starts_with("relay_bad_") => {
+                figure.compared("the same pair, quiet", &values("relay_quiet_p99_us").unwrap_or_default())
+            }
             None => figure,
         }
     };
@@ -144,11 +166,27 @@ impl Runs<'_> {
             note(names[3], "us", number(&busy, "p99_us")?);
         }
 
+        self.bad_neighbours(note)?;
+
         let logins = self.load.run(ours, true, "logins", &[&self.seconds])?;
         // The clients' side of a login costs more than ours: what a core carries follows from what one login took.
         note("relay_logins", "logins/s/core", 1e6 / number(&logins, "relay_us_per_login")?);
         let logins = self.load.run(go, true, "logins", &[&self.seconds])?;
         note("go_logins", "logins/s/core", 1e6 / number(&logins, "relay_us_per_login")?);
+        Ok(())
+    }
+}
+
+impl Runs<'_> {
+    /// What each kind of bad neighbour does to a quiet pair.
+    fn bad_neighbours(&self, note: &mut impl FnMut(&'static str, &'static str, f64)) -> Result {
+        let quiet = || number(&self.load.run(&self.ours, true, "latency", &[&self.seconds])?, "p99_us");
+        note("relay_quiet_p99_us", "us", quiet()?);
+        for (kind, name) in BAD {
+            let beside = self.load.bad(&self.ours, kind)?;
+            note(name, "us", quiet()?);
+            drop(beside);
+        }
         Ok(())
     }
 }
@@ -176,14 +214,30 @@ impl Load<'_> {
     fn start(&self, relay: &Relay, gbit: f64) -> Result<Beside> {
         let settings = [format!("offered={gbit}"), "seconds=60".to_owned()];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        let mut command = self.command(relay, true, "pairs", &settings)?;
-        let child = command.stdout(Stdio::null()).spawn().map_err(|e| format!("relay_load: {e}"))?;
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        Ok(Beside(child))
+        Beside::start(self.command(relay, true, "pairs", &settings)?)
+    }
+
+    /// Bad neighbours, until they are dropped. They are there to take the relay's time, not the quiet pair's, with
+    /// which they share a core: so they run when it has nothing to do.
+    fn bad(&self, relay: &Relay, kind: &str) -> Result<Beside> {
+        let kind_is = format!("kind={kind}");
+        let load = self.command(relay, kind == "slow_tls", "bad", &[&kind_is, "seconds=60"])?;
+        let mut idle = command("chrt", &["--idle", "0"]);
+        // Bad neighbours see to TLS themselves.
+        idle.arg(load.get_program()).args(load.get_args().filter(|argument| *argument != "tls=1"));
+        Beside::start(idle)
     }
 }
 
 struct Beside(Child);
+
+impl Beside {
+    fn start(mut load: Command) -> Result<Self> {
+        let child = load.stdout(Stdio::null()).spawn().map_err(|e| format!("relay_load: {e}"))?;
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok(Self(child))
+    }
+}
 
 impl Drop for Beside {
     fn drop(&mut self) {
@@ -242,6 +296,15 @@ fn go() -> Result<Relay> {
 mod tests {
     use super::super::percentile;
     use super::*;
+
+    #[test]
+    fn bad_neighbours_stand_beside_the_quiet_of_the_same_run() {
+        let columns = vec![
+            ("relay_quiet_p99_us", "us", vec![100.0, 100.0, 200.0]),
+            ("relay_bad_flood_p99_us", "us", vec![150.0, 190.0, 100.0]),
+        ];
+        assert_eq!(figures(columns)[1].ratio, Some(1.5));
+    }
 
     #[test]
     fn each_figure_stands_beside_the_other_relay_of_the_same_run() {
