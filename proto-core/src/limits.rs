@@ -105,6 +105,16 @@ pub const RELAY_QUEUE_DISCO: (usize, usize) = (64, 64 << 10);
 /// learns again.
 pub const RELAY_QUEUE_CONTROL: (usize, usize) = (256, 32 << 10);
 
+/// Comings and goings that wait for one relay of the mesh that watches: all at once and a few more. If it reads so
+/// slowly that more come, its connection ends.
+pub const RELAY_QUEUE_WATCH: (usize, usize) = (2 * RELAY_CONNECTIONS_MAX, 2 * RELAY_CONNECTIONS_MAX * 56);
+
+/// Other relays of one region, as a relay's operator may name them. Tailscale's largest regions have 6 nodes.
+pub const MESH_RELAYS_MAX: usize = 64;
+
+/// Keys at the other relays of the mesh: four of them full.
+pub const MESH_KEYS_MAX: usize = 4 * RELAY_CONNECTIONS_MAX;
+
 /// Notices "not here" a sender gets at once, and then one in this time (Tailscale's limiter).
 pub const NOT_HERE_BURST: u32 = 3;
 /// See [`NOT_HERE_BURST`].

@@ -128,6 +128,23 @@ pub enum Output<E> {
     Event(E),
 }
 
+impl<E> Output<E> {
+    /// A word to the owner, or else what is asked of the world, as a machine says it that composes this one.
+    ///
+    /// # Errors
+    /// What is asked of the world.
+    pub fn into_event<F>(self) -> Result<E, Output<F>> {
+        Err(match self {
+            Self::Event(event) => return Ok(event),
+            Self::Transmit(transmit) => Output::Transmit(transmit),
+            Self::Open { stream, target } => Output::Open { stream, target },
+            Self::Write { stream, bytes } => Output::Write { stream, bytes },
+            Self::Close { stream } => Output::Close { stream },
+            Self::Resolve { name } => Output::Resolve { name },
+        })
+    }
+}
+
 /// A datagram to send.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transmit {

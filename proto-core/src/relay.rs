@@ -2,13 +2,15 @@
 //!
 //! A client keeps a [`RelayPool`] of [`RelayLink`]s, one a region. A server runs one [`RelayServer`], which
 //! decides who is who; packets pass beside it through a [`ForwardTable`] and [`SendQueue`]s, called inline. A [`Lobby`]
-//! holds those who have not logged in, an [`Admission`] decides who is let in, a [`Bucket`] how fast.
+//! holds those who have not logged in, an [`Admission`] decides who is let in, a [`Bucket`] how fast. The relays of one
+//! region are joined by a [`RelayMesh`].
 
 mod admission;
 mod forward;
 mod hub;
 mod link;
 mod lobby;
+mod mesh;
 mod pool;
 mod queue;
 mod rate;
@@ -25,6 +27,7 @@ pub use forward::{DropReason, ForwardCounters, ForwardTable, Forwarded, PacketKi
 pub use hub::{HubCommand, HubEvent, RelayHub};
 pub use link::{LinkCommand, LinkConfig, LinkEvent, RelayLink};
 pub use lobby::{Entered, Lobby};
+pub use mesh::{MeshChange, MeshCommand, MeshConfig, MeshEvent, RelayMesh};
 pub use pool::{PoolCommand, PoolConfig, PoolEvent, RelayPool};
 pub use queue::SendQueue;
 pub use rate::Bucket;

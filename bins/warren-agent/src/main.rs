@@ -152,6 +152,10 @@ fn report(event: &NodeEvent) {
         NodeEvent::PeerUp { id, .. } => tracing::info!(peer = %id, "a peer may come"),
         NodeEvent::PeerDown { id, why, .. } => tracing::info!(peer = %id, why, "a peer left"),
         NodeEvent::Story { key, story } => tracing::info!(peer = ?key, ?story, "path"),
+        NodeEvent::RelayHealth { region, problem } if problem.is_empty() => {
+            tracing::info!(%region, "the relay's complaint is over");
+        }
+        NodeEvent::RelayHealth { region, problem } => tracing::warn!(%region, "the relay says: {problem}"),
         NodeEvent::RelayDown { region, why } => tracing::warn!(%region, why, "lost a relay"),
         event => tracing::debug!(?event, "node"),
     }

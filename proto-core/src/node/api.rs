@@ -143,6 +143,13 @@ pub enum NodeEvent {
         /// Why, in words for a person.
         why: String,
     },
+    /// A relay tells of a problem with this node, in words for a person; empty when it is over.
+    RelayHealth {
+        /// Which.
+        region: RegionId,
+        /// The words.
+        problem: String,
+    },
     /// Something happened to a peer's path that a person may want to know.
     Story {
         /// The peer.

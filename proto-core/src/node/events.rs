@@ -150,6 +150,9 @@ impl Node {
                 self.relayed(region, from, bytes, now);
             }
             PoolEvent::PeerGone { region, peer, reason } => self.gone_from_relay(region, &peer, reason, now),
+            PoolEvent::Health { region, problem } => {
+                self.out.event(NodeEvent::RelayHealth { region, problem });
+            }
             PoolEvent::Leaving { region } => self.tell_netcheck(NetcheckCommand::Leaving(region), now),
         }
     }

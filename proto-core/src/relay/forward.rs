@@ -45,6 +45,13 @@ pub enum DropReason {
     Gone,
     /// It was the oldest in a full queue.
     QueueHead,
+    /// Another relay of the mesh sent it on, but no connection has the destination's key (any more).
+    UnknownForwarded,
+}
+
+impl DropReason {
+    /// How many there are.
+    const COUNT: usize = 4;
 }
 
 /// What passed through a relay, or one connection of it.
@@ -69,9 +76,13 @@ pub struct ForwardCounters {
     /// Bytes of what the relay itself says among them.
     pub control_bytes_out: u64,
     /// Packets dropped, by [`DropReason`] (row) and [`PacketKind`] (column).
-    pub dropped: [[u64; 2]; 3],
+    pub dropped: [[u64; 2]; DropReason::COUNT],
     /// PeerGone (not here) frames sent.
     pub not_here: u64,
+    /// Packets among those received that came from other relays of the mesh.
+    pub mesh_in: u64,
+    /// Packets handed on to other relays of the mesh.
+    pub mesh_out: u64,
 }
 
 impl ForwardCounters {
@@ -89,6 +100,8 @@ impl ForwardCounters {
             (&mut self.disco_bytes_out, other.disco_bytes_out),
             (&mut self.control_bytes_out, other.control_bytes_out),
             (&mut self.not_here, other.not_here),
+            (&mut self.mesh_in, other.mesh_in),
+            (&mut self.mesh_out, other.mesh_out),
         ] {
             *ours += theirs;
         }
@@ -125,6 +138,8 @@ pub struct ForwardTable<H> {
     hash: KeyHash,
     entries: KeyMap<(StreamId, H)>,
     contested: KeyMap<()>,
+    /// Keys that are at another relay of the mesh, and the link to it.
+    elsewhere: KeyMap<H>,
 }
 
 impl<H> ForwardTable<H> {
@@ -132,7 +147,7 @@ impl<H> ForwardTable<H> {
     #[must_use]
     pub fn new(seed: &Seed) -> Self {
         let hash = KeyHash::new(&seed.fork("forward table"));
-        Self { hash, entries: KeyMap::new(hash), contested: KeyMap::new(hash) }
+        Self { hash, entries: KeyMap::new(hash), contested: KeyMap::new(hash), elsewhere: KeyMap::new(hash) }
     }
 
     /// Makes a change; `handle` is the active connection's, none if it is not known any more.
@@ -146,6 +161,14 @@ impl<H> ForwardTable<H> {
             self.contested.insert(key, ());
         } else {
             self.contested.remove(&key);
+        }
+    }
+
+    /// Says by which link of the mesh a key is reached; none if by none.
+    pub fn apply_elsewhere(&mut self, key: NodePublic, link: Option<H>) {
+        match link {
+            Some(link) => _ = self.elsewhere.insert(key, link),
+            None => _ = self.elsewhere.remove(&key),
         }
     }
 
@@ -182,10 +205,21 @@ pub struct Sender {
 pub struct Forwarded<H> {
     /// Where to queue the packet; none if it is dropped.
     pub to: Option<H>,
+    /// That is a link of the mesh: queue it by [`super::SendQueue::push_forward`].
+    pub elsewhere: bool,
     /// This is the sender's first packet to that key: say [`super::ServerCommand::FirstPacket`].
     pub first: bool,
     /// Tell the sender that the destination is not here: `SendQueue::push_gone` on its own queue.
     pub not_here: bool,
+}
+
+impl<H: Copy> Forwarded<&H> {
+    /// The same with a handle of one's own.
+    #[must_use]
+    pub fn copied(self) -> Forwarded<H> {
+        let Self { to, elsewhere, first, not_here } = self;
+        Forwarded { to: to.copied(), elsewhere, first, not_here }
+    }
 }
 
 impl Sender {
@@ -217,20 +251,49 @@ impl Sender {
         now: Time,
     ) -> Forwarded<&'t H> {
         let kind = self.count(payload);
-        let Some(handle) = table.find(to) else {
-            self.counters.drop(DropReason::UnknownDestination, kind, 1);
-            // Data to an absent peer is dropped in silence; a disco message means that somebody searches.
-            let not_here = kind == PacketKind::Disco && self.may_notify(now);
-            self.counters.not_here += u64::from(not_here);
-            return Forwarded { to: None, first: false, not_here };
-        };
-        Forwarded { to: Some(handle), first: self.is_first(to), not_here: false }
+        if let Some(handle) = table.find(to) {
+            let first = self.is_first(to);
+            return Forwarded { to: Some(handle), elsewhere: false, first, not_here: false };
+        }
+        if let Some(link) = table.elsewhere.get(to) {
+            self.counters.mesh_out += 1;
+            return Forwarded { to: Some(link), elsewhere: true, first: false, not_here: false };
+        }
+        self.drop(DropReason::UnknownDestination, kind, now)
     }
 
     /// As [`Sender::forward`], for a packet to where the last one went, as long as the table is the same.
-    pub fn forward_again<H>(&mut self, handle: H, payload: &[u8]) -> Forwarded<H> {
+    pub fn forward_again<H>(&mut self, (handle, elsewhere): (H, bool), payload: &[u8]) -> Forwarded<H> {
         self.count(payload);
-        Forwarded { to: Some(handle), first: false, not_here: false }
+        self.counters.mesh_out += u64::from(elsewhere);
+        Forwarded { to: Some(handle), elsewhere, first: false, not_here: false }
+    }
+
+    /// Decides where a packet goes that another relay of the mesh sends on, which is this sender. It goes to who is
+    /// here, and never on to a third relay.
+    pub fn deliver<'t, H>(
+        &mut self,
+        table: &'t ForwardTable<H>,
+        (from, to): (&NodePublic, &NodePublic),
+        payload: &[u8],
+        now: Time,
+    ) -> Forwarded<&'t H> {
+        let kind = self.count(payload);
+        self.counters.mesh_in += 1;
+        let Some(handle) = table.find(to) else {
+            return self.drop(DropReason::UnknownForwarded, kind, now);
+        };
+        // One relay sends for many: of each pair it is seen once.
+        let pair = NodePublic(core::array::from_fn(|n| from.0[n] ^ to.0[(n + 1) % to.0.len()]));
+        Forwarded { to: Some(handle), elsewhere: false, first: self.is_first(&pair), not_here: false }
+    }
+
+    fn drop<H>(&mut self, reason: DropReason, kind: PacketKind, now: Time) -> Forwarded<H> {
+        self.counters.drop(reason, kind, 1);
+        // Data to an absent peer is dropped in silence; a disco message means that somebody searches.
+        let not_here = kind == PacketKind::Disco && self.may_notify(now);
+        self.counters.not_here += u64::from(not_here);
+        Forwarded { to: None, elsewhere: false, first: false, not_here }
     }
 
     fn count(&mut self, payload: &[u8]) -> PacketKind {

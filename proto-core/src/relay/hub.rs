@@ -2,14 +2,14 @@
 //! simulation lane and the tests run it; the adapter composes the same parts with a lock each.
 
 use super::{
-    ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue, Sender, ServerCommand,
-    ServerEvent,
+    ForwardCounters, ForwardTable, Forwarded, MeshChange, MeshCommand, MeshEvent, RelayMesh, RelayServer,
+    RelayServerConfig, SendQueue, Sender, ServerCommand, ServerEvent,
 };
 use crate::id::StreamId;
 use crate::key::NodePublic;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::seed::Seed;
-use crate::time::{Monotone, Time};
+use crate::time::{Monotone, Time, earliest};
 use crate::wire::derp::{Decoder, Frame};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,7 @@ pub type HubEvent = ServerEvent;
 pub struct RelayHub {
     clock: Monotone,
     server: RelayServer,
+    mesh: Option<RelayMesh>,
     table: ForwardTable<StreamId>,
     connections: BTreeMap<StreamId, Connection>,
     /// Connections with something to write.
@@ -55,11 +56,27 @@ impl RelayHub {
             clock,
             table: ForwardTable::new(&seed),
             server: RelayServer::new(config, seed, now),
+            mesh: None,
             connections: BTreeMap::new(),
             dirty: BTreeSet::new(),
             counters: ForwardCounters::default(),
             out: Outbox::default(),
         }
+    }
+
+    /// Joined with other relays.
+    #[must_use]
+    pub fn with_mesh(mut self, mut mesh: RelayMesh, now: Time) -> Self {
+        mesh.handle(Input::Command(MeshCommand::Connect), now);
+        self.mesh = Some(mesh);
+        self.drain_mesh(now);
+        self
+    }
+
+    /// Other relays that are connected.
+    #[must_use]
+    pub fn mesh_up(&self) -> usize {
+        self.mesh.as_ref().map_or(0, |mesh| mesh.up().count())
     }
 
     /// The server inside.
@@ -93,7 +110,10 @@ impl RelayHub {
                     if let ServerEvent::Table(change) = event {
                         self.table.apply(change, change.active);
                     }
-                    if let ServerEvent::Joined { stream, key } = event
+                    if let ServerEvent::Elsewhere { key, link } = event {
+                        self.table.apply_elsewhere(key, link);
+                    }
+                    if let ServerEvent::Joined { stream, key, .. } = event
                         && let Some(connection) = self.connections.get_mut(&stream)
                     {
                         connection.sender = Some(Sender::new(key, &self.table, now));
@@ -101,6 +121,33 @@ impl RelayHub {
                     self.out.event(event);
                 }
                 other => self.out.push(other),
+            }
+        }
+    }
+
+    fn mesh_input(&mut self, input: Input<'_, HubCommand>, now: Time) {
+        let Some(mesh) = &mut self.mesh else { return };
+        let Some(input) = without_command(input) else { return };
+        mesh.handle(input, now);
+        self.drain_mesh(now);
+    }
+
+    /// Obeys what the mesh says.
+    fn drain_mesh(&mut self, now: Time) {
+        while let Some(output) = self.mesh.as_mut().and_then(Machine::poll) {
+            match output.into_event() {
+                Ok(MeshEvent::Up { stream, .. }) => {
+                    self.connections.insert(stream, Connection::default());
+                }
+                Ok(MeshEvent::Change(change)) => {
+                    if let MeshChange::Lost { link } = change {
+                        self.forget(link);
+                    }
+                    self.server.handle(Input::Command(ServerCommand::Mesh(change)), now);
+                    self.drain(now);
+                }
+                Ok(MeshEvent::Down { .. } | MeshEvent::Itself { .. }) => {}
+                Err(output) => self.out.push(output),
             }
         }
     }
@@ -113,6 +160,9 @@ impl RelayHub {
             match frames.next() {
                 Ok(Some(Frame::SendPacket { to, bytes })) if self.server.key_of(stream).is_some() => {
                     self.forward(stream, &to, bytes, now);
+                }
+                Ok(Some(Frame::ForwardPacket { from, to, bytes })) if self.server.is_mesh(stream) => {
+                    self.deliver(stream, (&from, &to), bytes, now);
                 }
                 Ok(Some(frame)) => self.server.frame(stream, &frame, now),
                 Ok(None) => break false,
@@ -137,18 +187,44 @@ impl RelayHub {
         }
         let verdict = sender.forward(&self.table, to, payload, now);
         self.counters.absorb(&mut sender.counters);
-        let target = verdict.to.copied();
-        if verdict.not_here {
+        let verdict = verdict.copied();
+        self.obey(stream, verdict, (&from, to), payload, now);
+    }
+
+    /// A packet that another relay sends on.
+    fn deliver(&mut self, stream: StreamId, pair: (&NodePublic, &NodePublic), payload: &[u8], now: Time) {
+        let Some(connection) = self.connections.get_mut(&stream) else { return };
+        let Some(sender) = &mut connection.sender else { return };
+        let verdict = sender.deliver(&self.table, pair, payload, now).copied();
+        self.counters.absorb(&mut sender.counters);
+        self.obey(stream, verdict, pair, payload, now);
+    }
+
+    /// Does with a packet what was decided.
+    fn obey(
+        &mut self,
+        stream: StreamId,
+        verdict: Forwarded<StreamId>,
+        (from, to): (&NodePublic, &NodePublic),
+        payload: &[u8],
+        now: Time,
+    ) {
+        if let (true, Some(connection)) = (verdict.not_here, self.connections.get_mut(&stream)) {
             connection.queue.push_gone(to);
             self.dirty.insert(stream);
         }
         if verdict.first {
-            self.server.handle(Input::Command(ServerCommand::FirstPacket { stream, to: *to }), now);
+            let command = ServerCommand::FirstPacket { from: *from, to: *to };
+            self.server.handle(Input::Command(command), now);
         }
-        if let Some(target) = target
+        if let Some(target) = verdict.to
             && let Some(connection) = self.connections.get_mut(&target)
         {
-            connection.queue.push(&from, payload);
+            if verdict.elsewhere {
+                connection.queue.push_forward(from, to, payload);
+            } else {
+                connection.queue.push(from, payload);
+            }
             self.dirty.insert(target);
         }
     }
@@ -164,6 +240,9 @@ impl RelayHub {
             self.out.push(Output::Write { stream, bytes });
         }
         self.counters.absorb(&mut connection.queue.counters);
+        if connection.queue.has_lost_watch() {
+            self.server.broken(stream);
+        }
     }
 
     fn forget(&mut self, stream: StreamId) {
@@ -174,6 +253,18 @@ impl RelayHub {
     }
 }
 
+/// The same input for a machine with other commands.
+fn without_command<C>(input: Input<'_, HubCommand>) -> Option<Input<'_, C>> {
+    Some(match input {
+        Input::StreamOpened { stream } => Input::StreamOpened { stream },
+        Input::StreamBytes { stream, bytes } => Input::StreamBytes { stream, bytes },
+        Input::StreamClosed { stream, why } => Input::StreamClosed { stream, why },
+        Input::Resolved { name, addresses } => Input::Resolved { name, addresses },
+        Input::Deadline => Input::Deadline,
+        _ => return None,
+    })
+}
+
 impl Machine for RelayHub {
     type Command = HubCommand;
     type Event = HubEvent;
@@ -181,6 +272,14 @@ impl Machine for RelayHub {
     fn handle(&mut self, input: Input<'_, HubCommand>, now: Time) {
         let now = self.clock.clamp(now);
         match input {
+            Input::StreamOpened { stream }
+            | Input::StreamBytes { stream, .. }
+            | Input::StreamClosed { stream, .. }
+                if self.mesh.as_ref().is_some_and(|mesh| mesh.owns(stream)) =>
+            {
+                self.mesh_input(input, now);
+            }
+            Input::Resolved { .. } => self.mesh_input(input, now),
             Input::StreamBytes { stream, bytes } => self.bytes(stream, bytes, now),
             Input::StreamOpened { stream } => {
                 self.forget(stream);
@@ -199,6 +298,7 @@ impl Machine for RelayHub {
             }
             other => self.server.handle(other, now),
         }
+        self.mesh_input(Input::Deadline, now);
         self.server.handle(Input::Deadline, now);
         self.drain(now);
         while let Some(stream) = self.dirty.pop_first() {
@@ -211,6 +311,6 @@ impl Machine for RelayHub {
     }
 
     fn deadline(&self) -> Option<(Time, &'static str)> {
-        self.server.deadline()
+        earliest(self.server.deadline(), self.mesh.as_ref().and_then(Machine::deadline))
     }
 }

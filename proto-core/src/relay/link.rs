@@ -13,7 +13,7 @@ use crate::relay_map::{RelayNode, RelayRegion};
 use crate::route::{Activity, Direction, Via};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time, earliest};
-use crate::wire::derp::{Decoder, Frame};
+use crate::wire::derp::{Decoder, Frame, MeshKey};
 use core::net::IpAddr;
 use core::ops::Range;
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +31,8 @@ pub struct LinkConfig {
     pub region: RelayRegion,
     /// The stream names it may use, round and round; at least 16.
     pub streams: Range<u64>,
+    /// This end is a relay, too, and proves it so: it is told who comes and goes.
+    pub mesh: Option<MeshKey>,
 }
 
 /// What a link's owner asks of it.
@@ -84,6 +86,18 @@ pub enum LinkEvent {
         peer: NodePublic,
         /// Why.
         reason: GoneReason,
+    },
+    /// A peer is there; only told to relays of the mesh.
+    PeerPresent {
+        /// The peer.
+        peer: NodePublic,
+    },
+    /// The other end has our own key: it is us. Nothing more is tried.
+    Itself,
+    /// The relay tells of a problem with us, in words for a person; empty when it is over.
+    Health {
+        /// The words.
+        problem: String,
     },
     /// The relay is about to stop, and the region has no other: it works still, but should be left.
     Leaving,
@@ -291,7 +305,16 @@ impl RelayLink {
             Frame::RecvPacket { from, bytes } => {
                 self.out.event(LinkEvent::Packet { from, bytes: bytes.to_vec() });
             }
+            // What a connection says that was replaced, the new one knows better.
+            Frame::PeerGone { .. } | Frame::PeerPresent { .. }
+                if self.config.mesh.is_some() && self.stream() != Some(stream) => {}
             Frame::PeerGone { peer, reason } => self.out.event(LinkEvent::PeerGone { peer, reason }),
+            Frame::PeerPresent { peer, .. } if self.config.mesh.is_some() => {
+                self.out.event(LinkEvent::PeerPresent { peer });
+            }
+            Frame::Health { problem } if self.stream() == Some(stream) => {
+                self.out.event(LinkEvent::Health { problem: problem.to_owned() });
+            }
             Frame::Ping(data) => self.write(stream, &Frame::Pong(data)),
             Frame::Restarting { reconnect_in, .. } if self.stream() == Some(stream) => {
                 self.renew = Some(now + reconnect_in.min(limits::DRAIN_MAX));

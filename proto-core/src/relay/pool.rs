@@ -88,6 +88,13 @@ pub enum PoolEvent {
         /// Why.
         reason: GoneReason,
     },
+    /// A region's relay tells of a problem with us, in words for a person; empty when it is over.
+    Health {
+        /// Which region.
+        region: RegionId,
+        /// The words.
+        problem: String,
+    },
     /// A region's relay is about to stop. It works still; once it is neither home nor warm nor used, it is left.
     Leaving {
         /// Which region.
@@ -268,8 +275,12 @@ impl RelayPool {
             self.out.event(PoolEvent::Down { region, why });
             return false;
         }
-        let config =
-            LinkConfig { identity: self.config.identity.clone(), region: known, streams: self.streams() };
+        let config = LinkConfig {
+            identity: self.config.identity.clone(),
+            region: known,
+            streams: self.streams(),
+            mesh: None,
+        };
         self.made += 1;
         let seed = self.seed.fork(&format!("relay link {} of region {region}", self.made));
         self.links.insert(
@@ -322,14 +333,14 @@ impl RelayPool {
                 Output::Event(LinkEvent::Leaving) => (*leaving, *used) = (true, now),
                 _ => {}
             }
-            self.out.push(match output {
-                Output::Event(event) => Output::Event(with_region(region, event, why)),
-                Output::Transmit(transmit) => Output::Transmit(transmit),
-                Output::Open { stream, target } => Output::Open { stream, target },
-                Output::Write { stream, bytes } => Output::Write { stream, bytes },
-                Output::Close { stream } => Output::Close { stream },
-                Output::Resolve { name } => Output::Resolve { name },
-            });
+            match output.into_event() {
+                Ok(event) => {
+                    if let Some(event) = with_region(region, event, why) {
+                        self.out.event(event);
+                    }
+                }
+                Err(output) => self.out.push(output),
+            }
         }
     }
 
@@ -361,14 +372,17 @@ impl RelayPool {
     }
 }
 
-fn with_region(region: RegionId, event: LinkEvent, better: Option<&str>) -> PoolEvent {
-    match event {
+fn with_region(region: RegionId, event: LinkEvent, better: Option<&str>) -> Option<PoolEvent> {
+    Some(match event {
         LinkEvent::Up { stream } => PoolEvent::Up { region, stream },
         LinkEvent::Down { why } => PoolEvent::Down { region, why: better.map_or(why, str::to_owned) },
         LinkEvent::Packet { from, bytes } => PoolEvent::Packet { region, from, bytes },
         LinkEvent::PeerGone { peer, reason } => PoolEvent::PeerGone { region, peer, reason },
         LinkEvent::Leaving => PoolEvent::Leaving { region },
-    }
+        LinkEvent::Health { problem } => PoolEvent::Health { region, problem },
+        // Only told to relays of a mesh.
+        LinkEvent::PeerPresent { .. } | LinkEvent::Itself => return None,
+    })
 }
 
 impl Machine for RelayPool {

@@ -3,7 +3,9 @@
 use super::{DropReason, ForwardCounters, PacketKind};
 use crate::key::NodePublic;
 use crate::limits;
-use crate::wire::derp::{FRAME_HEADER_LEN, Frame, FrameKind, GoneReason, PACKET_MAX, packet_header, peek};
+use crate::wire::derp::{
+    FRAME_HEADER_LEN, Frame, FrameKind, GoneReason, PACKET_MAX, forward_header, packet_header, peek,
+};
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,8 @@ pub struct SendQueue {
     control: Lane,
     disco: Lane,
     data: Lane,
+    /// Who comes and goes, for a relay of the mesh that watches.
+    watch: Option<Box<Watch>>,
     /// What has been dropped and handed out on this side; absorb it into the relay's now and then.
     pub counters: ForwardCounters,
 }
@@ -25,6 +29,16 @@ pub struct SendQueue {
 impl SendQueue {
     /// Queues a packet as a RecvPacket frame. True if the queue was empty: wake the writer.
     pub fn push(&mut self, from: &NodePublic, payload: &[u8]) -> bool {
+        self.push_packet(&packet_header(FrameKind::RecvPacket, from, payload.len()), payload)
+    }
+
+    /// Queues a packet as a ForwardPacket frame, for another relay of the mesh. True if the queue was empty: wake
+    /// the writer.
+    pub fn push_forward(&mut self, from: &NodePublic, to: &NodePublic, payload: &[u8]) -> bool {
+        self.push_packet(&forward_header(from, to, payload.len()), payload)
+    }
+
+    fn push_packet(&mut self, header: &[u8], payload: &[u8]) -> bool {
         if payload.len() > PACKET_MAX {
             return false; // No decoder lets such a packet through.
         }
@@ -34,8 +48,7 @@ impl SendQueue {
             PacketKind::Disco => (&mut self.disco, limits::RELAY_QUEUE_DISCO),
             PacketKind::Data => (&mut self.data, limits::RELAY_QUEUE_DATA),
         };
-        let header = packet_header(FrameKind::RecvPacket, from, payload.len());
-        let dropped = lane.push(&header, payload, cap);
+        let dropped = lane.push(header, payload, cap);
         self.counters.drop(DropReason::QueueHead, kind, dropped);
         was_empty
     }
@@ -46,10 +59,26 @@ impl SendQueue {
         let was_empty = self.is_empty();
         let mut rest = frames;
         while let Some((frame, after)) = peek(rest).and_then(|h| rest.split_at_checked(h.frame_len())) {
-            self.control.push(frame, &[], limits::RELAY_QUEUE_CONTROL);
+            let kind = FrameKind::from_u8(frame[0]);
+            if kind == Some(FrameKind::PeerPresent) {
+                self.watch.get_or_insert_default();
+            }
+            // Who watches hears of comings and goings in their order.
+            let watches = matches!(kind, Some(FrameKind::PeerPresent | FrameKind::PeerGone));
+            match self.watch.as_mut().filter(|_| watches) {
+                Some(watch) => watch.lost |= watch.lane.push(frame, &[], limits::RELAY_QUEUE_WATCH) > 0,
+                None => _ = self.control.push(frame, &[], limits::RELAY_QUEUE_CONTROL),
+            }
             rest = after;
         }
         was_empty && !self.is_empty()
+    }
+
+    /// Whether a watcher has missed somebody's coming or going, since it reads too slowly: what it believes is wrong
+    /// from now on, so its connection must end and begin again.
+    #[must_use]
+    pub fn has_lost_watch(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.lost)
     }
 
     /// Queues PeerGone (not here). True if the queue was empty: wake the writer.
@@ -74,12 +103,14 @@ impl SendQueue {
     /// If `out` is empty and everything fits, buffers are swapped instead of copied.
     pub fn take(&mut self, max: usize, out: &mut Vec<u8>) {
         let begin = out.len();
+        let watch = self.watch.as_mut().map(|watch| (&mut watch.lane, None));
         let lanes = [
-            (&mut self.control, None),
-            (&mut self.disco, Some(PacketKind::Disco)),
-            (&mut self.data, Some(PacketKind::Data)),
+            Some((&mut self.control, None)),
+            watch,
+            Some((&mut self.disco, Some(PacketKind::Disco))),
+            Some((&mut self.data, Some(PacketKind::Data))),
         ];
-        for (lane, kind) in lanes {
+        for (lane, kind) in lanes.into_iter().flatten() {
             if lane.is_empty() {
                 continue;
             }
@@ -104,22 +135,32 @@ impl SendQueue {
 
     /// Whether nothing waits.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.disco.is_empty() && self.data.is_empty()
+    pub fn is_empty(&self) -> bool {
+        let watch = self.watch.as_ref().is_none_or(|watch| watch.lane.is_empty());
+        self.control.is_empty() && watch && self.disco.is_empty() && self.data.is_empty()
     }
 
     /// Bytes that wait.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.control.bytes() + self.disco.bytes() + self.data.bytes()
+    pub fn bytes(&self) -> usize {
+        let watch = self.watch.as_ref().map_or(0, |watch| watch.lane.bytes());
+        self.control.bytes() + watch + self.disco.bytes() + self.data.bytes()
     }
 
     /// Drops everything, counted as [`DropReason::Gone`]: the connection has ended.
     pub fn abandon(&mut self) {
         self.counters.drop(DropReason::Gone, PacketKind::Disco, self.disco.frames as u64);
         self.counters.drop(DropReason::Gone, PacketKind::Data, self.data.frames as u64);
-        (self.control, self.disco, self.data) = Default::default();
+        (self.control, self.disco, self.data, self.watch) = Default::default();
     }
+}
+
+/// What waits for a watcher.
+#[derive(Debug, Default)]
+struct Watch {
+    lane: Lane,
+    /// Something was dropped from it.
+    lost: bool,
 }
 
 /// How much one lane holds: frames, bytes.

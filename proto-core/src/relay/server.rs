@@ -4,15 +4,19 @@
 //! All connections of a key stay open; the active one, which gets the key's packets, is the newest, or the one
 //! that spoke last. Two clones of one machine thus never throw each other out.
 
-use super::TableChange;
+use super::{MeshChange, TableChange};
 use crate::id::StreamId;
 use crate::key::{NodePublic, NodeSecret, SharedBox};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time};
-use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, LoginError, ServerInfo};
+use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, LoginError, MeshKey, ServerInfo};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod mesh;
+
+use mesh::{Elsewhere, present};
 
 /// What a relay server is made of.
 #[derive(Clone, Debug)]
@@ -23,13 +27,15 @@ pub struct RelayServerConfig {
     pub ask: bool,
     /// Clients at once; more are closed.
     pub connections_max: usize,
+    /// What the relays of the mesh prove themselves by; none if there is no mesh.
+    pub mesh: Option<MeshKey>,
 }
 
 impl RelayServerConfig {
     /// A relay of this key that lets everybody in.
     #[must_use]
     pub const fn new(secret: NodeSecret) -> Self {
-        Self { secret, ask: false, connections_max: limits::RELAY_CONNECTIONS_MAX }
+        Self { secret, ask: false, connections_max: limits::RELAY_CONNECTIONS_MAX, mesh: None }
     }
 }
 
@@ -46,16 +52,18 @@ pub enum ServerCommand {
     /// A connection that is not its key's active one has spoken ([`super::ForwardTable::dormant`]): it
     /// becomes the active one.
     Spoke(StreamId),
-    /// A connection has sent its first packet to a key ([`super::Forwarded::first`]): that key is told when
+    /// A key has sent its first packet to another ([`super::Forwarded::first`]): that key is told when
     /// the sender leaves.
     FirstPacket {
-        /// The sender's connection.
-        stream: StreamId,
+        /// The sender's key.
+        from: NodePublic,
         /// The receiver's key.
         to: NodePublic,
     },
     /// A connection's stream is no DERP, as its adapter could tell from a piece of it.
     Broken(StreamId),
+    /// Somebody came to another relay of the mesh, or left it.
+    Mesh(MeshChange),
     /// Close all connections of a key.
     Expel(NodePublic),
     /// The server will stop: those who understand it are asked to come back after this long.
@@ -79,6 +87,16 @@ pub enum ServerEvent {
         stream: StreamId,
         /// Whose.
         key: NodePublic,
+        /// It is another relay of the mesh: nobody was asked about it, it may send as fast as it likes, and its
+        /// ForwardPacket frames take the hot path.
+        mesh: bool,
+    },
+    /// By which link of the mesh a key is reached ([`super::ForwardTable::apply_elsewhere`]); none if by none.
+    Elsewhere {
+        /// The key.
+        key: NodePublic,
+        /// The link: the stream to its relay.
+        link: Option<StreamId>,
     },
     /// What to change in the forwarding table ([`super::ForwardTable::apply`]), before anything else.
     Table(TableChange),
@@ -122,10 +140,16 @@ pub struct ServerCounters {
     pub pings: u64,
     /// Frames of unknown kinds, skipped.
     pub unknown: u64,
+    /// Logins of other relays of the mesh.
+    pub mesh_joined: u64,
+    /// Connections closed because another relay of the mesh said so.
+    pub mesh_closed: u64,
+    /// Problems told to clients ([`Frame::Health`]).
+    pub health: u64,
 }
 
-/// What a client calls itself if it understands [`Frame::Restarting`]. Some DERP clients fail on frames that
-/// they do not expect, so it is sent to no others.
+/// What a client calls itself if it understands [`Frame::Restarting`] and [`Frame::Health`]. Some DERP clients fail on
+/// frames that they do not expect, so they are sent to no others.
 pub(super) const APP_NAME: &str = "warren";
 
 /// A relay's server end. [`Input::StreamOpened`] begins a connection, after the HTTP upgrade.
@@ -138,6 +162,10 @@ pub struct RelayServer {
     rng: Rng,
     connections: BTreeMap<StreamId, Connection>,
     keys: BTreeMap<NodePublic, Key>,
+    /// The keys that are at other relays of the mesh.
+    elsewhere: Elsewhere,
+    /// Connections that are told who comes and goes.
+    watchers: BTreeSet<StreamId>,
     /// When each connection is looked at next.
     timers: BTreeSet<(Time, StreamId)>,
     /// Connections that have not logged in.
@@ -155,8 +183,14 @@ struct Connection {
     /// From one keepalive to the next.
     keepalive: Duration,
     preferred: bool,
-    /// It understands [`Frame::Restarting`].
+    /// It understands [`Frame::Restarting`] and [`Frame::Health`].
     ours: bool,
+    /// It is another relay of the mesh.
+    mesh: bool,
+    /// It is there to measure.
+    prober: bool,
+    /// It was told that its key is connected more than once.
+    told_ill: bool,
 }
 
 /// How far a connection has got.
@@ -192,6 +226,8 @@ impl RelayServer {
             rng: seed.fork("relay server").rng(),
             connections: BTreeMap::new(),
             keys: BTreeMap::new(),
+            elsewhere: Elsewhere::default(),
+            watchers: BTreeSet::new(),
             timers: BTreeSet::new(),
             waiting: 0,
             counters: ServerCounters::default(),
@@ -235,22 +271,16 @@ impl RelayServer {
         match command {
             ServerCommand::Verdict { stream, admit } => self.verdict(stream, admit, now),
             ServerCommand::Spoke(stream) => self.spoke(stream),
-            ServerCommand::FirstPacket { stream, to } => {
-                let Some(key) = self.key_of(stream).copied() else { return };
-                if let Some(key) = self.keys.get_mut(&key)
-                    && key.receivers.len() < limits::RELAY_SEEN_MAX
-                {
-                    key.receivers.insert(to);
-                }
-            }
             ServerCommand::Broken(stream) => self.broken(stream),
-            ServerCommand::Expel(key) => {
-                let streams = self.keys.get(&key).map(|key| key.connections.clone()).unwrap_or_default();
-                for stream in streams {
-                    self.counters.expelled += 1;
-                    self.close(stream);
+            ServerCommand::FirstPacket { from, to } => {
+                let here = self.keys.get_mut(&from).map(|key| &mut key.receivers);
+                let receivers = here.or_else(|| self.elsewhere.receivers(&from));
+                if let Some(receivers) = receivers.filter(|all| all.len() < limits::RELAY_SEEN_MAX) {
+                    receivers.insert(to);
                 }
             }
+            ServerCommand::Mesh(change) => self.mesh_change(change),
+            ServerCommand::Expel(key) => self.counters.expelled += self.close_all(&key),
             ServerCommand::Drain(retry_after) => self.drain(retry_after),
         }
     }
@@ -275,6 +305,9 @@ impl RelayServer {
             keepalive: limits::RELAY_KEEPALIVE + jitter,
             preferred: false,
             ours: false,
+            mesh: false,
+            prober: false,
+            told_ill: false,
         };
         self.timers.insert((connection.timer, stream));
         self.connections.insert(stream, connection);
@@ -293,8 +326,10 @@ impl RelayServer {
         };
         let Some(connection) = self.connections.get_mut(&stream) else { return };
         connection.ours = info.app_name.starts_with(APP_NAME);
+        connection.mesh = info.mesh_key.is_some() && info.mesh_key == self.config.mesh;
+        connection.prober = info.is_prober;
         connection.stage = Stage::Asked { key, shared };
-        if self.config.ask {
+        if self.config.ask && !connection.mesh {
             self.out.event(ServerEvent::Ask { stream, key });
         } else {
             self.verdict(stream, true, now);
@@ -316,13 +351,16 @@ impl RelayServer {
         }
         self.waiting -= 1;
         let asked = core::mem::replace(&mut connection.stage, Stage::Joined { key });
+        let (mesh, flags) = (connection.mesh, connection.flags());
         let keepalive = now + connection.keepalive;
         self.set_timer(stream, keepalive);
         self.counters.joined += 1;
+        self.counters.mesh_joined += u64::from(mesh);
         self.counters.duplicates += u64::from(crowd > 0);
         self.keys.entry(key).or_default().connections.push(stream);
         self.table(key);
-        self.out.event(ServerEvent::Joined { stream, key });
+        self.out.event(ServerEvent::Joined { stream, key, mesh });
+        self.tell_watchers(&present(key, flags));
         if let Stage::Asked { shared, .. } = asked {
             let mut bytes = Vec::new();
             ServerInfo::default().emit(&shared, &mut self.rng, &mut bytes);
@@ -361,22 +399,42 @@ impl RelayServer {
     fn depart(&mut self, stream: StreamId) {
         let Some(connection) = self.connections.remove(&stream) else { return };
         self.timers.remove(&(connection.timer, stream));
+        self.watchers.remove(&stream);
         let Stage::Joined { key } = connection.stage else {
             self.waiting -= 1;
             return;
         };
-        let mut receivers = BTreeSet::new();
+        let mut receivers = None;
         if let Some(entry) = self.keys.get_mut(&key) {
             entry.connections.retain(|other| *other != stream);
             if entry.connections.is_empty() {
-                receivers = core::mem::take(&mut entry.receivers);
+                receivers = Some(core::mem::take(&mut entry.receivers));
                 self.keys.remove(&key);
             }
         }
         self.table(key);
         self.out.event(ServerEvent::Left { stream, key });
+        let Some(receivers) = receivers else { return };
+        self.tell_watchers(&Frame::PeerGone { peer: key, reason: GoneReason::Disconnected });
+        match self.elsewhere.receivers(&key) {
+            // It is in the region still.
+            Some(heirs) => heirs.extend(receivers),
+            None => self.tell_all_gone(receivers, key),
+        }
+    }
+
+    /// Ends all connections of a key; how many.
+    fn close_all(&mut self, key: &NodePublic) -> u64 {
+        let streams = self.keys.get(key).map(|key| key.connections.clone()).unwrap_or_default();
+        for stream in &streams {
+            self.close(*stream);
+        }
+        streams.len() as u64
+    }
+
+    fn tell_all_gone(&mut self, receivers: BTreeSet<NodePublic>, gone: NodePublic) {
         for receiver in receivers {
-            self.tell_gone(&receiver, key);
+            self.tell_gone(&receiver, gone);
         }
     }
 
@@ -436,7 +494,11 @@ impl RelayServer {
             (Stage::Asked { .. }, _) => {}
             (Stage::Joined { .. }, _) => {
                 self.spoke(stream);
-                self.joined_frame(stream, frame);
+                if self.is_mesh(stream) {
+                    self.mesh_frame(stream, frame);
+                } else {
+                    self.joined_frame(stream, frame);
+                }
             }
         }
     }
@@ -452,7 +514,7 @@ impl RelayServer {
                     connection.preferred = *preferred;
                 }
             }
-            // For relays of one mesh, which this one has none of; or broken.
+            // For relays of the mesh alone; or broken.
             Frame::ForwardPacket { .. }
             | Frame::WatchConns
             | Frame::ClosePeer { .. }
@@ -489,6 +551,7 @@ impl RelayServer {
                 let next = now + connection.keepalive;
                 self.set_timer(stream, next);
                 self.write(stream, &Frame::KeepAlive);
+                self.tell_health(stream);
             } else {
                 self.counters.late += 1;
                 self.close(stream);

@@ -355,7 +355,7 @@ fn the_pool_keeps_the_seven_laws() {
 fn a_link_alone_keeps_them_too() {
     let region = |n: u64| crate::relay_map::RelayRegion { id: ONE, ..map().regions[&RegionId(n)].clone() };
     Subject::new(|seed| {
-        let config = LinkConfig { identity: secret(0), region: region(1), streams: 0..16 };
+        let config = LinkConfig { identity: secret(0), region: region(1), streams: 0..16, mesh: None };
         RelayLink::new(config, seed, Time::ZERO)
     })
     .commands(|rng| {

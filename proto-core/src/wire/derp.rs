@@ -14,7 +14,7 @@ mod frame;
 mod login;
 
 pub use decoder::{Decoder, Frames};
-pub use frame::{Frame, GoneReason, PresentFlags, packet_header};
+pub use frame::{Frame, GoneReason, PresentFlags, forward_header, packet_header};
 pub use login::{ClientInfo, LoginError, MeshKey, ServerInfo};
 
 use crate::limits;

@@ -23,7 +23,7 @@ fn a_packet_goes_to_the_active_connection_and_the_first_one_is_told() {
     table.apply(TableChange { key: B, active: Some(StreamId(7)), connections: 1 }, Some("seven"));
     let mut sender = Sender::new(A, &table, Time::ZERO);
     let first = sender.forward(&table, &B, b"x", Time::ZERO);
-    assert_eq!(first, Forwarded { to: Some(&"seven"), first: true, not_here: false });
+    assert_eq!(first, Forwarded { to: Some(&"seven"), elsewhere: false, first: true, not_here: false });
     assert!(!sender.forward(&table, &B, b"x", Time::ZERO).first);
     assert!(!table.dormant(&B, StreamId(7)));
     table.apply(TableChange { key: B, active: Some(StreamId(8)), connections: 2 }, Some("eight"));

@@ -8,6 +8,8 @@ use crate::time::Duration;
 use crate::wire::derp::{ClientInfo, FrameKind, ServerInfo};
 use crate::wire::disco;
 
+mod mesh;
+
 fn secret(n: u64) -> NodeSecret {
     NodeSecret::generate(&Seed::from_u64(n))
 }
@@ -395,18 +397,27 @@ impl Clients {
 
     fn command(&self, rng: &mut Rng) -> ServerCommand {
         let stream = StreamId(rng.range(0..4));
-        let command = match rng.range(0..9) {
+        let command = match rng.range(0..10) {
             0..3 => ServerCommand::Verdict { stream, admit: rng.permille(800) },
             3 | 4 => ServerCommand::Spoke(stream),
-            5 => ServerCommand::FirstPacket { stream, to: self.keys[1].public() },
+            5 => ServerCommand::FirstPacket { from: self.keys[0].public(), to: self.keys[1].public() },
             6 => ServerCommand::Expel(self.keys[0].public()),
             7 => ServerCommand::Broken(stream),
+            8 => {
+                let (link, key) = (StreamId(rng.range(9..11)), self.keys[rng.range(0..2) as usize].public());
+                ServerCommand::Mesh(match rng.range(0..3) {
+                    0 => MeshChange::Present { link, key },
+                    1 => MeshChange::Gone { link, key },
+                    _ => MeshChange::Lost { link },
+                })
+            }
             _ => ServerCommand::Drain(Duration::from_millis(rng.range(0..9_000))),
         };
         // A new command does not compile here until it is drawn above.
         match command {
             ServerCommand::Verdict { .. } | ServerCommand::Spoke(_) | ServerCommand::FirstPacket { .. } => {}
             ServerCommand::Expel(_) | ServerCommand::Drain(_) | ServerCommand::Broken(_) => {}
+            ServerCommand::Mesh(_) => {}
         }
         command
     }

@@ -155,10 +155,18 @@ impl RelayLink {
             return;
         };
         match (frame, shared) {
+            (Frame::ServerKey { key }, None)
+                if self.config.mesh.is_some() && *key == self.config.identity.public() =>
+            {
+                self.drop_attempt();
+                self.wanted = false;
+                self.out.event(LinkEvent::Itself);
+            }
             (Frame::ServerKey { key }, shared @ None) => {
                 let stream = *stream;
                 *shared = Some(self.config.identity.shared(key));
-                let info = ClientInfo { app_name: APP_NAME.to_owned(), ..ClientInfo::default() };
+                let (app_name, mesh_key) = (APP_NAME.to_owned(), self.config.mesh.clone());
+                let info = ClientInfo { app_name, mesh_key, ..ClientInfo::default() };
                 let mut bytes = Vec::new();
                 info.emit(&self.config.identity, key, &mut self.rng, &mut bytes);
                 self.out.push(Output::Write { stream, bytes });
@@ -198,6 +206,9 @@ impl RelayLink {
         self.out.event(LinkEvent::Up { stream });
         if self.preferred {
             self.write(stream, &Frame::NotePreferred(true));
+        }
+        if self.config.mesh.is_some() {
+            self.write(stream, &Frame::WatchConns);
         }
         for (to, bytes) in core::mem::take(&mut self.waiting) {
             self.send(to, bytes, now);

@@ -119,6 +119,7 @@ impl World {
                     format!("{region} from {}: {}", who(from), String::from_utf8_lossy(&bytes))
                 }
                 PoolEvent::Leaving { region } => format!("{region} is about to stop"),
+                PoolEvent::Health { region, problem } => format!("{region} says: {problem}"),
                 PoolEvent::PeerGone { region, peer, reason } => {
                     format!("{region} gone {}: {reason:?}", who(peer))
                 }

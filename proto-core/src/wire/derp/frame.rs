@@ -175,6 +175,22 @@ pub fn packet_header(kind: FrameKind, peer: &NodePublic, len: usize) -> [u8; FRA
     out
 }
 
+/// The first 69 bytes of a ForwardPacket frame with a packet of `len` bytes: for the hot path, as
+/// [`packet_header`].
+#[must_use]
+pub fn forward_header(
+    from: &NodePublic,
+    to: &NodePublic,
+    len: usize,
+) -> [u8; FRAME_HEADER_LEN + 2 * KEY_LEN] {
+    let mut out = [0; FRAME_HEADER_LEN + 2 * KEY_LEN];
+    out[0] = FrameKind::ForwardPacket as u8;
+    out[1..5].copy_from_slice(&((2 * KEY_LEN + len) as u32).to_be_bytes());
+    out[5..5 + KEY_LEN].copy_from_slice(&from.0);
+    out[5 + KEY_LEN..].copy_from_slice(&to.0);
+    out
+}
+
 impl<'a> Frame<'a> {
     /// Reads the payload of a frame whose type has this number.
     #[must_use]
