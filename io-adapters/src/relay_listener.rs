@@ -34,18 +34,21 @@ pub mod front;
 pub mod gate;
 pub mod http;
 pub mod lobby;
+mod mesh;
 mod pace;
 mod reader;
 mod room;
 mod writer;
 
 pub use ended::EndedCounters;
+pub use mesh::{MESH_STREAMS, MeshStatus};
 pub use pace::Rates;
 
 use ended::{Ended, Endings};
 use gate::{Gate, GateStatus};
 use http::{DerpRequest, answer, derp_fields};
 use lobby::Place;
+use mesh::{Mesh, MeshMessage};
 use pace::Held;
 use reader::Reader;
 use writer::write_all;
@@ -102,6 +105,8 @@ struct Connection {
     key: Mutex<Option<NodePublic>>,
     joined: Notify,
     closing: AtomicBool,
+    /// At the other end is another relay of the mesh, either way round.
+    mesh: AtomicBool,
 }
 
 /// What comes to the server's task.
@@ -112,6 +117,7 @@ enum Message {
     Command(ServerCommand),
     Admission(AdmissionCommand),
     Status(oneshot::Sender<RelayStatus>),
+    Mesh(MeshMessage),
     Stop,
 }
 
@@ -122,6 +128,7 @@ pub struct RelayTask {
     inbox: mpsc::Receiver<Message>,
     connections: BTreeMap<StreamId, Arc<Connection>>,
     gate: Option<Gate>,
+    mesh: Option<Mesh>,
 }
 
 /// What passed through a relay.
@@ -145,6 +152,8 @@ pub struct RelayStatus {
     pub ended: EndedCounters,
     /// Who was let in, if there is a gate.
     pub gate: Option<GateStatus>,
+    /// How it stands with the other relays of the mesh, if there is one.
+    pub mesh: Option<MeshStatus>,
 }
 
 /// Makes a relay: the handle to use it, and the task to spawn.
@@ -166,7 +175,14 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         hushed: Held::default(),
         endings: Endings::default(),
     });
-    let task = RelayTask { machine, inner: inner.clone(), inbox, connections: BTreeMap::new(), gate: None };
+    let task = RelayTask {
+        machine,
+        inner: inner.clone(),
+        inbox,
+        connections: BTreeMap::new(),
+        gate: None,
+        mesh: None,
+    };
     (RelayHandle(inner), task)
 }
 
@@ -222,15 +238,8 @@ impl RelayHandle {
 
     /// As [`RelayHandle::serve`], with the answer to the upgrade still to be sent: it leaves with the first frame.
     async fn serve_after(&self, answer: Vec<u8>, io: AnyStream, who: Arrival) {
-        let connection = Arc::new(Connection {
-            stream: StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed)),
-            from: who.from,
-            queue: Mutex::default(),
-            wake: Notify::new(),
-            key: Mutex::default(),
-            joined: Notify::new(),
-            closing: AtomicBool::new(false),
-        });
+        let stream = StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed));
+        let connection = Arc::new(Connection::new(stream, who.from));
         if self.0.inbox.send(Message::Opened(connection.clone())).await.is_err() {
             return;
         }
@@ -283,6 +292,10 @@ impl RelayHandle {
                 connection.joined.notified().await;
                 if let Some(key) = *lock(&connection.key) {
                     reader.joined(key, &self.0);
+                }
+                if connection.is_mesh() {
+                    pace = None;
+                    reader.read_at_most(usize::MAX);
                 }
             }
             self.absorb(reader, &connection);
@@ -358,8 +371,30 @@ async fn said(write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
 }
 
 impl Connection {
+    fn new(stream: StreamId, from: Option<IpAddr>) -> Self {
+        Self {
+            stream,
+            from,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            key: Mutex::default(),
+            joined: Notify::new(),
+            closing: AtomicBool::new(false),
+            mesh: AtomicBool::new(false),
+        }
+    }
+
+    fn is_mesh(&self) -> bool {
+        self.mesh.load(Ordering::Relaxed)
+    }
+
     fn push_control(&self, frames: &[u8]) {
-        if lock(&self.queue).push_control(frames) {
+        let mut queue = lock(&self.queue);
+        let (wake, lost) = (queue.push_control(frames), queue.has_lost_watch());
+        drop(queue);
+        if lost {
+            self.close();
+        } else if wake {
             self.wake.notify_one();
         }
     }
@@ -385,6 +420,9 @@ impl RelayTask {
             gate.command(AdmissionCommand::Save, self.inner.clock.time());
         }
         self.drain();
+        if let Some(mesh) = &mut self.mesh {
+            mesh.close(self.inner.clock.time());
+        }
         for connection in self.connections.values() {
             connection.close();
         }
@@ -399,7 +437,8 @@ impl RelayTask {
     async fn step(&mut self) -> bool {
         self.drain();
         let deadline = self.machine.deadline().map(|(at, _)| at);
-        let deadline = deadline.into_iter().chain(self.gate.as_ref().and_then(Gate::deadline)).min();
+        let deadline = deadline.into_iter().chain(self.gate.as_ref().and_then(Gate::deadline));
+        let deadline = deadline.chain(self.mesh.as_ref().and_then(Mesh::deadline)).min();
         let deadline = deadline.map(|at| self.inner.clock.instant(at));
         tokio::select! {
             biased;
@@ -409,6 +448,9 @@ impl RelayTask {
                 self.machine.handle(Input::Deadline, now);
                 if let Some(gate) = &mut self.gate {
                     gate.due(now);
+                }
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.due(now);
                 }
                 true
             }
@@ -438,6 +480,11 @@ impl RelayTask {
                 }
             }
             Message::Status(reply) => _ = reply.send(self.status()),
+            Message::Mesh(message) => {
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.take(message, now);
+                }
+            }
             Message::Stop => return false,
         }
         true
@@ -447,7 +494,8 @@ impl RelayTask {
         let (connections, home) = self.machine.connections();
         let mut forwarded = lock(&self.inner.forwarded);
         let mut queued = 0;
-        for connection in self.connections.values() {
+        let links = self.mesh.iter().flat_map(Mesh::links);
+        for connection in self.connections.values().chain(links) {
             let mut queue = lock(&connection.queue);
             queued += queue.bytes();
             forwarded.absorb(&mut queue.counters);
@@ -462,6 +510,7 @@ impl RelayTask {
             hushed: self.inner.hushed.status(),
             ended: self.inner.endings.status(),
             gate: self.gate.as_ref().map(Gate::status),
+            mesh: mesh::status(self.mesh.as_ref(), &self.machine),
         }
     }
 
@@ -469,7 +518,11 @@ impl RelayTask {
         let now = self.inner.clock.time();
         loop {
             self.drain_server();
-            let Some(order) = self.gate.as_mut().and_then(|gate| gate.next(now)) else { return };
+            let mut order = self.gate.as_mut().and_then(|gate| gate.next(now));
+            if order.is_none() {
+                order = self.mesh.as_mut().and_then(Mesh::next);
+            }
+            let Some(order) = order else { return };
             self.machine.handle(Input::Command(order), now);
         }
     }
@@ -501,8 +554,14 @@ impl RelayTask {
                 let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
                 table.apply(*change, active);
             }
-            ServerEvent::Joined { stream, key } => {
+            ServerEvent::Elsewhere { key, link } => {
+                let link = link.and_then(|link| self.mesh.as_ref()?.link(link));
+                let mut table = self.inner.table.write().unwrap_or_else(PoisonError::into_inner);
+                table.apply_elsewhere(*key, link);
+            }
+            ServerEvent::Joined { stream, key, mesh } => {
                 if let Some(connection) = self.connections.get(stream) {
+                    connection.mesh.store(*mesh, Ordering::Relaxed);
                     *lock(&connection.key) = Some(*key);
                     connection.joined.notify_one();
                 }

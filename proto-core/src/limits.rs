@@ -109,6 +109,9 @@ pub const RELAY_QUEUE_CONTROL: (usize, usize) = (256, 32 << 10);
 /// slowly that more come, its connection ends.
 pub const RELAY_QUEUE_WATCH: (usize, usize) = (2 * RELAY_CONNECTIONS_MAX, 2 * RELAY_CONNECTIONS_MAX * 56);
 
+/// How long a relay waits for another of its mesh to take a write (Tailscale's).
+pub const MESH_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Other relays of one region, as a relay's operator may name them. Tailscale's largest regions have 6 nodes.
 pub const MESH_RELAYS_MAX: usize = 64;
 

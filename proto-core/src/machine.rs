@@ -129,19 +129,17 @@ pub enum Output<E> {
 }
 
 impl<E> Output<E> {
-    /// A word to the owner, or else what is asked of the world, as a machine says it that composes this one.
-    ///
-    /// # Errors
-    /// What is asked of the world.
-    pub fn into_event<F>(self) -> Result<E, Output<F>> {
-        Err(match self {
-            Self::Event(event) => return Ok(event),
+    /// A word to the owner; what is asked of the world goes to `out`, as a machine says it that composes this one.
+    pub fn into_event<F>(self, out: &mut Outbox<F>) -> Option<E> {
+        out.push(match self {
+            Self::Event(event) => return Some(event),
             Self::Transmit(transmit) => Output::Transmit(transmit),
             Self::Open { stream, target } => Output::Open { stream, target },
             Self::Write { stream, bytes } => Output::Write { stream, bytes },
             Self::Close { stream } => Output::Close { stream },
             Self::Resolve { name } => Output::Resolve { name },
-        })
+        });
+        None
     }
 }
 

@@ -119,6 +119,7 @@ fn render(seen: &Snapshot<'_>) -> String {
         clients(&mut out, relay);
         packets(&mut out, relay);
         admission(&mut out, relay);
+        mesh(&mut out, relay);
     }
     door(&mut out, seen);
     out.finish()
@@ -136,6 +137,8 @@ fn clients(out: &mut Text, relay: &RelayStatus) {
     out.one(&[], server.joined);
     out.counter("warren_relay_duplicate_logins_total", "Logins of a key that was connected already.");
     out.one(&[], server.duplicates);
+    out.counter("warren_relay_health_total", "Words to clients of a problem with them, or of its end.");
+    out.one(&[], server.health);
     out.counter("warren_relay_refused_total", "Connections and logins that were not let in, by reason.");
     out.one(&[("reason", "full")], server.full);
     out.one(&[("reason", "too_many_of_one_key")], server.crowded);
@@ -173,7 +176,7 @@ fn packets(out: &mut Text, relay: &RelayStatus) {
     by_kind(out, passed.bytes_out - passed.control_bytes_out, passed.disco_bytes_out);
     out.one(&[("kind", "control")], passed.control_bytes_out);
     out.counter("warren_relay_packets_dropped_total", "Packets dropped.");
-    let reasons = ["unknown_destination", "gone", "queue_full"];
+    let reasons = ["unknown_destination", "gone", "queue_full", "unknown_forwarded"];
     for (reason, kinds) in reasons.iter().zip(passed.dropped) {
         for (kind, count) in ["disco", "data"].iter().zip(kinds) {
             out.one(&[("reason", reason), ("kind", kind)], count);
@@ -201,6 +204,27 @@ fn packets(out: &mut Text, relay: &RelayStatus) {
     out.one(&[], times);
     out.counter("warren_relay_words_limited_seconds_total", "For how long, over all clients.");
     out.seconds(hushed);
+}
+
+fn mesh(out: &mut Text, relay: &RelayStatus) {
+    let Some(mesh) = &relay.mesh else { return };
+    let (server, passed) = (&relay.server, &relay.forwarded);
+    out.gauge("warren_relay_mesh_up", "Other relays of the mesh that this one is connected to.");
+    out.one(&[], mesh.up as u64);
+    out.gauge(
+        "warren_relay_mesh_watchers",
+        "Other relays of the mesh that are told who comes and goes here.",
+    );
+    out.one(&[], mesh.watchers as u64);
+    out.gauge("warren_relay_mesh_keys", "Keys that are at other relays of the mesh.");
+    out.one(&[], mesh.elsewhere as u64);
+    out.counter("warren_relay_mesh_logins_total", "Logins of other relays of the mesh.");
+    out.one(&[], server.mesh_joined);
+    out.counter("warren_relay_mesh_packets_total", "Packets from and to other relays of the mesh.");
+    out.one(&[("way", "in")], passed.mesh_in);
+    out.one(&[("way", "out")], passed.mesh_out);
+    out.counter("warren_relay_mesh_closed_total", "Connections closed at another relay's word.");
+    out.one(&[], server.mesh_closed);
 }
 
 fn admission(out: &mut Text, relay: &RelayStatus) {
@@ -262,6 +286,7 @@ fn door(out: &mut Text, seen: &Snapshot<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use io_adapters::relay_listener::MeshStatus;
     use io_adapters::relay_listener::gate::GateStatus;
 
     #[test]
@@ -273,12 +298,14 @@ mod tests {
         relay.forwarded.bytes_out = 5_000;
         relay.forwarded.disco_bytes_out = 1_000;
         relay.forwarded.control_bytes_out = 500;
-        relay.forwarded.dropped = [[1, 2], [3, 4], [5, 6]];
+        relay.forwarded.dropped = [[1, 2], [3, 4], [5, 6], [7, 8]];
         relay.held = (7, Duration::from_micros(1_250_000));
         relay.hushed = (8, Duration::from_micros(2_000_000));
         let mut gate = GateStatus { admitted: 8, reachable: true, ..GateStatus::default() };
         gate.counters.refused = [1, 2, 3, 4];
         relay.gate = Some(gate);
+        relay.mesh = Some(MeshStatus { up: 2, watchers: 1, elsewhere: 40 });
+        relay.forwarded.mesh_in = 11;
         let (front, stun) = (Front::new(None, None), StunCounters::default());
         stun.answered.store(9, Ordering::Relaxed);
         stun.lost.store(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use crate::metrics::{self, Sources};
 use crate::notify;
-use crate::settings::Settings;
+use crate::settings::{Neighbour, Settings};
 use core::net::SocketAddr;
 use io_adapters::certificate::Certificate;
 use io_adapters::clock::Origin;
@@ -13,13 +13,18 @@ use io_adapters::relay_listener::front::{Front, Program};
 use io_adapters::relay_listener::gate::{self, Gate};
 use io_adapters::relay_listener::lobby::Lobby;
 use io_adapters::relay_listener::{self, Rates, RelayHandle};
+use io_adapters::relay_stream::Dialer;
+use io_adapters::relay_stream::proxy::Proxies;
+use io_adapters::relay_stream::tls::Trust;
 use io_adapters::store::MemStore;
 use io_adapters::stun_listener::{StunCounters, StunServer};
-use io_adapters::transport::{TcpAccept, TokioListener};
-use proto_core::key::NodePublic;
+use io_adapters::transport::{TcpAccept, TokioListener, TokioNetwork};
+use proto_core::key::{NodePublic, unhex};
+use proto_core::limits::MESH_RELAYS_MAX;
 use proto_core::limits::RELAY_WAITING_MAX;
-use proto_core::relay::{AdmissionCommand, AdmissionConfig, RelayServerConfig, ServerCommand};
+use proto_core::relay::{AdmissionCommand, AdmissionConfig, MeshConfig, RelayServerConfig, ServerCommand};
 use proto_core::seed::Seed;
+use proto_core::wire::derp::MeshKey;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,7 +98,9 @@ impl Relay {
         let guard = guard(&settings, state.path(), &seed)?;
         let secret = private_file::node_key(&state.path().join("relay.key"))
             .map_err(|error| bad_key(&error, state.path()))?;
-        let mut config = RelayServerConfig::new(secret);
+        let mesh_key = settings.mesh_key_file.as_deref().map(mesh_key).transpose()?;
+        let mut config = RelayServerConfig::new(secret.clone());
+        config.mesh = mesh_key.clone();
         config.ask = guard.is_some();
         config.connections_max = usize::try_from(settings.max_clients).unwrap_or(usize::MAX);
         let (handle, mut task) = relay_listener::relay(config, seed.fork("relay"), origin);
@@ -106,6 +113,25 @@ impl Relay {
         if let Some(guard) = guard {
             task = task.guarded_by(guard.gate);
             tasks.spawn(relay_admission::serve(handle.clone(), guard.wants, guard.verifier, guard.file));
+        }
+        if let Some(key) = mesh_key
+            && !settings.mesh_with.is_empty()
+        {
+            let named = settings.mesh_with.len();
+            if named > MESH_RELAYS_MAX {
+                return Err(Fault::new(
+                    "TOO_MANY_NEIGHBOURS",
+                    format!(
+                        "--mesh-with names {named} relays, more than the {MESH_RELAYS_MAX} of one region"
+                    ),
+                    "name fewer, or make several regions of them",
+                ));
+            }
+            let relays = settings.mesh_with.iter().map(|Neighbour(node)| node.clone()).collect();
+            let mesh = MeshConfig { identity: secret, key, relays, streams: relay_listener::MESH_STREAMS };
+            let dialer =
+                Dialer { network: TokioNetwork, trust: Trust::system(), proxies: Proxies::default() };
+            task = task.joined_to(mesh, dialer, &seed.fork("mesh"));
         }
         tasks.spawn(task.run());
         let mut relay = Self {
@@ -255,6 +281,20 @@ fn open_files() {
     if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
         tracing::warn!(open_files = limit.current, "the number of connections stays limited");
     }
+}
+
+/// The secret that the relays of the mesh share.
+fn mesh_key(path: &Path) -> Result<MeshKey, Fault> {
+    let fault = |what: String| {
+        let hint = "give `--mesh-key-file` a file of 64 hexadecimal digits, the same on all relays of the region; \
+                    `openssl rand -hex 32` makes one";
+        Fault::new("MESH_KEY_UNUSABLE", what, hint)
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        fault(format!("can't read the mesh key in {}: {}", path.display(), io_words(&error)))
+    })?;
+    let key = unhex(text.trim()).map(MeshKey);
+    key.ok_or_else(|| fault(format!("{} does not hold a mesh key", path.display())))
 }
 
 /// Who may use the relay, and what that takes.

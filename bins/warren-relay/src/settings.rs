@@ -2,8 +2,10 @@
 //!
 //! `warren_settings` reads them.
 
+mod neighbour;
 mod rate;
 
+pub(crate) use neighbour::Neighbour;
 pub(crate) use rate::Rate;
 
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
@@ -71,6 +73,21 @@ pub(crate) struct Settings {
     /// How fast all clients together may send, shared evenly among those who do; 0 for no limit
     #[arg(long, env = "WARREN_RELAY_RATE_LIMIT_TOTAL", value_name = "RATE", default_value = "0")]
     pub(crate) rate_limit_total: Rate,
+
+    /// File with the secret that the relays of one region share: 64 hexadecimal digits
+    #[arg(long, env = "WARREN_RELAY_MESH_KEY_FILE", value_name = "FILE")]
+    pub(crate) mesh_key_file: Option<PathBuf>,
+
+    /// The relays of this region, which send on for one another: `HOST[:PORT][/DIALHOST]`, separated by commas, reached
+    /// over HTTPS unless http:// stands before. This relay may be among them, so that all may have the same list
+    #[arg(
+        long,
+        env = "WARREN_RELAY_MESH_WITH",
+        value_name = "RELAY",
+        value_delimiter = ',',
+        requires = "mesh_key_file"
+    )]
+    pub(crate) mesh_with: Vec<Neighbour>,
 
     /// Clients at once; more are turned away
     #[arg(

@@ -82,7 +82,7 @@ impl Gate {
             ServerEvent::Ask { stream, key } => {
                 AdmissionCommand::Login { stream, key, source: source(stream) }
             }
-            ServerEvent::Joined { stream, key } => {
+            ServerEvent::Joined { stream, key, mesh: false } => {
                 AdmissionCommand::Joined { stream, key, source: source(stream) }
             }
             ServerEvent::Left { stream, key } => AdmissionCommand::Left { stream, key },

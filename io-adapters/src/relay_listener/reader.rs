@@ -7,7 +7,7 @@ use super::lobby::Place;
 use super::{Connection, Inner, lock, room};
 use crate::transport::AnyStream;
 use proto_core::key::NodePublic;
-use proto_core::relay::{ForwardCounters, SendQueue, Sender, ServerCommand};
+use proto_core::relay::{ForwardCounters, Forwarded, SendQueue, Sender, ServerCommand};
 use proto_core::wire::derp::{FRAME_HEADER_LEN, Frame, FrameKind, decode, peek};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -196,15 +196,14 @@ impl Reader {
                     Some(found) => sender.forward_again(found, data),
                     None => sender.forward(&table, &to, data, now),
                 };
-                if forwarded.first {
-                    let stream = self.connection.stream;
-                    work.commands.push(ServerCommand::FirstPacket { stream, to });
-                }
-                match forwarded.to {
-                    Some(found) => run.push(found, sender.key(), (&to, data)),
-                    None if forwarded.not_here => run.push_gone(&self.connection, &to),
-                    None => {}
-                }
+                let from = *sender.key();
+                run.obey(&forwarded, (&from, &to), data, (&self.connection, &mut work.commands));
+            } else if header.kind == FrameKind::ForwardPacket as u8
+                && self.connection.is_mesh()
+                && let Ok(Some((Frame::ForwardPacket { from, to, bytes: data }, _))) = decode(frame)
+            {
+                let forwarded = sender.deliver(&table, (&from, &to), data, now);
+                run.obey(&forwarded, (&from, &to), data, (&self.connection, &mut work.commands));
             } else {
                 work.frames.extend_from_slice(frame);
             }
@@ -229,28 +228,59 @@ struct Run<'t>(Option<Open<'t>>);
 struct Open<'t> {
     to: NodePublic,
     connection: &'t Arc<Connection>,
+    /// It is a link of the mesh.
+    elsewhere: bool,
     queue: MutexGuard<'t, SendQueue>,
     /// The queue was empty: its writer waits to be woken.
     wake: bool,
 }
 
 impl<'t> Run<'t> {
-    /// The connection of this key, if the run is its.
-    fn found(&self, to: &NodePublic) -> Option<&'t Arc<Connection>> {
-        self.0.as_ref().filter(|open| open.to == *to).map(|open| open.connection)
+    /// The connection by which this key is reached, if the run is its, and whether it is a link of the mesh.
+    fn found(&self, to: &NodePublic) -> Option<(&'t Arc<Connection>, bool)> {
+        self.0.as_ref().filter(|open| open.to == *to).map(|open| (open.connection, open.elsewhere))
     }
 
-    fn push(&mut self, connection: &'t Arc<Connection>, from: &NodePublic, (to, data): (&NodePublic, &[u8])) {
+    /// Does with a packet what was decided; `sender` is the connection that it came by, and what is then to be said to
+    /// the server's task.
+    fn obey(
+        &mut self,
+        verdict: &Forwarded<&'t Arc<Connection>>,
+        (from, to): (&NodePublic, &NodePublic),
+        data: &[u8],
+        sender: (&Connection, &mut Vec<ServerCommand>),
+    ) {
+        if verdict.first {
+            sender.1.push(ServerCommand::FirstPacket { from: *from, to: *to });
+        }
+        match verdict.to {
+            Some(connection) => {
+                self.open(connection, verdict.elsewhere, to);
+                self.push((from, to), data);
+            }
+            None if verdict.not_here => self.push_gone(sender.0, to),
+            None => {}
+        }
+    }
+
+    fn open(&mut self, connection: &'t Arc<Connection>, elsewhere: bool, to: &NodePublic) {
         if self.found(to).is_none() {
             self.end();
             let mut queue = lock(&connection.queue);
             if queue.wants_room() {
                 queue.lend(room::take());
             }
-            self.0 = Some(Open { to: *to, connection, queue, wake: false });
+            self.0 = Some(Open { to: *to, connection, elsewhere, queue, wake: false });
         }
+    }
+
+    fn push(&mut self, (from, to): (&NodePublic, &NodePublic), data: &[u8]) {
         if let Some(open) = &mut self.0 {
-            open.wake |= open.queue.push(from, data);
+            open.wake |= if open.elsewhere {
+                open.queue.push_forward(from, to, data)
+            } else {
+                open.queue.push(from, data)
+            };
         }
     }
 

@@ -3,7 +3,8 @@
 use super::ended::Ended;
 use super::{Connection, lock, room};
 use crate::transport::AnyStream;
-use proto_core::limits::RELAY_WRITE_TIMEOUT;
+use proto_core::limits::{MESH_WRITE_TIMEOUT, RELAY_WRITE_TIMEOUT};
+use proto_core::time::Duration;
 use std::io;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncWriteExt, WriteHalf};
@@ -33,7 +34,7 @@ pub(super) async fn write_all(
                 let _ = timeout(RELAY_WRITE_TIMEOUT, io.shutdown()).await;
                 return Ended::Closed;
             }
-            if let Err(why) = stall(io.flush()).await {
+            if let Err(why) = stall(patience(connection), io.flush()).await {
                 return why;
             }
             connection.wake.notified().await;
@@ -41,7 +42,7 @@ pub(super) async fn write_all(
         }
         let mut at = 0;
         while at < out.len() {
-            match stall(io.write(&out[at..])).await {
+            match stall(patience(connection), io.write(&out[at..])).await {
                 Ok(0) => return Ended::Broke(io::ErrorKind::WriteZero.into()),
                 Ok(n) => at += n,
                 Err(why) => return why,
@@ -51,9 +52,14 @@ pub(super) async fn write_all(
     }
 }
 
+/// Behind another relay are many clients, which shall not all lose it to one bad moment.
+fn patience(connection: &Connection) -> Duration {
+    if connection.is_mesh() { MESH_WRITE_TIMEOUT } else { RELAY_WRITE_TIMEOUT }
+}
+
 /// A write must get somewhere in time, or the client is gone.
-async fn stall<R>(write: impl Future<Output = io::Result<R>>) -> Result<R, Ended> {
-    match timeout(RELAY_WRITE_TIMEOUT, write).await {
+async fn stall<R>(patience: Duration, write: impl Future<Output = io::Result<R>>) -> Result<R, Ended> {
+    match timeout(patience, write).await {
         Ok(result) => result.map_err(Ended::Broke),
         Err(_) => Err(Ended::Stalled),
     }

@@ -46,6 +46,14 @@ struct Connection {
     credit: Option<usize>,
 }
 
+/// A packet and the connection that it came by.
+struct Packet<'a> {
+    stream: StreamId,
+    from: &'a NodePublic,
+    to: &'a NodePublic,
+    payload: &'a [u8],
+}
+
 impl RelayHub {
     /// A relay without connections.
     #[must_use]
@@ -135,19 +143,18 @@ impl RelayHub {
     /// Obeys what the mesh says.
     fn drain_mesh(&mut self, now: Time) {
         while let Some(output) = self.mesh.as_mut().and_then(Machine::poll) {
-            match output.into_event() {
-                Ok(MeshEvent::Up { stream, .. }) => {
+            match output.into_event(&mut self.out) {
+                Some(MeshEvent::Up { stream, .. }) => {
                     self.connections.insert(stream, Connection::default());
                 }
-                Ok(MeshEvent::Change(change)) => {
+                Some(MeshEvent::Change(change)) => {
                     if let MeshChange::Lost { link } = change {
                         self.forget(link);
                     }
                     self.server.handle(Input::Command(ServerCommand::Mesh(change)), now);
                     self.drain(now);
                 }
-                Ok(MeshEvent::Down { .. } | MeshEvent::Itself { .. }) => {}
-                Err(output) => self.out.push(output),
+                Some(MeshEvent::Down { .. } | MeshEvent::Itself { .. }) | None => {}
             }
         }
     }
@@ -188,7 +195,7 @@ impl RelayHub {
         let verdict = sender.forward(&self.table, to, payload, now);
         self.counters.absorb(&mut sender.counters);
         let verdict = verdict.copied();
-        self.obey(stream, verdict, (&from, to), payload, now);
+        self.obey(verdict, Packet { stream, from: &from, to, payload }, now);
     }
 
     /// A packet that another relay sends on.
@@ -197,18 +204,12 @@ impl RelayHub {
         let Some(sender) = &mut connection.sender else { return };
         let verdict = sender.deliver(&self.table, pair, payload, now).copied();
         self.counters.absorb(&mut sender.counters);
-        self.obey(stream, verdict, pair, payload, now);
+        self.obey(verdict, Packet { stream, from: pair.0, to: pair.1, payload }, now);
     }
 
     /// Does with a packet what was decided.
-    fn obey(
-        &mut self,
-        stream: StreamId,
-        verdict: Forwarded<StreamId>,
-        (from, to): (&NodePublic, &NodePublic),
-        payload: &[u8],
-        now: Time,
-    ) {
+    fn obey(&mut self, verdict: Forwarded<StreamId>, packet: Packet<'_>, now: Time) {
+        let Packet { stream, from, to, payload } = packet;
         if let (true, Some(connection)) = (verdict.not_here, self.connections.get_mut(&stream)) {
             connection.queue.push_gone(to);
             self.dirty.insert(stream);

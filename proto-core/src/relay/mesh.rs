@@ -143,13 +143,7 @@ impl RelayMesh {
         let Some(Neighbour { link, stream }) = self.neighbours.get_mut(relay) else { return };
         link.handle(input, now);
         while let Some(output) = link.poll() {
-            let event = match output.into_event() {
-                Ok(event) => event,
-                Err(output) => {
-                    self.out.push(output);
-                    continue;
-                }
-            };
+            let Some(event) = output.into_event(&mut self.out) else { continue };
             match event {
                 LinkEvent::Up { stream: fresh } => {
                     if let Some(link) = stream.replace(fresh) {

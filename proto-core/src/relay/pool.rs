@@ -333,13 +333,9 @@ impl RelayPool {
                 Output::Event(LinkEvent::Leaving) => (*leaving, *used) = (true, now),
                 _ => {}
             }
-            match output.into_event() {
-                Ok(event) => {
-                    if let Some(event) = with_region(region, event, why) {
-                        self.out.event(event);
-                    }
-                }
-                Err(output) => self.out.push(output),
+            let event = output.into_event(&mut self.out);
+            if let Some(event) = event.and_then(|event| with_region(region, event, why)) {
+                self.out.event(event);
             }
         }
     }

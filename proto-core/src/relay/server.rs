@@ -247,10 +247,10 @@ impl RelayServer {
         &self.counters
     }
 
-    /// Connections logged in, and how many of them call this relay their home.
+    /// Clients logged in, and how many of them call this relay their home. Other relays of the mesh are no clients.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        let joined = self.connections.values().filter(|c| matches!(c.stage, Stage::Joined { .. }));
+        let joined = self.connections.values().filter(|c| matches!(c.stage, Stage::Joined { .. }) && !c.mesh);
         joined.fold((0, 0), |(all, home), c| (all + 1, home + usize::from(c.preferred)))
     }
 

@@ -13,7 +13,7 @@ use proto_core::relay::{
 use proto_core::relay_map::{RelayMap, RelayRegion};
 use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time};
-use proto_core::wire::derp::{ClientInfo, Frame, FrameKind, decode, peek};
+use proto_core::wire::derp::{ClientInfo, Frame, FrameKind, MeshKey, decode, peek};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -256,7 +256,9 @@ static REGION: LazyLock<RelayRegion> = LazyLock::new(|| {
 /// What a relay says to a client of ours, from the first byte on: the first byte says into what pieces it is cut.
 pub fn relay_link(data: &[u8]) {
     let Some((cut, said)) = data.split_first() else { return };
-    let config = LinkConfig { identity: SECRETS[0].clone(), region: REGION.clone(), streams: 0..16 };
+    // Half of them are a relay's, which listens to more.
+    let mesh = (cut & 0x80 != 0).then_some(MeshKey([1; 32]));
+    let config = LinkConfig { identity: SECRETS[0].clone(), region: REGION.clone(), streams: 0..16, mesh };
     let mut link = RelayLink::new(config, Seed::from_u64(1), Time::ZERO);
     link.handle(Input::Command(LinkCommand::Connect), Time::ZERO);
     let opened = core::iter::from_fn(|| link.poll()).find_map(|output| match output {

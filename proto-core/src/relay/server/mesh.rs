@@ -86,6 +86,12 @@ pub(super) fn present(peer: NodePublic, flags: PresentFlags) -> Frame<'static> {
 }
 
 impl RelayServer {
+    /// Whether there is a mesh.
+    #[must_use]
+    pub const fn has_mesh(&self) -> bool {
+        self.config.mesh.is_some()
+    }
+
     /// Whether this connection is another relay's of the mesh.
     #[must_use]
     pub fn is_mesh(&self, stream: StreamId) -> bool {
