@@ -112,6 +112,9 @@ pub const RELAY_QUEUE_WATCH: (usize, usize) = (2 * RELAY_CONNECTIONS_MAX, 2 * RE
 /// How long a relay waits for another of its mesh to take a write (Tailscale's).
 pub const MESH_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// So long after it has come up a link tells who is at the other relay; then, who comes to it.
+pub const MESH_FLOOD: Duration = Duration::from_secs(2);
+
 /// Other relays of one region, as a relay's operator may name them. Tailscale's largest regions have 6 nodes.
 pub const MESH_RELAYS_MAX: usize = 64;
 

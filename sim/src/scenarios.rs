@@ -166,6 +166,28 @@ const ALL: &[Named] = &[
         },
     },
     Named {
+        name: "mesh",
+        make: |s| {
+            // The client loses the region's first relay and goes to the second; the agent stays.
+            pair(s, Symmetric, Symmetric).relays(&[Role::Relay, Role::Server]).meshed().until(60).apart(
+                Role::Client,
+                Role::Relay,
+                (20, 55),
+            )
+        },
+    },
+    Named {
+        name: "mesh-partition",
+        make: |s| {
+            pair(s, Symmetric, Symmetric)
+                .relays(&[Role::Relay, Role::Server])
+                .meshed()
+                .until(120)
+                .apart(Role::Client, Role::Relay, (20, 115))
+                .apart(Role::Server, Role::Relay, (50, 70))
+        },
+    },
+    Named {
         name: "duplicate-agent",
         make: |s| {
             // The relay still believes in the old connection when the new process logs in.

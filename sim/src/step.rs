@@ -85,6 +85,8 @@ pub struct Scenario {
     pub links: [LinkProfile; 3],
     /// The relays that the map names at first; the second one is there only if it is among them.
     pub relays: &'static [Role],
+    /// The relays are one region and send on for one another.
+    pub mesh: bool,
     /// Between two echoes; zero for none.
     pub echo: Duration,
     /// Bytes that the client sends in one stream once the tunnel stands, besides the echoes.
@@ -112,6 +114,7 @@ impl Scenario {
             meeting: Meeting::Internet,
             links: [link(), link(), link()],
             relays: &[Role::Server],
+            mesh: false,
             echo: Duration::from_millis(500),
             transfer: 0,
             until: Time::from_secs(30),
@@ -163,6 +166,13 @@ impl Scenario {
     #[must_use]
     pub fn relays(mut self, relays: &'static [Role]) -> Self {
         self.relays = relays;
+        self
+    }
+
+    /// With relays that are one region and send on for one another.
+    #[must_use]
+    pub fn meshed(mut self) -> Self {
+        self.mesh = true;
         self
     }
 

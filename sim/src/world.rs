@@ -3,7 +3,7 @@
 //! sequence) holds all that will happen, and time jumps from one event to the next.
 
 use crate::checks::Checks;
-use crate::relay_map::relay_map;
+use crate::relay_map::{relay_map, relay_node};
 use crate::step::{Role, Scenario};
 use crate::topology::fabric::{Arrived, Flight};
 use crate::topology::{Fate, HostId, Place, Topology, v4};
@@ -46,14 +46,15 @@ const TWIN_PLACE: u8 = 9;
 /// Where the numbers of the copy's processes begin.
 const TWIN_PROCESSES: u64 = 1 << 32;
 
-/// The relay map that names these relays.
-fn map_of(relays: &[Role]) -> RelayMap {
-    let regions = relays.iter().filter_map(|role| match role {
+/// The relay map that names these relays; as one region if they are a mesh.
+fn map_of(relays: &[Role], mesh: bool) -> RelayMap {
+    let relays = relays.iter().filter_map(|role| match role {
+        Role::Server if mesh => Some((RELAY.0, SERVER.1, SERVER.2)),
         Role::Server => Some(SERVER),
         Role::Relay => Some(RELAY),
         _ => None,
     });
-    relay_map(&regions.collect::<Vec<_>>())
+    relay_map(&relays.collect::<Vec<_>>())
 }
 
 enum Process {
@@ -136,7 +137,7 @@ impl World {
                 .collect(),
             roles,
             internet,
-            map: map_of(scenario.relays),
+            map: map_of(scenario.relays, scenario.mesh),
             trace: Trace::new(text),
             checks: Checks::default(),
             fates: BTreeMap::new(),
@@ -229,7 +230,9 @@ impl World {
         } else {
             let map = (self.roles.get(&Role::Server) == Some(&id)).then(|| self.map.clone());
             let seed = seed.fork(&format!("process/{number}"));
-            Process::Server(Box::new(Server::new(map, &seed, self.now)))
+            let mesh = if self.scenario.mesh { vec![SERVER, RELAY] } else { Vec::new() };
+            let mesh = mesh.into_iter().map(|(_, name, address)| relay_node(name, address)).collect();
+            Process::Server(Box::new(Server::new((map, mesh), &seed, self.now)))
         };
         self.drive(id);
     }

@@ -51,6 +51,7 @@ labs! {
     a_restarted_relay_is_found_again: "relay-restart",
     a_draining_relay_is_left_without_a_pause: "relay-drain",
     a_changed_map_moves_a_pair_without_a_pause: "map-change",
+    a_parted_mesh_heals: "mesh-partition",
     an_agent_is_found_beside_its_stale_connection: "duplicate-agent",
     lossy_links_are_survived: "lossy-links",
 }

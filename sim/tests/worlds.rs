@@ -184,6 +184,23 @@ fn a_map_that_changes_moves_a_pair_to_another_relay_and_back() {
 }
 
 #[test]
+fn nodes_at_two_relays_of_a_mesh_reach_one_another() {
+    let verdicts = each("mesh", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, secs(14))));
+    for what in ["partition", "sent on by the mesh"] {
+        assert!(verdicts.iter().all(|v| touched(v, what) > 10), "{what}: too little\n{}", verdicts[0]);
+    }
+}
+
+#[test]
+fn a_mesh_that_was_parted_heals_with_the_partition() {
+    let verdicts = each("mesh-partition", |v| ends(v, false).and(echoes(v, 2)).and(gap(v, secs(20 + 5))));
+    for verdict in &verdicts {
+        assert!(touched(verdict, "sent on by the mesh") > 200, "{verdict}");
+        assert!(verdict.echo.gap > secs(18), "the partition of the mesh was not felt\n{verdict}");
+    }
+}
+
+#[test]
 fn an_agent_is_found_though_the_relay_believes_in_its_old_connection() {
     let verdicts = each("duplicate-agent", |v| ends(v, false).and(echoes(v, 6)).and(gap(v, secs(2 + 3))));
     for what in ["power", "duplicate login"] {

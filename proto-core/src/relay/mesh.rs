@@ -73,6 +73,8 @@ pub enum MeshChange {
         link: StreamId,
         /// Who.
         key: NodePublic,
+        /// It has just come. Who was there when the link came up may have been there for long.
+        fresh: bool,
     },
     /// A key is not there any more.
     Gone {
@@ -100,8 +102,8 @@ pub struct RelayMesh {
 #[derive(Debug)]
 struct Neighbour {
     link: RelayLink,
-    /// The stream in use.
-    stream: Option<StreamId>,
+    /// The stream in use, and since when.
+    stream: Option<(StreamId, Time)>,
 }
 
 impl RelayMesh {
@@ -146,25 +148,26 @@ impl RelayMesh {
             let Some(event) = output.into_event(&mut self.out) else { continue };
             match event {
                 LinkEvent::Up { stream: fresh } => {
-                    if let Some(link) = stream.replace(fresh) {
+                    if let Some((link, _)) = stream.replace((fresh, now)) {
                         self.out.event(MeshEvent::Change(MeshChange::Lost { link }));
                     }
                     self.out.event(MeshEvent::Up { relay, stream: fresh });
                 }
                 LinkEvent::Down { why } => {
-                    if let Some(link) = stream.take() {
+                    if let Some((link, _)) = stream.take() {
                         self.out.event(MeshEvent::Change(MeshChange::Lost { link }));
                     }
                     self.out.event(MeshEvent::Down { relay, why });
                 }
                 LinkEvent::Itself => self.out.event(MeshEvent::Itself { relay }),
                 LinkEvent::PeerPresent { peer: key } => {
-                    if let Some(link) = *stream {
-                        self.out.event(MeshEvent::Change(MeshChange::Present { link, key }));
+                    if let Some((link, since)) = *stream {
+                        let fresh = now.since(since) >= limits::MESH_FLOOD;
+                        self.out.event(MeshEvent::Change(MeshChange::Present { link, key, fresh }));
                     }
                 }
                 LinkEvent::PeerGone { peer: key, .. } => {
-                    if let Some(link) = *stream {
+                    if let Some((link, _)) = *stream {
                         self.out.event(MeshEvent::Change(MeshChange::Gone { link, key }));
                     }
                 }

@@ -209,6 +209,8 @@ enum Stage {
 struct Key {
     /// Its connections, in the order in which they last became active: the last one is.
     connections: Vec<StreamId>,
+    /// It has come to another relay of the mesh since any of these spoke: what is for it goes there.
+    away: bool,
     /// Keys that have received packets from it.
     receivers: BTreeSet<NodePublic>,
 }
@@ -357,7 +359,9 @@ impl RelayServer {
         self.counters.joined += 1;
         self.counters.mesh_joined += u64::from(mesh);
         self.counters.duplicates += u64::from(crowd > 0);
-        self.keys.entry(key).or_default().connections.push(stream);
+        let entry = self.keys.entry(key).or_default();
+        entry.connections.push(stream);
+        entry.away = false;
         self.table(key);
         self.out.event(ServerEvent::Joined { stream, key, mesh });
         self.tell_watchers(&present(key, flags));
@@ -372,18 +376,23 @@ impl RelayServer {
 
     /// Says where a key is now.
     fn table(&mut self, key: NodePublic) {
-        let streams = self.keys.get(&key).map_or(&[][..], |key| &key.connections[..]);
-        let (active, connections) = (streams.last().copied(), streams.len());
+        let (mut active, mut connections) = (None, 0);
+        if let Some(key) = self.keys.get(&key) {
+            // One at another relay counts as well: who of them speaks is the active one.
+            connections = key.connections.len() + usize::from(key.away);
+            active = key.connections.last().copied().filter(|_| !key.away);
+        }
         self.out.event(ServerEvent::Table(TableChange { key, active, connections }));
     }
 
     /// A connection has spoken: it is its key's active one from now on.
     fn spoke(&mut self, stream: StreamId) {
         let Some(key) = self.key_of(stream).copied() else { return };
-        let Some(Key { connections, .. }) = self.keys.get_mut(&key) else { return };
-        if connections.last() == Some(&stream) {
+        let Some(Key { connections, away, .. }) = self.keys.get_mut(&key) else { return };
+        if connections.last() == Some(&stream) && !*away {
             return;
         }
+        *away = false;
         connections.retain(|other| *other != stream);
         connections.push(stream);
         self.table(key);

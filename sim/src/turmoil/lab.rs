@@ -8,7 +8,7 @@ use super::verdict::LabVerdict;
 use super::wire::Wire;
 use crate::nat::NatProfile;
 use crate::netem::LinkProfile;
-use crate::relay_map::relay_map;
+use crate::relay_map::{relay_map, relay_node};
 use crate::topology::{Meeting, Network, v4};
 use crate::verdict::Violations;
 use crate::world::node::AGENT;
@@ -79,6 +79,8 @@ pub struct LabPlan {
     pub link: LinkProfile,
     /// The relays that the map names at first; the second one is there only if it is among them.
     pub relays: &'static [Spot],
+    /// The relays are one region and send on for one another.
+    pub mesh: bool,
     /// Bytes of a frame and the pause between two.
     pub frames: (usize, Duration),
     /// How long it lasts.
@@ -98,6 +100,7 @@ impl LabPlan {
             meeting: Meeting::Internet,
             link: LinkProfile::clean(Duration::ZERO),
             relays: &[Spot::Server],
+            mesh: false,
             frames: (64, Duration::from_millis(200)),
             until: Time::from_secs(20),
             acts: Vec::new(),
@@ -164,7 +167,7 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
     wire.name("server.sim", SERVER);
     wire.name("relay.sim", RELAY);
     let orders = servers(&mut sim, plan, &wire, &seed);
-    let lab = Lab { sides: sides(&mut sim, plan, &wire, &seed), wire: wire.clone(), orders };
+    let lab = Lab { sides: sides(&mut sim, plan, &wire, &seed), wire: wire.clone(), orders, mesh: plan.mesh };
     let diary = Diary::default();
     nodes(&mut sim, plan, (&wire, &seed, &diary), &lab.sides);
     let mut acts = plan.acts.iter().peekable();
@@ -193,14 +196,14 @@ pub fn run(plan: &LabPlan, text: bool) -> Result<LabVerdict, String> {
     })
 }
 
-/// The map that names these relays.
-fn map_of(relays: &[Spot]) -> RelayMap {
-    let regions = relays.iter().filter_map(|spot| match spot {
-        Spot::Server => Some((999, "server.sim", SERVER)),
+/// The map that names these relays; as one region if they are a mesh.
+fn map_of(relays: &[Spot], mesh: bool) -> RelayMap {
+    let relays = relays.iter().filter_map(|spot| match spot {
+        Spot::Server => Some((if mesh { 2 } else { 999 }, "server.sim", SERVER)),
         Spot::Relay => Some((2, "relay.sim", RELAY)),
         _ => None,
     });
-    relay_map(&regions.collect::<Vec<_>>())
+    relay_map(&relays.collect::<Vec<_>>())
 }
 
 fn servers(
@@ -216,10 +219,11 @@ fn servers(
     let mut all = BTreeMap::new();
     for (number, (spot, name, address)) in places.into_iter().enumerate() {
         let network = LabNetwork::new(wire.clone(), Attachment::Internet, address);
-        let map = (spot == Spot::Server).then(|| map_of(plan.relays));
+        let map = (spot == Spot::Server).then(|| map_of(plan.relays, plan.mesh));
         let orders = watch::Sender::new(Orders { map, draining: false });
         let (seed, starts, wire) = (seed.fork(name), Arc::new(AtomicU64::new(0)), wire.clone());
         let ordered = orders.subscribe();
+        let mesh = if plan.mesh { vec![("server.sim", SERVER), ("relay.sim", RELAY)] } else { Vec::new() };
         sim.host(address, move || {
             let process = starts.fetch_add(1, Ordering::Relaxed);
             wire.count(|c| c.servers += 1);
@@ -227,6 +231,7 @@ fn servers(
                 network: network.clone(),
                 seed: seed.fork(&format!("process/{process}")),
                 orders: ordered.clone(),
+                mesh: mesh.iter().map(|(name, address)| relay_node(name, *address)).collect(),
                 wire: (wire.clone(), number),
             })
         });
@@ -357,6 +362,7 @@ struct Lab {
     sides: [Side; 2],
     wire: Wire,
     orders: BTreeMap<Spot, watch::Sender<Orders>>,
+    mesh: bool,
 }
 
 impl Lab {
@@ -408,7 +414,9 @@ impl Lab {
             Act::Crash(spot) => sim.crash(self.host(spot)),
             Act::Pause(spot, on) => self.wire.pause(self.host(spot), on),
             Act::Drain(spot) => self.order(spot, |orders| orders.draining = true),
-            Act::Map(relays) => self.order(Spot::Server, |orders| orders.map = Some(map_of(relays))),
+            Act::Map(relays) => {
+                self.order(Spot::Server, |orders| orders.map = Some(map_of(relays, self.mesh)))
+            }
         }
     }
 }

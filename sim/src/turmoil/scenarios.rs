@@ -233,6 +233,25 @@ pub const ALL: &[LabScenario] = &[
         },
     ),
     lab(
+        "mesh-partition",
+        |s| {
+            // The client cannot reach the region's first relay and goes to the second; the agent is at the first. Then
+            // the relays lose one another. A connection that the client had lost would stay at the relay: turmoil's TCP
+            // has no `TCP_USER_TIMEOUT`, as production has. The first lane loses one.
+            let mut plan = symmetric(s).until(75).relays(&[Relay, Server]);
+            plan.mesh = true;
+            apart(apart(plan, &[(ClientEdge, Relay)], 0..70), &[(Server, Relay)], 30..45)
+        },
+        |v| {
+            parted(v)?;
+            carry(v)?;
+            demand(v.counters.sent_on > 100, "the relays sent on for one another")?;
+            flows(v, 12..30, 1_000)?;
+            demand(v.between(36, 44).is_empty(), "nothing passes while the mesh is parted")?;
+            flows(v, 57..70, 1_000)
+        },
+    ),
+    lab(
         "duplicate-agent",
         |s| {
             // The relay still believes in the old connection when the new process logs in.

@@ -9,16 +9,20 @@ use io_adapters::clock::Origin;
 use io_adapters::control::hub::{self, CoordinatorHandle};
 use io_adapters::relay_listener::front::{Control, Front, Program};
 use io_adapters::relay_listener::{self, RelayHandle, RelayStatus};
+use io_adapters::relay_stream::Dialer;
+use io_adapters::relay_stream::proxy::Proxies;
+use io_adapters::relay_stream::tls::Trust;
 use io_adapters::store::MemStore;
 use io_adapters::stun_listener::{self, StunCounters};
 use io_adapters::transport::Network;
 use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, Principal};
 use proto_core::id::NodeId;
 use proto_core::key::NodeSecret;
-use proto_core::relay::{RelayServerConfig, ServerCommand};
-use proto_core::relay_map::RelayMap;
+use proto_core::relay::{MeshConfig, RelayServerConfig, ServerCommand};
+use proto_core::relay_map::{RelayMap, RelayNode};
 use proto_core::seed::Seed;
 use proto_core::time::Duration;
+use proto_core::wire::derp::MeshKey;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -29,6 +33,8 @@ use tokio::time::sleep;
 pub const CONTROL_PATH: &str = "/api/v1/coordinate";
 /// How often the relay's counters are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// What the relays of a mesh prove themselves by.
+const MESH_KEY: MeshKey = MeshKey([0x5a; 32]);
 /// When clients of a relay that is about to stop may come back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -49,6 +55,8 @@ pub struct ServerPlan {
     pub seed: Seed,
     /// What is wanted of it.
     pub orders: watch::Receiver<Orders>,
+    /// The relays of its mesh, itself among them; empty if there is none.
+    pub mesh: Vec<RelayNode>,
     /// Where its relay's counters are told, and by which number.
     pub wire: (Wire, usize),
 }
@@ -58,10 +66,19 @@ pub struct ServerPlan {
 /// # Errors
 /// If a port cannot be bound, or a part of it ended.
 pub async fn run(plan: ServerPlan) -> turmoil::Result {
-    let ServerPlan { network, seed, orders, wire } = plan;
+    let ServerPlan { network, seed, orders, mesh, wire } = plan;
     let clock = Origin::now();
     let secret = NodeSecret::generate(&seed.fork("relay"));
-    let (relay, relay_task) = relay_listener::relay(RelayServerConfig::new(secret), seed.fork("hub"), clock);
+    let mut config = RelayServerConfig::new(secret.clone());
+    config.mesh = (!mesh.is_empty()).then_some(MESH_KEY);
+    let (relay, mut relay_task) = relay_listener::relay(config, seed.fork("hub"), clock);
+    if !mesh.is_empty() {
+        let streams = relay_listener::MESH_STREAMS;
+        let config = MeshConfig { identity: secret, key: MESH_KEY, relays: mesh, streams };
+        let (trust, proxies) = (Trust::only(Vec::new()), Proxies::default());
+        let dialer = Dialer { network: network.clone(), trust, proxies };
+        relay_task = relay_task.joined_to(config, dialer, &seed.fork("mesh"));
+    }
     let mut tasks: JoinSet<()> = JoinSet::new();
     tasks.spawn(relay_task.run());
     let map = orders.borrow().map.clone();
@@ -113,6 +130,7 @@ async fn look(relay: RelayHandle, (wire, number): (Wire, usize)) {
     while let Some(status) = relay.status().await {
         wire.count(|c| {
             c.carried[number] += status.forwarded.packets_out - before.forwarded.packets_out;
+            c.sent_on += status.forwarded.mesh_out - before.forwarded.mesh_out;
             c.duplicates += status.server.duplicates - before.server.duplicates;
             c.connected[number] = status.connections as u64;
         });

@@ -69,6 +69,8 @@ pub struct Counters {
     pub connected: [u64; 2],
     /// Who was connected to a relay when its process ended.
     pub cut_off: u64,
+    /// Packets that relays sent on to others of their mesh.
+    pub sent_on: u64,
     /// Clients of a relay that heard that it is about to stop.
     pub drained: u64,
     /// Logins of keys that were connected already.

@@ -64,8 +64,11 @@ impl World {
 
     fn drive_server(&mut self, id: HostId) -> bool {
         let Process::Server(server) = &mut self.hosts[id.0].process else { return false };
-        let out = std::mem::take(&mut server.out);
-        let did = !out.is_empty();
+        let (opens, out) = (std::mem::take(&mut server.opens), std::mem::take(&mut server.out));
+        let did = !out.is_empty() || !opens.is_empty();
+        for (stream, target) in opens {
+            self.open(id, stream, target);
+        }
         for (stream, bytes) in out {
             self.relayed += bytes.as_ref().map_or(0, |b| b.len() as u64);
             self.stream_out(id, stream, bytes);

@@ -5,12 +5,14 @@ use proto_core::coord::{
 };
 use proto_core::id::{NodeId, StreamId};
 use proto_core::key::NodeSecret;
-use proto_core::machine::{Input, Machine, Output, StreamProtocol};
-use proto_core::relay::{RelayHub, RelayServerConfig, ServerCommand};
-use proto_core::relay_map::RelayMap;
+use proto_core::machine::{Input, Machine, Output, StreamProtocol, StreamTarget};
+use proto_core::relay::{MeshConfig, RelayHub, RelayMesh, RelayServerConfig, ServerCommand};
+use proto_core::relay_map::{RelayMap, RelayNode};
 use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time, earliest};
+use proto_core::wire::derp::MeshKey;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The port of coordination and relay.
 pub const HTTP_PORT: u16 = 80;
@@ -20,6 +22,11 @@ pub const STUN_PORT: u16 = 3_478;
 /// When clients of a relay that is about to stop may come back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
+/// What the relays of a mesh prove themselves by.
+const MESH_KEY: MeshKey = MeshKey([0x5a; 32]);
+/// Names of the streams that a relay opens to others.
+const MESH_STREAMS: Range<u64> = 1 << 40..1 << 41;
+
 /// A server's process.
 #[derive(Debug)]
 pub struct Server {
@@ -27,6 +34,8 @@ pub struct Server {
     relay: RelayHub,
     streams: BTreeMap<StreamId, Kind>,
     next: u64,
+    /// What its relay opens to others.
+    pub opens: Vec<(StreamId, StreamTarget)>,
     /// What to write to a stream, and which to close.
     pub out: Vec<(StreamId, Option<Vec<u8>>)>,
     /// The relay lets nobody in any more.
@@ -53,24 +62,35 @@ pub fn principal(bearer: Option<&str>) -> Option<Principal> {
 }
 
 impl Server {
-    /// A server; with a coordinator that hands out `map`, or only a relay.
+    /// A server; with a coordinator that hands out `map`, or only a relay, which is joined with those of `mesh` if
+    /// there are any.
     #[must_use]
-    pub fn new(map: Option<RelayMap>, seed: &Seed, now: Time) -> Self {
+    pub fn new((map, mesh): (Option<RelayMap>, Vec<RelayNode>), seed: &Seed, now: Time) -> Self {
         let coordinator = map.map(|relay_map| {
             let config =
                 CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
             Coordinator::new(config, seed.fork("coordinator"), now)
         });
-        let config = RelayServerConfig::new(NodeSecret::generate(&seed.fork("relay")));
-        Self {
+        let identity = NodeSecret::generate(&seed.fork("relay"));
+        let mut config = RelayServerConfig::new(identity.clone());
+        config.mesh = (!mesh.is_empty()).then_some(MESH_KEY);
+        let mut relay = RelayHub::new(config, seed.fork("hub"), now);
+        if !mesh.is_empty() {
+            let config = MeshConfig { identity, key: MESH_KEY, relays: mesh, streams: MESH_STREAMS };
+            relay = relay.with_mesh(RelayMesh::new(config, &seed.fork("mesh"), now), now);
+        }
+        let mut server = Self {
             coordinator,
-            relay: RelayHub::new(config, seed.fork("hub"), now),
+            relay,
             streams: BTreeMap::new(),
             next: 1,
+            opens: Vec::new(),
             out: Vec::new(),
             draining: false,
             seen: BTreeSet::new(),
-        }
+        };
+        server.drain(now);
+        server
     }
 
     /// Whether it serves this protocol.
@@ -193,6 +213,10 @@ impl Server {
             match output {
                 Output::Write { stream, bytes } => self.out.push((stream, Some(bytes))),
                 Output::Close { stream } => self.out.push((stream, None)),
+                Output::Open { stream, target } => {
+                    self.streams.insert(stream, Kind::Derp);
+                    self.opens.push((stream, target));
+                }
                 _ => {}
             }
         }
@@ -202,6 +226,8 @@ impl Server {
 /// What happens to a stream of a server.
 #[derive(Clone, Copy, Debug)]
 pub enum StreamInput<'a> {
+    /// One that the server has opened is open.
+    Opened(StreamId),
     /// Bytes.
     Bytes(StreamId, &'a [u8]),
     /// Credit.
@@ -213,7 +239,10 @@ pub enum StreamInput<'a> {
 impl<'a> StreamInput<'a> {
     const fn stream(&self) -> StreamId {
         match self {
-            Self::Bytes(stream, _) | Self::Credit(stream, _) | Self::Closed(stream, _) => *stream,
+            Self::Opened(stream)
+            | Self::Bytes(stream, _)
+            | Self::Credit(stream, _)
+            | Self::Closed(stream, _) => *stream,
         }
     }
 
@@ -221,6 +250,7 @@ impl<'a> StreamInput<'a> {
     #[must_use]
     pub const fn input<C>(self) -> Input<'a, C> {
         match self {
+            Self::Opened(stream) => Input::StreamOpened { stream },
             Self::Bytes(stream, bytes) => Input::StreamBytes { stream, bytes },
             Self::Credit(stream, credit) => Input::StreamWritable { stream, credit },
             Self::Closed(stream, why) => Input::StreamClosed { stream, why },

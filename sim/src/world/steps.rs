@@ -67,7 +67,7 @@ impl World {
             self.bite(map_without(relay), carried.unwrap_or(0));
         }
         self.scenario.relays = relays;
-        self.map = map_of(relays);
+        self.map = map_of(relays, self.scenario.mesh);
         let map = self.map.clone();
         self.server(Role::Server, |server, now| server.set_map(map, now));
     }
@@ -132,11 +132,12 @@ impl World {
 
     /// What a server's process has counted is kept before it ends.
     pub(super) fn retire(&mut self, who: Role) {
-        let counted = |server: &mut Server, _| {
-            (server.relay().server().counters().duplicates, server.relay().counters().packets_out)
-        };
-        let Some((duplicates, carried)) = self.server(who, counted) else { return };
-        self.bite("duplicate login", duplicates);
+        let counted =
+            |server: &mut Server, _| (*server.relay().server().counters(), *server.relay().counters());
+        let Some((logins, packets)) = self.server(who, counted) else { return };
+        let carried = packets.packets_out;
+        self.bite("duplicate login", logins.duplicates);
+        self.bite("sent on by the mesh", packets.mesh_out);
         self.bite(
             if who == Role::Server { "carried by the server" } else { "carried by the relay" },
             carried,

@@ -111,8 +111,10 @@ impl World {
                 }
                 node.stack.end_of_batch(local);
             }
-            (Process::Server(server), Some(input)) => server.stream(input, self.now),
-            _ => return,
+            (Process::Server(server), input) => {
+                server.stream(input.unwrap_or(StreamInput::Opened(end.stream)), self.now);
+            }
+            (Process::Off, _) => return,
         }
         self.drive(end.host);
     }

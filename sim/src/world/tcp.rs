@@ -17,8 +17,8 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// When a sender gives stalled bytes up (Linux's `tcp_retries2`).
-const GIVE_UP: Duration = Duration::from_secs(924);
+/// When a sender gives stalled bytes up: the `TCP_USER_TIMEOUT` that production sets.
+const GIVE_UP: Duration = Duration::from_secs(15);
 /// Bytes under way or waiting in one direction: a socket's buffers.
 const WINDOW: usize = 512 << 10;
 
@@ -396,7 +396,8 @@ impl Tcp {
                         return self.reset((id, heading), "timed out", net);
                     }
                     flow.stalled = Some((since, pause));
-                    self.events.push((now + pause, TcpEvent::Retry(id, heading)));
+                    let again = (now + pause).min(since + GIVE_UP);
+                    self.events.push((again, TcpEvent::Retry(id, heading)));
                     return;
                 }
                 Err(Obstacle::Reset) => return self.reset((id, heading), "reset", net),

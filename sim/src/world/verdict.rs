@@ -201,7 +201,14 @@ fn count_bites(world: &mut World) {
             world.bite(what, count);
         }
     }
-    let open = [(Role::Client, Role::Agent), (Role::Client, Role::Server), (Role::Agent, Role::Server)];
+    let open = [
+        (Role::Client, Role::Agent),
+        (Role::Client, Role::Server),
+        (Role::Agent, Role::Server),
+        (Role::Client, Role::Relay),
+        (Role::Agent, Role::Relay),
+        (Role::Server, Role::Relay),
+    ];
     let edge = |world: &World, role| world.roles.get(&role).and_then(|id| world.net.edge(*id));
     let mut stopped = 0;
     for (a, b) in open.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {

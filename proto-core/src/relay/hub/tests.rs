@@ -406,7 +406,7 @@ impl Clients {
             8 => {
                 let (link, key) = (StreamId(rng.range(9..11)), self.keys[rng.range(0..2) as usize].public());
                 ServerCommand::Mesh(match rng.range(0..3) {
-                    0 => MeshChange::Present { link, key },
+                    0 => MeshChange::Present { link, key, fresh: rng.permille(500) },
                     1 => MeshChange::Gone { link, key },
                     _ => MeshChange::Lost { link },
                 })

@@ -146,9 +146,14 @@ impl RelayServer {
     /// Another relay's word.
     pub(super) fn mesh_change(&mut self, change: MeshChange) {
         match change {
-            MeshChange::Present { link, key } if key != self.public => {
+            MeshChange::Present { link, key, fresh } if key != self.public => {
                 if let Some(link) = self.elsewhere.add(key, link) {
                     self.out.event(ServerEvent::Elsewhere { key, link: Some(link) });
+                }
+                // Its connection here may be one that nobody has noticed to be dead.
+                if fresh && let Some(here) = self.keys.get_mut(&key) {
+                    here.away = true;
+                    self.table(key);
                 }
             }
             MeshChange::Present { .. } => {}
@@ -171,7 +176,11 @@ impl RelayServer {
                 self.out.event(ServerEvent::Elsewhere { key, link: None });
                 match self.keys.get_mut(&key) {
                     // It is here, and so in the region still.
-                    Some(here) => here.receivers.extend(receivers),
+                    Some(here) => {
+                        here.receivers.extend(receivers);
+                        here.away = false;
+                        self.table(key);
+                    }
                     None => self.tell_all_gone(receivers, key),
                 }
             }

@@ -144,7 +144,7 @@ fn a_forwarded_packet_reaches_who_is_here_and_nobody_else() {
     bench.bytes(7, &forward(1, b"hello"));
     assert_eq!(bench.heard(1), ["from 50: hello"]);
     // Key 2 is at another relay: a forwarded packet is not sent on to it.
-    let change = MeshChange::Present { link: stream(9), key: secret(2).public() };
+    let change = MeshChange::Present { link: stream(9), key: secret(2).public(), fresh: true };
     bench.input(Input::Command(ServerCommand::Mesh(change)));
     bench.bytes(7, &forward(2, b"onwards"));
     let search = [&disco::MAGIC[..], &[0; 56]].concat();
@@ -179,7 +179,7 @@ fn who_received_from_a_key_is_told_once_it_has_left_the_region() {
     bench.client(2);
     bench.watcher(7);
     for link in [stream(8), stream(9)] {
-        bench.input(mesh(MeshChange::Present { link, key: away }));
+        bench.input(mesh(MeshChange::Present { link, key: away, fresh: true }));
     }
     let frame = Frame::ForwardPacket { from: away, to: secret(1).public(), bytes: b"hello" };
     bench.send(7, &frame);
@@ -201,7 +201,7 @@ fn a_key_that_moves_to_another_relay_is_not_gone() {
     bench.heard(1);
     let change = |change| Input::Command(ServerCommand::Mesh(change));
     let key = secret(2).public();
-    bench.input(change(MeshChange::Present { link: stream(9), key }));
+    bench.input(change(MeshChange::Present { link: stream(9), key, fresh: false }));
     bench.close(2);
     assert!(bench.heard(1).is_empty());
     bench.input(change(MeshChange::Gone { link: stream(9), key }));
@@ -246,4 +246,32 @@ fn a_client_whose_key_stays_connected_twice_is_told_and_told_when_it_is_over() {
     bench.input(Input::Deadline);
     assert_eq!(bench.heard(1), ["KeepAlive", "Health { problem: \"\" }"]);
     assert_eq!(bench.hub.server().counters().health, 2);
+}
+
+#[test]
+fn a_key_that_comes_to_another_relay_is_reached_there_until_it_speaks_here() {
+    let mut bench = Bench::of_mesh();
+    bench.client(1);
+    bench.client(2);
+    // The link to the other relay, as far as the table knows it.
+    let link = stream(9);
+    let change = |change| Input::Command(ServerCommand::Mesh(change));
+    let key = secret(1).public();
+    bench.input(change(MeshChange::Present { link, key, fresh: false }));
+    bench.packet(2, &secret(1), b"here");
+    assert_eq!(bench.heard(1), ["from 2: here"], "who was there before may have gone");
+    bench.input(change(MeshChange::Gone { link, key }));
+    bench.input(change(MeshChange::Present { link, key, fresh: true }));
+    bench.packet(2, &secret(1), b"there");
+    assert!(bench.heard(1).is_empty());
+    assert_eq!(bench.hub.counters().mesh_out, 1);
+    bench.send(1, &Frame::Ping([1; 8]));
+    bench.heard(1);
+    bench.packet(2, &secret(1), b"here again");
+    assert_eq!(bench.heard(1), ["from 2: here again"]);
+    bench.input(change(MeshChange::Gone { link, key }));
+    bench.input(change(MeshChange::Present { link, key, fresh: true }));
+    bench.input(change(MeshChange::Lost { link }));
+    bench.packet(2, &secret(1), b"nowhere else");
+    assert_eq!(bench.heard(1), ["from 2: nowhere else"]);
 }
