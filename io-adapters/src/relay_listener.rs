@@ -60,7 +60,7 @@ const EVENTS: usize = 1_024;
 /// Bytes read from one connection before its destinations are written to and others get a turn: far less than a
 /// queue holds, so that nothing is dropped for want of a turn, and so little that a few who send whenever they can
 /// keep a quiet pair waiting for a fraction of a millisecond.
-const READ_TURN: usize = 32 * 1024;
+const READ_TURN: usize = 64 * 1024;
 /// The same in frames, which cost more than their bytes when they are short.
 const READ_TURN_FRAMES: usize = 128;
 

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
 /// Bytes of one read, beside what is kept of an unfinished frame.
-const READ: usize = 32 * 1024;
+const READ: usize = 64 * 1024;
 /// Frames of one read, about: what a frame costs hardly depends on its length, and others must get their turn. A read
 /// of packets of full size has fewer; one of the smallest would have hundreds more.
 const FRAMES: usize = 128;
