@@ -48,6 +48,7 @@ fn side(n: u8) -> (Side, NodeSecret) {
         build: "pump".into(),
         direct_forbidden: None,
         pins: BTreeMap::new(),
+        relay: None,
         relay_map: None,
     };
     let config = StackConfig { node, receive_buffer: 4 << 20 };

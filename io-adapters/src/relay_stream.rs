@@ -111,7 +111,9 @@ impl<N: Network> Dialer<N> {
     ) -> Result<Opened<N::Tcp>, DialError> {
         let opening = async {
             match target.protocol {
-                StreamProtocol::Derp => Ok(Opened::Derp(fallback.open(self, target).await?)),
+                StreamProtocol::Derp | StreamProtocol::DerpInWebSocket => {
+                    Ok(Opened::Derp(fallback.open(self, target).await?))
+                }
                 StreamProtocol::Control => {
                     let io = self.dial(target).await?;
                     Ok(Opened::Control(crate::control::connect(io, target).await?))

@@ -216,7 +216,7 @@ impl<W: WgEngine> Stack<W> {
                     Output::Event(StackEvent::Node(event))
                 }
                 Output::Open { stream, target } => {
-                    if target.protocol == proto_core::machine::StreamProtocol::Derp {
+                    if target.protocol != proto_core::machine::StreamProtocol::Control {
                         self.relays.insert(stream, RelayStream::new());
                     }
                     Output::Open { stream, target }

@@ -319,6 +319,10 @@ pub const HOME_DOWN_GRACE: Duration = Duration::from_millis(500);
 /// How long a region that failed as home is not considered again; doubles with each failure, eightfold at most.
 pub const HOME_SHUN: Duration = Duration::from_secs(60);
 
+/// How long the chosen region must have been up before home returns to it: one that comes and goes would move the
+/// home with it, and every move costs the peers a moment.
+pub const HOME_RETURN: Duration = Duration::from_secs(3);
+
 /// How long a home relay may take to come up while another one is up, before home moves.
 pub const HOME_UP_PATIENCE: Duration = Duration::from_millis(1_500);
 

@@ -180,6 +180,8 @@ pub struct StreamTarget {
 pub enum StreamProtocol {
     /// DERP frames as a byte stream, after `Upgrade: DERP`.
     Derp,
+    /// The same inside a WebSocket, without trying the other way first.
+    DerpInWebSocket,
     /// Coordination messages, one JSON document each, as WebSocket text messages.
     Control,
 }

@@ -64,6 +64,8 @@ pub struct Node {
     map: Option<RelayMap>,
     home: RegionId,
     warm: RegionId,
+    /// The home relay's region that the server gives to those who choose none.
+    default_relay: Option<String>,
     /// Tunnels that we asked for.
     wanted: BTreeSet<NodeId>,
     /// Peers that were ready before we heard of them.
@@ -119,6 +121,7 @@ impl Node {
             map: None,
             home: NO_REGION,
             warm: NO_REGION,
+            default_relay: None,
             wanted: BTreeSet::new(),
             early_ready: BTreeSet::new(),
             endpoints: Vec::new(),
@@ -152,6 +155,7 @@ impl Node {
             session: self.state.clone(),
             report: self.netcheck.report().clone(),
             home: (self.home != NO_REGION).then_some(self.home),
+            choice: self.choice(),
             relays: self.pool.up().collect(),
             endpoints: self.endpoints.clone(),
             direct: self.is_direct(),
@@ -163,6 +167,19 @@ impl Node {
     #[must_use]
     pub fn peer(&self, key: &NodePublic) -> Option<PeerStatus> {
         self.book.peer_status(key, &self.evidence())
+    }
+
+    /// What was said about the home relay: our owner's word counts before the server's.
+    fn choice(&self) -> Option<RelayChoice> {
+        let owner = self.config.relay.as_ref().map(|said| (Chooser::Owner, said));
+        let (by, said) = owner.or(self.default_relay.as_ref().map(|said| (Chooser::Server, said)))?;
+        let region = self.map.as_ref().and_then(|map| map.region_called(said).ok());
+        Some(RelayChoice { by, said: said.clone(), region })
+    }
+
+    fn choose(&mut self, now: Time) {
+        let region = self.choice().and_then(|choice| choice.region);
+        self.tell_netcheck(NetcheckCommand::Choose(region), now);
     }
 
     const fn is_direct(&self) -> bool {
@@ -252,9 +269,10 @@ impl Node {
             return;
         }
         self.tell_pool(PoolCommand::SetMap(map.clone()), now);
+        self.map = Some(map.clone());
+        self.choose(now);
         self.tell_netcheck(NetcheckCommand::Map(map.clone()), now);
-        self.out.event(NodeEvent::RelayMap(map.clone()));
-        self.map = Some(map);
+        self.out.event(NodeEvent::RelayMap(map));
         self.unpublished = true;
         for region in self.book.homes() {
             self.tell_pool(PoolCommand::Want(region), now);

@@ -6,6 +6,7 @@
 //! it leniently. Field names are Tailscale's; `ForceHTTP` (no TLS to this node) is an addition that other
 //! readers ignore.
 
+mod choice;
 mod error;
 mod json;
 mod parse;
@@ -13,6 +14,7 @@ mod parse;
 mod tests;
 mod validate;
 
+pub use choice::UnknownRegion;
 pub use error::{FieldPath, Problem, RelayMapError, Segment};
 
 use crate::id::RegionId;
@@ -128,7 +130,8 @@ pub struct RelayNode {
     /// See [`RelayNode::stun_address_override`].
     #[serde(rename = "STUNTestIP", default, skip_serializing_if = "String::is_empty")]
     pub stun_test_ip: String,
-    /// It serves plain HTTP on port 80 for the check for captive portals.
+    /// It serves plain HTTP on port 80 for the check for captive portals. Kept for other readers: Warren makes no
+    /// such check, since a portal shows as relays that cannot be reached.
     #[serde(rename = "CanPort80", default, skip_serializing_if = "is_default")]
     pub can_port_80: bool,
     /// Warren's own: it is spoken to without TLS.

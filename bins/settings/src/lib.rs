@@ -196,6 +196,18 @@ fn redact(value: &str) -> &str {
 }
 
 impl Given {
+    /// By what a setting was given, in words for a person: the flag, the variable or the line of the file.
+    #[must_use]
+    pub fn said_by(&self, id: &str) -> String {
+        let name = id.replace('_', "-");
+        match self.origin(id) {
+            Origin::Flag => format!("--{name}"),
+            Origin::Variable => format!("the variable WARREN_{}", id.to_ascii_uppercase()),
+            Origin::File { path, line } => format!("{name} in {}:{line}", path.display()),
+            Origin::Default => "default".to_owned(),
+        }
+    }
+
     /// What forbids direct connections, if the switch of that name does.
     #[must_use]
     pub fn direct_forbidden(&self) -> Option<Forbidder> {

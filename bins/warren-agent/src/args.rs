@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// Who says so, if direct paths are not to be used.
     #[arg(skip)]
     pub direct_forbidden: Option<Forbidder>,
+    /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
+    #[arg(long, env = "WARREN_RELAY", value_name = "REGION")]
+    pub relay: Option<String>,
     /// What to say on standard error: error, warn, info, debug, or a filter by room
     #[arg(long, env = "WARREN_LOG", default_value = "info")]
     pub log: String,

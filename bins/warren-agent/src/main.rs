@@ -7,6 +7,7 @@ use args::Args;
 use io_adapters::handle::NodeHandle;
 use proto_core::coord::code;
 use proto_core::node::{NodeConfig, NodeEvent, SessionState};
+use proto_core::relay_map::RelayMap;
 use proto_core::wire::control::NodeKind;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -86,14 +87,15 @@ async fn run(args: Args) -> Result<(), Failure> {
         direct_forbidden: args.direct_forbidden,
         // People come and go with keys of their own; the coordinator says who may come.
         pins: std::collections::BTreeMap::new(),
+        relay: args.relay.clone(),
         relay_map: None,
     };
     let node = io_adapters::driver::start_here(config).await;
-    serve(&node).await
+    serve(&node, args.relay.as_deref()).await
 }
 
 /// Serves until it is told to stop, or the server refuses it for good.
-async fn serve(node: &NodeHandle) -> Result<(), Failure> {
+async fn serve(node: &NodeHandle, relay: Option<&str>) -> Result<(), Failure> {
     let mut events = node.events();
     let stop = |e: std::io::Error| Failure {
         exit: 1,
@@ -113,7 +115,12 @@ async fn serve(node: &NodeHandle) -> Result<(), Failure> {
                     ended = Err(refused(&code, &message));
                     break;
                 }
-                Some(event) => report(&event),
+                Some(event) => {
+                    report(&event);
+                    if let (NodeEvent::RelayMap(map), Some(relay)) = (&event, relay) {
+                        report_choice(map, relay);
+                    }
+                }
                 None => break,
             },
             incoming = node.accept() => match incoming {
@@ -135,6 +142,16 @@ fn refused(why: &str, message: &str) -> Failure {
         } else {
             "is the token right, and does the workspace still exist? `warren workspaces create` prints a token once"
         },
+    }
+}
+
+/// Whether the map has the relay that was chosen. If it has not, a later one may: until then home is measured.
+fn report_choice(map: &RelayMap, relay: &str) {
+    match map.region_called(relay) {
+        Ok(region) => tracing::info!(region = map.label(region), "the relay chosen is this agent's home"),
+        Err(unknown) => {
+            tracing::warn!("--relay: {unknown}; the nearest is used until there is one of that name")
+        }
     }
 }
 

@@ -254,6 +254,8 @@ fn door(out: &mut Text, seen: &Snapshot<'_>) {
     let front = seen.front.counters();
     out.counter("warren_relay_http_connections_total", "TCP connections accepted.");
     out.one(&[], read(&front.accepted));
+    out.counter("warren_relay_websocket_requests_total", "Requests for DERP inside a WebSocket.");
+    out.one(&[], read(&front.websockets));
     let lobby = seen.front.lobby().status();
     out.gauge("warren_relay_waiting_connections", "Connections that have not logged in.");
     out.one(&[], lobby.waiting as u64);

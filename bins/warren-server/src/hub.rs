@@ -36,6 +36,10 @@ pub(crate) struct HubConfig {
     pub(crate) direct: bool,
     /// The relays to use.
     pub(crate) relay_map: RelayMap,
+    /// The home relay's region for nodes that choose none themselves.
+    pub(crate) relay: Option<String>,
+    /// Whether nodes ask relays for a WebSocket from the start.
+    pub(crate) relay_websockets: bool,
     /// Program and version.
     pub(crate) build: String,
     /// Where its randomness comes from.
@@ -69,6 +73,8 @@ impl Hub {
         let coordination = CoordinatorConfig {
             direct: config.direct,
             relay_map: config.relay_map,
+            relay: config.relay,
+            relay_websockets: config.relay_websockets,
             build: config.build,
             resume_key: config.resume_key,
         };

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use warren_settings::words;
 
 /// How often we let ourselves be sent elsewhere.
@@ -53,6 +54,12 @@ impl Sources {
     /// Whether there is anything that may change while the server runs.
     pub(crate) const fn may_change(&self) -> bool {
         self.path.is_some() || self.url.is_some()
+    }
+
+    /// When the file was changed and how long it is: another stamp means that it is to be read again.
+    pub(crate) fn stamp(&self) -> Option<(SystemTime, u64)> {
+        let file = std::fs::metadata(self.path.as_ref()?).ok()?;
+        Some((file.modified().ok()?, file.len()))
     }
 
     /// Reads, fetches and merges. If the URL gives no good map, its last good copy stands in with a warning.

@@ -15,11 +15,11 @@ use core::net::SocketAddr;
 use io_adapters::certificate::Certificate;
 use io_adapters::stun_listener::{StunCounters, StunServer};
 use io_adapters::transport::{TcpAccept, TokioListener};
-use proto_core::relay_map::RelayMap;
+use proto_core::relay_map::{RelayMap, UnknownRegion};
 use proto_core::seed::Seed;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use warren_settings::StateDirectory;
@@ -32,6 +32,8 @@ const ENDED_KEPT_MS: i64 = 30 * 24 * 3_600 * 1_000;
 const SEEN_EVERY: Duration = Duration::from_secs(300);
 /// When nodes should come back after they were told that the server stops.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How often to look whether the relay map's file has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the nodes' last messages may take to leave.
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
 
@@ -65,6 +67,8 @@ pub struct Addresses {
 struct Maps {
     sources: Sources,
     current: watch::Sender<RelayMap>,
+    /// The home relay's region for nodes that choose none themselves.
+    relay: Option<String>,
 }
 
 impl Server {
@@ -95,7 +99,9 @@ impl Server {
         let state = StateDirectory::open(&settings.state_directory()?, "server")?;
         let store = SqliteStore::open(&location(state.path())?, MIGRATIONS, clock.now()).await?;
         let embedded = maps::embedded(&settings, &access_url, addresses.stun.map(|stun| stun.port()));
-        let maps = Arc::new(Maps::load(Sources::new(&settings, embedded, state.path())).await?);
+        let maps = Arc::new(
+            Maps::load(Sources::new(&settings, embedded, state.path()), settings.relay.clone()).await?,
+        );
 
         let seed = io_adapters::entropy::seed();
         let secret = |name: &'static str| secret(&store, name, &seed);
@@ -106,6 +112,8 @@ impl Server {
             resume_key: secret("resume key").await?,
             direct: !settings.block_direct_connections,
             relay_map: maps.current.borrow().clone(),
+            relay: settings.relay.clone(),
+            relay_websockets: settings.derp_force_websockets,
             build: BUILD.to_owned(),
             seed: seed.fork("hub"),
         });
@@ -178,9 +186,14 @@ impl Server {
             let (app, maps) = (Arc::clone(&self.app), Arc::clone(&self.maps));
             let every = Duration::from_secs(settings.derp_config_refresh);
             self.tasks.spawn(until(stopping.clone(), async move {
+                let (mut next, mut seen) = (Instant::now() + every, maps.sources.stamp());
                 loop {
-                    tokio::time::sleep(every).await;
-                    maps.refresh(&app).await;
+                    tokio::time::sleep(every.min(LOOK_EVERY)).await;
+                    let stamp = maps.sources.stamp();
+                    if stamp != seen || next <= Instant::now() {
+                        (next, seen) = (Instant::now() + every, stamp);
+                        maps.refresh(&app).await;
+                    }
                 }
             }));
         }
@@ -236,12 +249,15 @@ impl Server {
 }
 
 impl Maps {
-    async fn load(sources: Sources) -> Result<Self, Fault> {
+    async fn load(sources: Sources, relay: Option<String>) -> Result<Self, Fault> {
         let loaded = sources.load().await?;
         if let Some(warning) = &loaded.warning {
             tracing::warn!("{warning}");
         }
-        Ok(Self { sources, current: watch::channel(loaded.map).0 })
+        if let Some(relay) = &relay {
+            loaded.map.region_called(relay).map_err(|unknown| unknown_relay(&unknown))?;
+        }
+        Ok(Self { sources, current: watch::channel(loaded.map).0, relay })
     }
 
     async fn refresh(&self, app: &App) {
@@ -255,6 +271,11 @@ impl Maps {
                     *current = loaded.map.clone();
                     changed
                 });
+                if let Some(unknown) = self.relay.as_ref().and_then(|r| loaded.map.region_called(r).err()) {
+                    tracing::warn!(
+                        "--relay: {unknown}; nodes use the nearest until there is one of that name"
+                    );
+                }
                 if changed {
                     tracing::info!(regions = loaded.map.regions.len(), "the relay map has changed");
                     app.hub.set_relay_map(loaded.map).await;
@@ -375,6 +396,10 @@ async fn setup_token(store: &SqliteStore, now: i64) -> Result<Option<Token>, Fau
 
 fn database_failed(why: &str) -> Fault {
     Fault::new("DATABASE_FAILED", why, "check that the disk has room and the database is writable")
+}
+
+fn unknown_relay(unknown: &UnknownRegion) -> Fault {
+    Fault::new("RELAY_UNKNOWN", format!("--relay: {unknown}"), "name one of these, or leave --relay out")
 }
 
 /// Runs `work` until the server stops.

@@ -54,7 +54,7 @@ pub struct Settings {
     #[arg(long, env = "WARREN_DERP_CONFIG_URL", value_name = "URL")]
     pub derp_config_url: Option<String>,
 
-    /// A relay map (DERPMap JSON) to read; read again at SIGHUP
+    /// A relay map (DERPMap JSON) to read; read again when it changes, and at SIGHUP
     #[arg(long, env = "WARREN_DERP_CONFIG_PATH", value_name = "FILE")]
     pub derp_config_path: Option<PathBuf>,
 
@@ -94,6 +94,16 @@ pub struct Settings {
     /// This server's own address for its siblings, when several servers form one deployment
     #[arg(long, env = "WARREN_DERP_SERVER_RELAY_URL", value_name = "URL")]
     pub derp_server_relay_url: Option<AccessUrl>,
+
+    /// Have relay connections be WebSockets from the start: something on the nodes' way breaks the other upgrade
+    #[arg(long, env = "WARREN_DERP_FORCE_WEBSOCKETS", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub derp_force_websockets: bool,
+
+    /// The home relay's region for nodes that choose none themselves: its code, name or number [default: to each
+    /// the nearest]
+    #[arg(long, env = "WARREN_RELAY", value_name = "REGION")]
+    pub relay: Option<String>,
 
     /// Where the STUN server listens (UDP), or "none"
     #[arg(long, env = "WARREN_STUN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:3478")]

@@ -47,6 +47,12 @@ struct Options {
     /// Who says so, if direct paths are not to be used.
     #[arg(skip)]
     direct_forbidden: Option<Forbidder>,
+    /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
+    #[arg(long, global = true, env = "WARREN_RELAY", value_name = "REGION")]
+    relay: Option<String>,
+    /// By what it was chosen, if it was.
+    #[arg(skip)]
+    relay_by: String,
     /// Say more on standard error; twice for every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -76,6 +82,17 @@ pub(crate) struct Global {
     pub config: ConfigDir,
     /// What forbids direct paths, if anything does.
     pub direct_forbidden: Option<Forbidder>,
+    /// The home relay that was chosen, if any was.
+    pub relay: Option<RelayWish>,
+}
+
+/// A home relay that the person chose.
+#[derive(Clone, Debug)]
+pub(crate) struct RelayWish {
+    /// The region's code, name or number.
+    pub region: String,
+    /// By what it was chosen: the flag, the variable or the file, in words.
+    pub by: String,
 }
 
 impl Cli {
@@ -84,6 +101,7 @@ impl Cli {
         let given = warren_settings::read(&Self::command(), args, usual_config)?;
         let mut read = Self::from_arg_matches(&given.matches).map_err(Stop::Usage)?;
         read.options.direct_forbidden = given.direct_forbidden();
+        read.options.relay_by = given.said_by("relay");
         Ok(read)
     }
 
@@ -103,6 +121,7 @@ impl Cli {
             output: self.options.output,
             config: ConfigDir::new(self.options.config_dir)?,
             direct_forbidden: self.options.direct_forbidden,
+            relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
         match self.command {
             Command::Login(args) => login::run(&global, args).await,

@@ -10,7 +10,7 @@ use io_adapters::driver;
 use io_adapters::handle::{NodeHandle, PathState, PeerHandle, TunnelError};
 use proto_core::coord::code;
 use proto_core::id::{NodeId, RegionId};
-use proto_core::node::{CODE_KEY_CHANGED, NodeConfig, NodeEvent, NodeStatus};
+use proto_core::node::{CODE_KEY_CHANGED, Chooser, NodeConfig, NodeEvent, NodeStatus};
 use proto_core::relay_map::RelayMap;
 use proto_core::route::Via;
 use proto_core::wire::api::{Agent, AgentStatus, Workspace};
@@ -67,6 +67,7 @@ pub(crate) async fn start(global: &Global) -> Result<Client> {
         build: concat!("warren ", env!("CARGO_PKG_VERSION")).into(),
         direct_forbidden: global.direct_forbidden,
         pins: global.config.pins()?.into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
+        relay: global.relay.clone().map(|relay| relay.region),
         relay_map: None,
     };
     let node = driver::start_here(config).await;
@@ -83,12 +84,38 @@ pub(crate) async fn start(global: &Global) -> Result<Client> {
 }
 
 impl Client {
+    /// The choice of the home relay, if somebody chose.
+    pub(crate) async fn choice(&self, global: &Global) -> Option<Choice> {
+        let status = self.node.status().await.ok()?;
+        choice(global, &self.map.borrow(), &status)
+    }
+
+    /// Waits until a map comes that lacks the relay that the person chose; the error then.
+    async fn relay_unknown(&self, global: &Global) -> CliError {
+        let mut map = self.map.clone();
+        loop {
+            let error = chosen(global, &map.borrow_and_update()).err();
+            match error {
+                Some(error) => return error,
+                None if map.changed().await.is_err() => return std::future::pending().await,
+                None => {}
+            }
+        }
+    }
+
     /// Opens a tunnel to a workspace.
     pub(crate) async fn open(&self, global: &Global, workspace: Workspace) -> Result<Tunnel> {
         let (name, agent) = (&workspace.name, agent(&workspace)?);
-        let answer = tokio::time::timeout(ANSWER, self.node.open_tunnel(agent.id.clone())).await;
+        let open = async {
+            tokio::select! {
+                biased;
+                unknown = self.relay_unknown(global) => Err(unknown),
+                answer = self.node.open_tunnel(agent.id.clone()) => Ok(answer),
+            }
+        };
+        let answer = tokio::time::timeout(ANSWER, open).await;
         let peer = match answer {
-            Ok(answer) => answer.map_err(|e| refused(name, e))?,
+            Ok(answer) => answer?.map_err(|e| refused(name, e))?,
             Err(_) => return Err(no_answer(name, &self.node, agent).await),
         };
         global.config.pin(&agent.id.0, peer.key())?;
@@ -160,6 +187,56 @@ impl Tunnel {
         let why = told.as_deref().unwrap_or(why);
         let sentence = format!("lost workspace \"{}\": {why}", self.workspace.name);
         CliError::new(Exit::Unreachable, "AGENT_GONE", sentence).hint(hint)
+    }
+}
+
+/// Checks that the map has the relay that the person chose, if they chose any. An empty map says nothing.
+pub(crate) fn chosen(global: &Global, map: &RelayMap) -> Result {
+    let Some(wish) = global.relay.as_ref().filter(|_| !map.regions.is_empty()) else { return Ok(()) };
+    match map.region_called(&wish.region) {
+        Ok(_) => Ok(()),
+        Err(unknown) => Err(CliError::new(Exit::NotFound, "RELAY_UNKNOWN", unknown.to_string())
+            .fact("chosen by", &wish.by)
+            .hint("name one of these, or leave it out to use the nearest; `warren netcheck` shows them all")),
+    }
+}
+
+/// The choice of the home relay in words, if somebody chose: which, who, and whether it is in use.
+pub(crate) fn choice(global: &Global, map: &RelayMap, status: &NodeStatus) -> Option<Choice> {
+    let choice = status.choice.as_ref()?;
+    let by = match choice.by {
+        Chooser::Owner => global.relay.as_ref().map_or("you", |wish| wish.by.as_str()),
+        Chooser::Server => "the server, for all who choose none",
+    };
+    Some(Choice {
+        region: choice.region.map_or_else(|| choice.said.clone(), |region| map.label(region)),
+        by: by.to_owned(),
+        known: choice.region.is_some(),
+        in_use: choice.region.is_some() && choice.region == status.home,
+    })
+}
+
+/// A choice of the home relay, for people and scripts.
+#[derive(serde::Serialize)]
+pub(crate) struct Choice {
+    /// The region's code, or what was said if the map has none of that name.
+    region: String,
+    /// Who chose.
+    by: String,
+    /// Whether there is such a region.
+    known: bool,
+    /// Whether it is the home.
+    in_use: bool,
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, chosen by {}", self.region, self.by)?;
+        match (self.known, self.in_use) {
+            (false, _) => f.write_str("; there is no such relay: the nearest is used"),
+            (true, false) => f.write_str("; it cannot be reached: the nearest is used"),
+            (true, true) => Ok(()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A small front door: the relay, its companions, a program's pages of health and the coordinator behind one
 //! listener, without a web server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
 
-use super::http::{Head, HeadError, answer, no_content_fields};
+use super::http::{DerpRequest, Head, HeadError, answer, no_content_fields};
 use super::lobby::{Lobby, Place};
 use super::{Arrival, RelayHandle};
 use crate::control::ControlStream;
@@ -66,6 +66,8 @@ pub struct FrontCounters {
     pub unread: AtomicU64,
     /// Connections closed since what they said was no request.
     pub malformed: AtomicU64,
+    /// Requests for DERP inside a WebSocket.
+    pub websockets: AtomicU64,
 }
 
 /// Where the coordinator is to be found.
@@ -236,7 +238,11 @@ impl<S: Store> Front<S> {
                 }
             };
             if let Some(relay) = self.relay.as_ref().filter(|_| head.path == "/derp" && !self.is_draining()) {
-                return relay.serve_request(io, head.derp(), Arrival { from, rest: buffer, place }).await;
+                let request = head.derp();
+                if matches!(request, DerpRequest::WebSocket { .. }) {
+                    self.counters.websockets.fetch_add(1, Ordering::Relaxed);
+                }
+                return relay.serve_request(io, request, Arrival { from, rest: buffer, place }).await;
             }
             if let Some(control) = self.control.as_ref().filter(|control| control.path == head.path)
                 && let Some(key) = head.field("sec-websocket-key")

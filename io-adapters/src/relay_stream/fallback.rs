@@ -3,14 +3,15 @@
 //!
 //! The plain upgrade is tried first, since nothing is put around its bytes. If the request is answered wrongly or
 //! not at all, the same relay is asked for a WebSocket on a new connection; if that works it is remembered, for
-//! this network and for a while, so that the next connection does not lose the time again.
+//! this network and for a while, so that the next connection does not lose the time again. Where the operator has
+//! said that the plain upgrade does not get through, it is not tried.
 
 use super::fast_start::FastStart;
 use super::upgrade::{Prefixed, UpgradeError};
 use super::websocket::{self, WebSocketIo};
 use super::{DialError, Dialer, Io, authority, upgrade};
 use crate::transport::Network;
-use proto_core::machine::StreamTarget;
+use proto_core::machine::{StreamProtocol, StreamTarget};
 use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
@@ -60,6 +61,9 @@ impl Fallback {
         dialer: &Dialer<N>,
         target: &StreamTarget,
     ) -> Result<DerpIo<N::Tcp>, DialError> {
+        if target.protocol == StreamProtocol::DerpInWebSocket {
+            return websocket(dialer, target).await;
+        }
         let relay = authority(target);
         if self.remembers(&relay) {
             match websocket(dialer, target).await {

@@ -112,6 +112,8 @@ impl World {
         let config = CoordinatorConfig {
             direct: !self.plan.relayed_only,
             relay_map: self.map(),
+            relay: None,
+            relay_websockets: false,
             build: "test".into(),
             resume_key: [7; 32],
         };
@@ -164,6 +166,7 @@ impl World {
             build: "test".into(),
             direct_forbidden: None,
             pins: Default::default(),
+            relay: None,
             relay_map: None,
         }
     }

@@ -299,6 +299,8 @@ impl Coordinator {
             resume: self.resume.seal(&id, &principal),
             direct: self.config.direct,
             build: self.config.build.clone(),
+            relay: self.config.relay.clone(),
+            relay_websockets: self.config.relay_websockets,
         };
         self.send(stream, &ToNode::Welcome(welcome));
         self.send(stream, &ToNode::RelayMap { map: self.config.relay_map.clone() });

@@ -31,6 +31,9 @@ mod tests;
 pub enum NetcheckCommand {
     /// The relay map; replaces the one said before.
     Map(RelayMap),
+    /// The region that somebody chose as home, if anybody did: home while it can be reached. Say it before the map
+    /// that has it.
+    Choose(Option<RegionId>),
     /// The addresses of this host's interfaces; replaces what was said before.
     Interfaces(Vec<IpAddr>),
     /// Whether there are peers: the check is then repeated, which also keeps the NAT's mapping alive.
@@ -127,6 +130,7 @@ impl Netcheck {
     fn command(&mut self, command: NetcheckCommand, now: Time) {
         match command {
             NetcheckCommand::Map(map) => self.set_map(&map, now),
+            NetcheckCommand::Choose(region) => self.homes.choose(region, now),
             NetcheckCommand::Interfaces(mut all) => {
                 all.truncate(limits::INTERFACES_MAX);
                 if self.interfaces != all {

@@ -29,6 +29,9 @@ pub struct NodeConfig {
     pub direct_forbidden: Option<Forbidder>,
     /// The node keys of peers known from earlier runs: another key under the same name is refused.
     pub pins: BTreeMap<NodeId, NodePublic>,
+    /// The home relay's region that this node's owner chose, by code, name or number; measured, or as the server
+    /// says, if none.
+    pub relay: Option<String>,
     /// A relay map known beforehand; the coordinator's replaces it.
     pub relay_map: Option<RelayMap>,
 }
@@ -225,6 +228,26 @@ impl core::fmt::Display for SessionState {
     }
 }
 
+/// Who chose the home relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chooser {
+    /// This node's owner, by [`NodeConfig::relay`].
+    Owner,
+    /// The server, for all nodes whose owners choose none.
+    Server,
+}
+
+/// A choice of the home relay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelayChoice {
+    /// Who chose.
+    pub by: Chooser,
+    /// The region's code, name or number, as it was said.
+    pub said: String,
+    /// The region meant; none if the map in use has none of that name, and home is then measured.
+    pub region: Option<RegionId>,
+}
+
 /// What can be asked of a node at any time: `warren status` and the dashboard show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeStatus {
@@ -238,6 +261,8 @@ pub struct NodeStatus {
     pub report: Report,
     /// Our home relay.
     pub home: Option<RegionId>,
+    /// What was said about the choice of the home relay, if anything was.
+    pub choice: Option<RelayChoice>,
     /// Relays that are connected.
     pub relays: Vec<RegionId>,
     /// The addresses that peers are told to try.

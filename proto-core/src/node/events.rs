@@ -111,6 +111,9 @@ impl Node {
     fn welcome(&mut self, welcome: Welcome, now: Time) {
         self.id = Some(welcome.id.clone());
         self.unpublished = true;
+        self.default_relay.clone_from(&welcome.relay);
+        self.choose(now);
+        self.tell_pool(PoolCommand::WebSockets(welcome.relay_websockets), now);
         self.tell_netcheck(NetcheckCommand::Controlled(true), now);
         // The server's policy is named first: while it stands, no setting of ours makes a difference.
         let server = (!welcome.direct).then_some(Forbidder::Server);

@@ -32,6 +32,7 @@ fn config(n: u8) -> NodeConfig {
         build: "test".into(),
         direct_forbidden: None,
         pins: BTreeMap::new(),
+        relay: None,
         relay_map: None,
     }
 }
@@ -71,6 +72,8 @@ fn welcome(direct: bool) -> ToNode {
         resume: String::new(),
         direct,
         build: String::new(),
+        relay: None,
+        relay_websockets: false,
     })
 }
 

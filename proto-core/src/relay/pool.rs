@@ -4,7 +4,7 @@ use super::{GoneReason, LinkCommand, LinkConfig, LinkEvent, RelayLink};
 use crate::id::{RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
 use crate::limits;
-use crate::machine::{Input, Machine, Outbox, Output};
+use crate::machine::{Input, Machine, Outbox, Output, StreamProtocol};
 use crate::relay_map::RelayMap;
 use crate::route::Via;
 use crate::seed::Seed;
@@ -36,6 +36,8 @@ pub enum PoolCommand {
     Home(RegionId),
     /// A second region to keep connected, so that a failover finds it ready; region 0 for none.
     Warm(RegionId),
+    /// Whether relays are asked for a WebSocket from the start. Connections made otherwise are made anew.
+    WebSockets(bool),
     /// Connect to this region if it isn't, and keep it as long as it is used.
     Want(RegionId),
     /// Send a packet through a region, connecting to it if need be.
@@ -112,6 +114,7 @@ pub struct RelayPool {
     map: RelayMap,
     home: Option<RegionId>,
     warm: Option<RegionId>,
+    websockets: bool,
     links: BTreeMap<RegionId, Slot>,
     /// Links made so far: names the next one's streams.
     made: u64,
@@ -149,6 +152,7 @@ impl RelayPool {
             map: RelayMap::default(),
             home: None,
             warm: None,
+            websockets: false,
             links: BTreeMap::new(),
             made: 0,
             out: Outbox::default(),
@@ -185,6 +189,11 @@ impl RelayPool {
                 self.warm = Some(region).filter(|region| region.0 != 0);
                 if let Some(region) = self.warm {
                     self.want(region, now);
+                }
+            }
+            PoolCommand::WebSockets(websockets) => {
+                if !core::mem::replace(&mut self.websockets, websockets) && websockets {
+                    self.tell_all(&LinkCommand::Kick, now);
                 }
             }
             PoolCommand::Want(region) => _ = self.want(region, now),
@@ -333,6 +342,13 @@ impl RelayPool {
                 Output::Event(LinkEvent::Leaving) => (*leaving, *used) = (true, now),
                 _ => {}
             }
+            let output = match output {
+                Output::Open { stream, mut target } if self.websockets => {
+                    target.protocol = StreamProtocol::DerpInWebSocket;
+                    Output::Open { stream, target }
+                }
+                output => output,
+            };
             let event = output.into_event(&mut self.out);
             if let Some(event) = event.and_then(|event| with_region(region, event, why)) {
                 self.out.event(event);

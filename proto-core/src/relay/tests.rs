@@ -326,7 +326,7 @@ fn the_pool_keeps_the_seven_laws() {
     })
     .commands(|rng| {
         let region = RegionId(rng.range(0..4));
-        let command = match rng.range(0..8) {
+        let command = match rng.range(0..9) {
             0 => PoolCommand::SetMap(map()),
             1 => PoolCommand::SetMap(crate::relay_map::RelayMap::default()),
             2 => PoolCommand::Home(region),
@@ -334,12 +334,16 @@ fn the_pool_keeps_the_seven_laws() {
             4 => PoolCommand::Want(region),
             5 => PoolCommand::Send { region, to: key(1), bytes: vec![1; rng.range(0..100) as usize] },
             6 => PoolCommand::Kick,
+            7 => PoolCommand::WebSockets(rng.permille(500)),
             _ => PoolCommand::Check,
         };
         // A new command does not compile here until it is drawn above.
         match command {
             PoolCommand::SetMap(_) | PoolCommand::Home(_) | PoolCommand::Warm(_) | PoolCommand::Want(_) => {}
-            PoolCommand::Send { .. } | PoolCommand::Kick | PoolCommand::Check => {}
+            PoolCommand::Send { .. }
+            | PoolCommand::Kick
+            | PoolCommand::Check
+            | PoolCommand::WebSockets(_) => {}
         }
         command
     })

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 /// that only answer STUN.
 const DEFAULT_LIKE: &str = include_str!("../../testdata/relay_map_25.json");
 
+/// What Tailscale gives its clients (login.tailscale.com/derpmap/default, as of September 2026): 28 regions, 88 nodes.
+const TAILSCALE: &str = include_str!("../../testdata/tailscale_default_map.json");
+
 const SMALL: &str = r#"{
   "Regions": {
     "900": {
@@ -70,6 +73,45 @@ fn a_map_like_tailscales_is_read_and_comes_back() {
     assert_eq!(RelayMap::parse(text.as_bytes()).as_ref(), Ok(&map));
     assert_eq!(serde_json::from_str::<RelayMap>(&text).unwrap(), map);
     assert_eq!(serde_json::from_str::<RelayMap>(DEFAULT_LIKE).unwrap(), map);
+    assert_eq!(map.validate(), Ok(()));
+}
+
+#[test]
+fn tailscales_default_map_is_understood_to_the_last_node() {
+    let map = RelayMap::parse(TAILSCALE.as_bytes()).unwrap();
+    let codes: Vec<_> = map.regions.iter().map(|(id, region)| format!("{id} {}", region.code)).collect();
+    assert_eq!(
+        codes.join(", "),
+        "1 nyc, 2 sfo, 3 sin, 4 fra, 5 syd, 6 blr, 7 tok, 8 lhr, 9 dfw, 10 sea, 11 sao, 12 ord, 13 den, 14 ams, 15 jnb, \
+         16 mia, 17 lax, 18 par, 19 mad, 20 hkg, 21 tor, 22 waw, 23 dbi, 24 hnl, 25 nai, 26 nue, 27 iad, 28 hel"
+    );
+    assert_eq!(map.nodes().count(), 88);
+    for (id, region) in &map.regions {
+        assert!(region.can_be_home() && region.measurable() && !region.name.is_empty(), "{id}");
+        assert_eq!(map.region_called(&region.name), Ok(*id));
+        assert_eq!(map.region_called(&region.code), Ok(*id));
+        for node in &region.nodes {
+            let addresses = node.addresses(&[]);
+            assert_eq!((addresses.len(), node.name_to_resolve()), (2, None), "{node:?}");
+            assert_eq!((node.derp_port(), node.stun_port(), node.can_port_80), (443, Some(3478), true));
+            assert_eq!(node.tls(), Some(TlsCheck::Roots { name: node.host.clone() }));
+            assert_eq!(node.stun_addresses(&[]), addresses);
+        }
+    }
+    assert_eq!(map.region(RegionId(11)).unwrap().longitude, Some(Millionths(-46_633_333)));
+    assert_eq!(serde_json::from_str::<RelayMap>(TAILSCALE).unwrap(), map);
+    assert_eq!(RelayMap::parse(map.to_json().as_bytes()), Ok(map));
+}
+
+/// A region of it may lose its relays and keep its STUN servers: it is then asked for STUN, and never home.
+#[test]
+fn a_region_that_only_answers_stun_is_measured_and_never_home() {
+    let mut map = RelayMap::parse(TAILSCALE.as_bytes()).unwrap();
+    let frankfurt = map.regions.get_mut(&RegionId(4)).unwrap();
+    frankfurt.nodes.iter_mut().for_each(|node| node.stun_only = true);
+    assert_eq!((frankfurt.relays().count(), frankfurt.stun_nodes().count()), (0, 5));
+    assert!(frankfurt.measurable() && !frankfurt.can_be_home());
+    assert!(map.region_called("fra").is_err());
     assert_eq!(map.validate(), Ok(()));
 }
 

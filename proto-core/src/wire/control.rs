@@ -213,6 +213,18 @@ pub struct Welcome {
     /// The server's program and version, for people.
     #[serde(default)]
     pub build: String,
+    /// The home relay's region for nodes that have chosen none themselves, by code, name or number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+    /// Whether relays are to be asked for a WebSocket from the start: something on the nodes' way breaks the other
+    /// upgrade.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub relay_websockets: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
 }
 
 const fn yes() -> bool {

@@ -101,6 +101,7 @@ pub async fn node(
         build: "sim".into(),
         direct_forbidden: None,
         pins: BTreeMap::new(),
+        relay: None,
         relay_map: None,
     };
     let bind: Vec<SocketAddr> = vec![(Ipv4Addr::UNSPECIFIED, 0).into()];

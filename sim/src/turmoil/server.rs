@@ -84,7 +84,14 @@ pub async fn run(plan: ServerPlan) -> turmoil::Result {
     let map = orders.borrow().map.clone();
     let mut coordinator = None;
     if let Some(relay_map) = map {
-        let config = CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
+        let config = CoordinatorConfig {
+            direct: true,
+            relay_map,
+            relay: None,
+            relay_websockets: false,
+            build: "sim".into(),
+            resume_key: [7; 32],
+        };
         let store = store();
         let (handle, task) = hub::coordinator(config, store.clone(), seed.fork("coordinator"), clock);
         tasks.spawn(task.run());

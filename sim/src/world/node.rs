@@ -86,6 +86,7 @@ impl Node {
             build: "sim".into(),
             direct_forbidden: None,
             pins: BTreeMap::new(),
+            relay: None,
             relay_map: None,
         };
         let wall = WALL + now.as_micros() - base.as_micros();

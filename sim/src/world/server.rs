@@ -67,8 +67,14 @@ impl Server {
     #[must_use]
     pub fn new((map, mesh): (Option<RelayMap>, Vec<RelayNode>), seed: &Seed, now: Time) -> Self {
         let coordinator = map.map(|relay_map| {
-            let config =
-                CoordinatorConfig { direct: true, relay_map, build: "sim".into(), resume_key: [7; 32] };
+            let config = CoordinatorConfig {
+                direct: true,
+                relay_map,
+                relay: None,
+                relay_websockets: false,
+                build: "sim".into(),
+                resume_key: [7; 32],
+            };
             Coordinator::new(config, seed.fork("coordinator"), now)
         });
         let identity = NodeSecret::generate(&seed.fork("relay"));
@@ -98,7 +104,7 @@ impl Server {
     pub fn serves(&self, protocol: StreamProtocol) -> bool {
         match protocol {
             StreamProtocol::Control => self.coordinator.is_some(),
-            StreamProtocol::Derp => true,
+            StreamProtocol::Derp | StreamProtocol::DerpInWebSocket => true,
         }
     }
 
@@ -117,7 +123,7 @@ impl Server {
     /// A connection was accepted.
     pub fn accept(&mut self, stream: StreamId, protocol: StreamProtocol, bearer: Option<&str>, now: Time) {
         match (protocol, &mut self.coordinator, principal(bearer)) {
-            (StreamProtocol::Derp, ..) if !self.draining => {
+            (StreamProtocol::Derp | StreamProtocol::DerpInWebSocket, ..) if !self.draining => {
                 self.streams.insert(stream, Kind::Derp);
                 self.relay.handle(Input::StreamOpened { stream }, now);
             }
@@ -128,7 +134,7 @@ impl Server {
                     now,
                 );
             }
-            (StreamProtocol::Control | StreamProtocol::Derp, ..) => self.out.push((stream, None)),
+            _ => self.out.push((stream, None)),
         }
         self.drain(now);
     }

@@ -36,6 +36,7 @@ struct Document {
     mapping: &'static str,
     interfaces: Vec<IpAddr>,
     relays: Vec<Relay>,
+    relay_choice: Option<tunnel::Choice>,
     verdict: String,
 }
 
@@ -48,7 +49,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let found = tokio::time::timeout(std::time::Duration::from_secs(args.timeout), async {
         while let Some(event) = events.next().await {
             match event {
-                NodeEvent::RelayMap(newer) => map = Some(newer),
+                NodeEvent::RelayMap(newer) => {
+                    tunnel::chosen(global, &newer)?;
+                    map = Some(newer);
+                }
                 NodeEvent::Netcheck(report) => {
                     let done = report.complete;
                     last = Some(report);
@@ -80,7 +84,8 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         .fact("session", why)
         .hint("is the server reachable? Try `warren workspaces list`"));
     };
-    let document = document(&map, &report);
+    let choice = status.and_then(|status| tunnel::choice(global, &map, &status));
+    let document = document(&map, &report, choice);
     if global.output == Format::Json {
         output::json(&document);
     } else {
@@ -89,7 +94,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     Ok(())
 }
 
-fn document(map: &RelayMap, report: &Report) -> Document {
+fn document(map: &RelayMap, report: &Report, relay_choice: Option<tunnel::Choice>) -> Document {
     let seen =
         |v4: bool| report.reflexive.iter().find(|r| r.address.is_ipv4() == v4).map(|r| r.address.to_string());
     let mut relays: Vec<Relay> = map
@@ -118,6 +123,7 @@ fn document(map: &RelayMap, report: &Report) -> Document {
         },
         interfaces: report.interfaces.clone(),
         relays,
+        relay_choice,
         verdict: explain::network(report).to_string(),
     }
 }
@@ -135,6 +141,9 @@ fn words(document: &Document) -> String {
         let latency = relay.latency_ms.map_or_else(|| "-".into(), |ms| output::latency((ms * 1e3) as u64));
         let preferred = if relay.preferred { "  preferred" } else { "" };
         lines.push(format!("  {:<8}{:<width$}  {latency:>8}{preferred}", relay.region, relay.name));
+    }
+    if let Some(choice) = &document.relay_choice {
+        lines.push(format!("{:<16}{choice}", "Home relay"));
     }
     lines.push(format!("Verdict: {}", document.verdict));
     lines.join("\n")

@@ -53,6 +53,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     };
     let rows = workspaces.into_iter().map(|workspace| row(global, client.as_ref(), workspace, patience));
     let rows: Vec<Row> = stream::iter(rows).buffered(TUNNELS_AT_ONCE).collect().await;
+    let choice = match &client {
+        Some(client) => client.choice(global).await,
+        None => None,
+    };
     if let Some(client) = client {
         client.node.shutdown().await;
     }
@@ -62,6 +66,9 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         output::note("no workspaces yet: make one with `warren workspaces create NAME`");
     } else {
         output::line(table(&rows));
+    }
+    if let Some(choice) = choice {
+        output::note(format!("home relay: {choice}"));
     }
     Ok(())
 }

@@ -18,6 +18,10 @@ pub struct CoordinatorConfig {
     pub direct: bool,
     /// The relays to use.
     pub relay_map: RelayMap,
+    /// The home relay's region for nodes that choose none themselves, by code, name or number.
+    pub relay: Option<String>,
+    /// Whether nodes ask relays for a WebSocket from the start.
+    pub relay_websockets: bool,
     /// Program and version, for people.
     pub build: String,
     /// What resume tokens are sealed with. Keep it across restarts, so that nodes keep their names.
@@ -29,6 +33,8 @@ impl fmt::Debug for CoordinatorConfig {
         f.debug_struct("CoordinatorConfig")
             .field("direct", &self.direct)
             .field("relay_map", &self.relay_map)
+            .field("relay", &self.relay)
+            .field("relay_websockets", &self.relay_websockets)
             .field("build", &self.build)
             .finish_non_exhaustive()
     }

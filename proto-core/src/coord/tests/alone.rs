@@ -245,6 +245,8 @@ fn welcome() -> ToNode {
         resume: "token".into(),
         direct: true,
         build: String::new(),
+        relay: None,
+        relay_websockets: false,
     })
 }
 

@@ -46,6 +46,8 @@ pub(super) fn config() -> CoordinatorConfig {
     CoordinatorConfig {
         direct: true,
         relay_map: RelayMap::default(),
+        relay: None,
+        relay_websockets: false,
         build: "test".into(),
         resume_key: [7; 32],
     }

@@ -1,5 +1,9 @@
-//! The home relay as the world lets it be: nearest by measurement, but never one that cannot be reached
-//! while another can.
+//! The home relay as the world lets it be: the one that somebody chose, else the nearest by measurement, but never
+//! one that cannot be reached while another can.
+//!
+//! A chosen region is home from the start. While it is away, the home is what it would be without the choice, the
+//! chosen region is kept warm so that its return is noticed, and home returns once it has been up for
+//! [`limits::HOME_RETURN`].
 
 use crate::id::RegionId;
 use crate::limits;
@@ -12,7 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub(super) struct Homes {
     selector: HomeSelector,
+    /// The regions that the map allows as homes, and the chosen one.
     eligible: BTreeSet<RegionId>,
+    /// The first of these alone.
+    allowed: BTreeSet<RegionId>,
+    /// The region that somebody chose, if the map has it.
+    chosen: Option<RegionId>,
     relays: BTreeMap<RegionId, Relay>,
     /// Since when the home is wanted and not up.
     waiting: Option<Time>,
@@ -24,6 +33,8 @@ pub(super) struct Homes {
 #[derive(Clone, Copy, Debug, Default)]
 struct Relay {
     up: bool,
+    /// Since when it has been up, if it is.
+    since: Time,
     /// It was tried and failed, and has not been up since.
     failed: bool,
     strikes: u32,
@@ -37,8 +48,11 @@ impl Homes {
         self.selector.current()
     }
 
-    /// The region to keep connected besides home: the nearest other one.
+    /// The region to keep connected besides home: the chosen one if it is not home, else the nearest other one.
     pub(super) fn warm(&self, latencies: &Latencies, now: Time) -> Option<RegionId> {
+        if let Some(chosen) = self.chosen.filter(|chosen| Some(*chosen) != self.current()) {
+            return Some(chosen);
+        }
         self.alternatives(now).min_by_key(|r| (latencies.get(r).copied().unwrap_or(Duration::MAX), *r))
     }
 
@@ -46,18 +60,33 @@ impl Homes {
         let pick = |fit: fn(&crate::relay_map::RelayRegion) -> bool| {
             map.regions.iter().filter(move |(_, r)| fit(r)).map(|(id, _)| *id).take(limits::STUN_REGIONS_MAX)
         };
-        self.eligible = pick(|r| r.can_be_home()).collect();
-        if self.eligible.is_empty() {
+        self.allowed = pick(|r| r.can_be_home()).collect();
+        if self.allowed.is_empty() {
             // Better a home that the map advises against than none: nobody could reach us.
-            self.eligible = pick(|r| r.has_relay()).collect();
+            self.allowed = pick(|r| r.has_relay()).collect();
         }
+        self.chosen = self.chosen.filter(|r| map.regions.get(r).is_some_and(|r| r.has_relay()));
+        self.eligible = self.allowed.iter().copied().chain(self.chosen).collect();
         // A home that the map does not name any more, but works still, is left once another is up.
         let old = self.current().filter(|home| self.is_dropped(*home) && self.up(*home));
         self.relays.retain(|region, _| map.regions.contains_key(region) || old == Some(*region));
         self.selector.set_scores(self.eligible.iter().map(|r| (*r, map.score_permille(*r))).collect());
         if old.is_none() && self.current().is_none_or(|home| !self.eligible.contains(&home)) {
-            let first = self.best_alternative(&Latencies::new(), now);
+            let first = self.chosen.or_else(|| self.best_alternative(&Latencies::new(), now));
             self.selector.provisional(first);
+        }
+        self.watch(now);
+    }
+
+    /// Somebody chose a region, or nobody does any more. Say it before the map that has the region.
+    pub(super) fn choose(&mut self, chosen: Option<RegionId>, now: Time) {
+        if self.chosen == chosen {
+            return;
+        }
+        self.chosen = chosen;
+        self.eligible = self.allowed.iter().copied().chain(chosen).collect();
+        if chosen.is_some() && !self.announced {
+            self.selector.provisional(chosen);
         }
         self.watch(now);
     }
@@ -67,7 +96,9 @@ impl Homes {
             return;
         }
         let relay = self.relays.entry(region).or_default();
-        *relay = if up { Relay { up, ..Relay::default() } } else { Relay { up, failed: true, ..*relay } };
+        let since = if relay.up { relay.since } else { now };
+        *relay =
+            if up { Relay { up, since, ..Relay::default() } } else { Relay { up, failed: true, ..*relay } };
         if up {
             self.selector.heard(region, now);
         }
@@ -96,6 +127,10 @@ impl Homes {
         let usable = |r: &RegionId| self.eligible.contains(r) && !self.shunned(*r, now);
         let sample: Latencies = sample.iter().filter(|(r, _)| usable(r)).map(|(r, l)| (*r, *l)).collect();
         let judged = self.selector.judge(sample, started, now);
+        if self.current().is_some() && self.current() == self.chosen {
+            // What was measured counts once the chosen region is away.
+            return;
+        }
         let fallback = self.best_alternative(&Latencies::new(), now);
         self.selector.settle(judged, self.free(), fallback);
         self.watch(now);
@@ -104,7 +139,7 @@ impl Homes {
     pub(super) fn network_changed(&mut self, now: Time) {
         self.selector.forget();
         for relay in self.relays.values_mut() {
-            *relay = Relay { up: relay.up, ..Relay::default() };
+            *relay = Relay { up: relay.up, since: relay.since, ..Relay::default() };
         }
         self.waiting = None;
         self.watch(now);
@@ -129,7 +164,11 @@ impl Homes {
                 self.watch(now);
             }
         }
-        let (Some(home), Some(due)) = (self.current(), self.due()) else { return };
+        if let Some((chosen, _)) = self.returns().filter(|(_, at)| *at <= now) {
+            self.selector.move_to(chosen);
+            self.watch(now);
+        }
+        let (Some(home), Some(due)) = (self.current(), self.away()) else { return };
         if due > now {
             return;
         }
@@ -139,12 +178,29 @@ impl Homes {
         if let Some(next) = self.best_alternative(latencies, now) {
             self.selector.move_to(next);
         }
+        if Some(home) == self.chosen {
+            // What comes after is a stopgap: the next measurement may replace it freely.
+            self.selector.provisional(self.selector.current());
+        }
         self.waiting = None;
         self.watch(now);
     }
 
     /// When [`Homes::tick`] has something to do.
     pub(super) fn due(&self) -> Option<Time> {
+        let returns = self.returns().map(|(_, at)| at);
+        self.away().map_or(returns, |away| Some(returns.map_or(away, |at| at.min(away))))
+    }
+
+    /// The chosen region and when home returns to it, if it is up and not home.
+    fn returns(&self) -> Option<(RegionId, Time)> {
+        let chosen = self.chosen.filter(|chosen| Some(*chosen) != self.current() && self.free())?;
+        let relay = self.relays.get(&chosen).filter(|relay| relay.up && !relay.leaving)?;
+        Some((chosen, relay.since + limits::HOME_RETURN))
+    }
+
+    /// When home moves away from a relay that is not up.
+    fn away(&self) -> Option<Time> {
         let (home, since) = (self.current()?, self.waiting?);
         if !self.free() {
             return None;

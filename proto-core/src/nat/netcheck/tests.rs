@@ -1,6 +1,7 @@
 use super::*;
 use crate::machine::Transmit;
 use crate::machine::laws::Subject;
+use std::collections::BTreeSet;
 
 const V4: LinkId = LinkId(4);
 const V6: LinkId = LinkId(6);
@@ -144,7 +145,8 @@ fn the_seven_laws_hold() {
             if rng.permille(300) {
                 some.regions.get_mut(&RegionId(9)).unwrap().nodes[0].ipv4_text.clear();
             }
-            match rng.range(0..10) {
+            match rng.range(0..11) {
+                10 => NetcheckCommand::Choose(rng.permille(700).then_some(region)),
                 9 => NetcheckCommand::Leaving(region),
                 0 | 1 => NetcheckCommand::Map(some),
                 2 => NetcheckCommand::Interfaces(vec![[10, 0, 0, rng.range(1..4) as u8].into()]),
@@ -369,6 +371,168 @@ fn a_nat_that_restarted_leaves_one_address_and_not_two() {
     world.run(1_000);
     let addresses: Vec<_> = world.last().reflexive.iter().map(|r| r.address.port()).collect();
     assert_eq!(addresses, [62_000]);
+}
+
+/// A host that knows three regions, 1 the nearest, whose coordinator hears it; `chosen` was chosen.
+fn chosen(chosen: u64) -> World {
+    let mut world = World::v4(CONE);
+    world.tell(NetcheckCommand::Choose(Some(RegionId(chosen))));
+    world.tell(NetcheckCommand::Map(map(&[1, 5, 9])));
+    world.tell(NetcheckCommand::Controlled(true));
+    world
+}
+
+fn relay(world: &mut World, region: u64, up: bool) {
+    world.tell(NetcheckCommand::Relay { region: RegionId(region), up });
+}
+
+#[test]
+fn a_chosen_region_is_home_from_the_start_however_far_it_is() {
+    let mut world = chosen(9);
+    let homes = |world: &World| world.reports.iter().filter_map(|r| r.home).collect::<BTreeSet<_>>();
+    relay(&mut world, 9, true);
+    relay(&mut world, 1, true);
+    for _ in 0..5 {
+        world.tell(NetcheckCommand::Check);
+        world.run(30_000);
+    }
+    assert_eq!(homes(&world), [RegionId(9)].into());
+    assert_eq!(world.last().warm, Some(RegionId(1)), "the nearest is ready to take over");
+    assert!(world.last().latencies.len() == 3, "it is measured all the same");
+}
+
+#[test]
+fn a_chosen_region_that_is_away_is_replaced_by_the_nearest_until_it_is_back() {
+    let mut world = chosen(9);
+    world.run(1_000);
+    for region in [1, 5, 9] {
+        relay(&mut world, region, true);
+    }
+    relay(&mut world, 9, false);
+    world.run(499);
+    assert_eq!(world.last().home, Some(RegionId(9)), "it may come back at once");
+    world.run(1);
+    assert_eq!((world.last().home, world.last().warm), (Some(RegionId(1)), Some(RegionId(9))));
+    world.tell(NetcheckCommand::Check);
+    world.run(200_000);
+    assert_eq!((world.last().home, world.last().warm), (Some(RegionId(1)), Some(RegionId(9))));
+    // It comes and goes: home stays where it is.
+    for _ in 0..5 {
+        relay(&mut world, 9, true);
+        world.run(2_900);
+        relay(&mut world, 9, false);
+        world.run(100);
+    }
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    relay(&mut world, 9, true);
+    world.run(2_999);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    world.run(1);
+    assert_eq!((world.last().home, world.last().warm), (Some(RegionId(9)), Some(RegionId(1))));
+    world.tell(NetcheckCommand::Check);
+    world.run(5_000);
+    assert_eq!((world.last().home, world.netcheck.deadline()), (Some(RegionId(9)), None));
+}
+
+#[test]
+fn a_chosen_region_that_never_comes_up_is_replaced_and_taken_when_it_does() {
+    let mut world = chosen(9);
+    relay(&mut world, 5, true);
+    world.run(1_600);
+    assert_eq!(world.last().home, Some(RegionId(5)), "the one that is up");
+    relay(&mut world, 1, true);
+    world.tell(NetcheckCommand::Check);
+    world.run(1_000);
+    assert_eq!(world.last().home, Some(RegionId(1)), "it was a stopgap: the nearest is as good as chosen");
+    relay(&mut world, 9, true);
+    world.run(3_000);
+    assert_eq!(world.last().home, Some(RegionId(9)));
+}
+
+#[test]
+fn a_chosen_region_that_drains_is_left_and_taken_again() {
+    let mut world = chosen(9);
+    for region in [1, 9] {
+        relay(&mut world, region, true);
+    }
+    world.run(1_000);
+    world.tell(NetcheckCommand::Leaving(RegionId(9)));
+    world.run(10_000);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    relay(&mut world, 9, false);
+    world.run(1_000);
+    relay(&mut world, 9, true);
+    world.run(3_000);
+    assert_eq!(world.last().home, Some(RegionId(9)), "it is another process now");
+}
+
+#[test]
+fn a_choice_holds_against_the_maps_advice_and_waits_for_a_map_that_has_it() {
+    let mut world = World::v4(CONE);
+    world.tell(NetcheckCommand::Map(map(&[1, 5])));
+    world.tell(NetcheckCommand::Controlled(true));
+    relay(&mut world, 1, true);
+    world.run(1_000);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    let mut later = map(&[1, 5, 9]);
+    later.regions.get_mut(&RegionId(9)).unwrap().no_measure_no_home = true;
+    world.tell(NetcheckCommand::Choose(Some(RegionId(9))));
+    world.tell(NetcheckCommand::Map(later));
+    assert_eq!((world.last().home, world.last().warm), (Some(RegionId(1)), Some(RegionId(9))));
+    relay(&mut world, 9, true);
+    world.run(3_000);
+    assert_eq!(world.last().home, Some(RegionId(9)));
+    // A map without it: home moves, and the choice is none any more.
+    world.tell(NetcheckCommand::Choose(None));
+    world.tell(NetcheckCommand::Map(map(&[1, 5])));
+    world.run(1_000);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+}
+
+#[test]
+fn while_peers_cannot_learn_of_it_a_home_does_not_return_to_the_chosen_region() {
+    let mut world = chosen(9);
+    relay(&mut world, 1, true);
+    world.run(2_000);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    world.tell(NetcheckCommand::Controlled(false));
+    relay(&mut world, 9, true);
+    world.run(60_000);
+    assert_eq!(world.last().home, Some(RegionId(1)));
+    world.tell(NetcheckCommand::Controlled(true));
+    world.run(1);
+    assert_eq!(world.last().home, Some(RegionId(9)));
+}
+
+/// A host in Amsterdam and Tailscale's own map: every region answers after twenty milliseconds for each degree that
+/// it is away.
+#[test]
+fn the_nearest_region_of_tailscales_map_is_home_and_a_score_or_a_choice_moves_it() {
+    let map = RelayMap::parse(include_bytes!("../../../testdata/tailscale_default_map.json")).unwrap();
+    let network: Network = |transmit| {
+        let map = RelayMap::parse(include_bytes!("../../../testdata/tailscale_default_map.json")).unwrap();
+        let region = map
+            .regions
+            .values()
+            .find(|r| r.nodes.iter().any(|n| n.addresses(&[]).contains(&transmit.to.ip())))?;
+        let (north, east) = (region.latitude?.to_f64() - 52.37, region.longitude?.to_f64() - 4.89);
+        Some(((2.0 + 20.0 * north.hypot(east)) as u64, "203.0.113.9:61000".into()))
+    };
+    let home = |map: &RelayMap, choice: Option<&str>| {
+        let mut world = World::v4(network);
+        world.tell(NetcheckCommand::Choose(choice.map(|said| map.region_called(said).unwrap())));
+        world.tell(NetcheckCommand::Map(map.clone()));
+        world.tell(NetcheckCommand::Controlled(true));
+        world.run(5_000);
+        assert!(world.last().complete && world.last().latencies.len() >= 3, "the nearest are enough");
+        world.last().home.map(|home| map.label(home))
+    };
+    assert_eq!(home(&map, None).as_deref(), Some("ams"));
+    assert_eq!(home(&map, Some("Honolulu")).as_deref(), Some("hnl"));
+    let mut scored = map;
+    let score = [(RegionId(14), crate::relay_map::Millionths::nearest(100.0))].into();
+    scored.home_params = Some(crate::relay_map::HomeParams { region_score: score });
+    assert_eq!(home(&scored, None).as_deref(), Some("par"), "Amsterdam counts a hundredfold");
 }
 
 fn show(report: &Report) -> String {

@@ -81,8 +81,14 @@ impl Pair {
                 received: Vec::new(),
             }
         };
-        let coordinator =
-            CoordinatorConfig { direct, relay_map: map(&[1, 2]), build: "test".into(), resume_key: [9; 32] };
+        let coordinator = CoordinatorConfig {
+            direct,
+            relay_map: map(&[1, 2]),
+            relay: None,
+            relay_websockets: false,
+            build: "test".into(),
+            resume_key: [9; 32],
+        };
         let hub = |n: u64| {
             let relay = RelayServerConfig::new(secret(100 + n as u8));
             (n, RelayHub::new(relay, Seed::from_u64(n), Time::ZERO))
@@ -136,7 +142,7 @@ impl Pair {
                     let last = target.addresses[0].to_string();
                     let server = match target.protocol {
                         StreamProtocol::Control => Server::Coordinator,
-                        StreamProtocol::Derp => {
+                        StreamProtocol::Derp | StreamProtocol::DerpInWebSocket => {
                             Server::Relay(last.rsplit('.').next().unwrap().parse().unwrap())
                         }
                     };
