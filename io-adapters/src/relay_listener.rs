@@ -38,6 +38,7 @@ mod mesh;
 mod pace;
 mod reader;
 mod room;
+mod turn;
 mod writer;
 
 pub use ended::EndedCounters;
@@ -51,18 +52,13 @@ use lobby::Place;
 use mesh::{Mesh, MeshMessage};
 use pace::Held;
 use reader::Reader;
+use turn::{Turn, Turns};
 use writer::write_all;
 
 /// What may wait for the server's task before connections are read more slowly.
 const INBOX: usize = 1_024;
 /// What a reader of [`RelayHandle::events`] may leave unread.
 const EVENTS: usize = 1_024;
-/// Bytes read from one connection before its destinations are written to and others get a turn: far less than a
-/// queue holds, so that nothing is dropped for want of a turn, and so little that a few who send whenever they can
-/// keep a quiet pair waiting for a fraction of a millisecond.
-const READ_TURN: usize = 64 * 1024;
-/// The same in frames, which cost more than their bytes when they are short.
-const READ_TURN_FRAMES: usize = 128;
 
 /// A running relay. Clones are the same one.
 #[derive(Clone)]
@@ -81,6 +77,7 @@ struct Inner {
     /// As [`Inner::held`], for words instead of packets.
     hushed: Held,
     endings: Endings,
+    turns: Turns,
 }
 
 /// A connection that asks for DERP, as far as it is known before it says anything on its own.
@@ -174,6 +171,7 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         held: Held::default(),
         hushed: Held::default(),
         endings: Endings::default(),
+        turns: Turns::new(),
     });
     let task = RelayTask {
         machine,
@@ -264,9 +262,9 @@ impl RelayHandle {
             reader.read_at_most(pace.piece());
         }
         let mut words = Bucket::new(RELAY_WORDS_RATE, self.0.clock.time());
-        let mut turn = 0;
+        let mut turn = self.0.turns.begin();
         loop {
-            let work = match reader.read(&self.0).await {
+            let work = match reader.read(&self.0, &mut turn).await {
                 Ok(Some(work)) => work,
                 Ok(None) => return Ended::Left,
                 Err(error) => return Ended::Broke(error),
@@ -285,10 +283,12 @@ impl RelayHandle {
             }
             if work.broken {
                 // The server's task closes the connection.
+                turn.end();
                 return std::future::pending().await;
             }
             if work.login {
                 // Nothing that follows means anything before we know whose it is.
+                turn.end();
                 connection.joined.notified().await;
                 if let Some(key) = *lock(&connection.key) {
                     reader.joined(key, &self.0);
@@ -301,16 +301,12 @@ impl RelayHandle {
             self.absorb(reader, &connection);
             if let Some(pace) = &mut pace {
                 let wait = pace.charge(work.fresh, self.0.clock.time());
-                hold(wait, &self.0.held).await;
+                hold(wait, &self.0.held, &mut turn).await;
             }
             if let Some(words) = &mut words {
-                hold(words.charge(said, self.0.clock.time()), &self.0.hushed).await;
+                hold(words.charge(said, self.0.clock.time()), &self.0.hushed, &mut turn).await;
             }
-            turn += work.bytes.max(work.count * READ_TURN / READ_TURN_FRAMES);
-            if turn >= READ_TURN {
-                turn = 0;
-                tokio::task::yield_now().await;
-            }
+            turn.took(work.bytes, work.count).await;
         }
     }
 
@@ -358,8 +354,9 @@ impl RelayHandle {
 }
 
 /// Does not read a client for so long.
-async fn hold(wait: Duration, held: &Held) {
+async fn hold(wait: Duration, held: &Held, turn: &mut Turn<'_>) {
     if !wait.is_zero() {
+        turn.end();
         held.add(wait);
         sleep(wait).await;
     }

@@ -8,10 +8,25 @@ use std::io;
 use std::net::IpAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// A connection that bytes go in and out of.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// The connection's bytes as they come, if they are sealed.
+    fn sealed(&mut self) -> Option<&mut TcpStream>;
+}
+
+impl Stream for TcpStream {
+    fn sealed(&mut self) -> Option<&mut TcpStream> {
+        None
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn sealed(&mut self) -> Option<&mut TcpStream> {
+        Some(self.get_mut().0)
+    }
+}
 
 /// A client that is logged in.
 pub(crate) struct Client {
@@ -24,7 +39,7 @@ pub(crate) struct Client {
 impl Client {
     /// The client of this number, from the first packet to the relay's ServerInfo.
     pub(crate) async fn log_in(load: &Load, number: usize) -> Result<Self, String> {
-        let seed = Seed::from_u64(number as u64);
+        let seed = seed(number);
         let secret = NodeSecret::generate(&seed);
         Self::log_in_as(load, &secret, &seed).await.map_err(|e| format!("client {number}: {e}"))
     }
@@ -80,6 +95,11 @@ impl Client {
         }
         Ok(Self { io, key: secret.public(), read })
     }
+}
+
+/// What client `number` of this process comes from: what the relay still has for clients of another must not reach ours.
+pub(crate) fn seed(number: usize) -> Seed {
+    Seed::from_u64(u64::from(std::process::id()) << 32 | number as u64)
 }
 
 async fn more(io: &mut Box<dyn Stream>, read: &mut Vec<u8>) -> io::Result<()> {

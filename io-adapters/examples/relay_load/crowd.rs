@@ -1,9 +1,8 @@
 //! Many clients who say nothing, and clients who come and go.
 
 use crate::Load;
-use crate::client::Client;
+use crate::client::{self, Client};
 use proto_core::key::NodeSecret;
-use proto_core::seed::Seed;
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -57,7 +56,7 @@ pub(crate) async fn logins(load: &Load) -> Result<Value, String> {
         .map(|number| {
             let (load, done, stop) = (load.clone(), done.clone(), stop.clone());
             tokio::task::spawn_local(async move {
-                let seed = Seed::from_u64(number as u64);
+                let seed = client::seed(number);
                 let secret = NodeSecret::generate(&seed);
                 while !stop.get() {
                     let client = Client::log_in_as(&load, &secret, &seed).await;

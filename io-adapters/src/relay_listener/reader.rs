@@ -4,6 +4,7 @@
 //! not come whole is kept.
 
 use super::lobby::Place;
+use super::turn::Turn;
 use super::{Connection, Inner, lock, room};
 use crate::transport::AnyStream;
 use proto_core::key::NodePublic;
@@ -18,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
 /// Bytes of one read, beside what is kept of an unfinished frame.
-const READ: usize = 64 * 1024;
+const READ: usize = 128 * 1024;
 /// Frames of one read, about: what a frame costs hardly depends on its length, and others must get their turn. A read
 /// of packets of full size has fewer; one of the smallest would have hundreds more.
 const FRAMES: usize = 128;
@@ -90,8 +91,15 @@ impl Reader {
     }
 
     /// One read: packets are on their way when it returns. None at the stream's end.
-    pub(super) async fn read(&mut self, inner: &Inner) -> io::Result<Option<Work>> {
-        poll_fn(|cx| self.poll_read(cx, inner)).await
+    pub(super) async fn read(&mut self, inner: &Inner, turn: &mut Turn<'_>) -> io::Result<Option<Work>> {
+        poll_fn(|cx| {
+            let read = self.poll_read(cx, inner);
+            if read.is_pending() {
+                turn.end();
+            }
+            read
+        })
+        .await
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, inner: &Inner) -> Poll<io::Result<Option<Work>>> {

@@ -196,6 +196,11 @@ impl Load<'_> {
         let address = if tls { Some(&relay.tls) } else { relay.plain.as_ref() };
         let address = address.ok_or_else(|| format!("{} does not speak without TLS", relay.name))?;
         let mut pinned = command("taskset", &["-c", CORES[1]]);
+        if mode == "latency" {
+            // A quiet pair that waited for its own core would tell of that: it goes before the relay on the relay's,
+            // where it has next to nothing to do.
+            pinned = command("taskset", &["-c", CORES[0], "chrt", "--fifo", "1"]);
+        }
         pinned.arg(self.0).args([address, mode]).args(settings);
         pinned.arg(format!("pid={}", relay.process.id()));
         if tls {
@@ -217,15 +222,15 @@ impl Load<'_> {
         Beside::start(self.command(relay, true, "pairs", &settings)?)
     }
 
-    /// Bad neighbours, until they are dropped. They are there to take the relay's time, not the quiet pair's, with
-    /// which they share a core: so they run when it has nothing to do.
+    /// Bad neighbours, until they are dropped.
     fn bad(&self, relay: &Relay, kind: &str) -> Result<Beside> {
         let kind_is = format!("kind={kind}");
-        let load = self.command(relay, kind == "slow_tls", "bad", &[&kind_is, "seconds=60"])?;
-        let mut idle = command("chrt", &["--idle", "0"]);
-        // Bad neighbours see to TLS themselves.
-        idle.arg(load.get_program()).args(load.get_args().filter(|argument| *argument != "tls=1"));
-        Beside::start(idle)
+        // Bad neighbours see to TLS themselves; which address they go to is all that is to be said about it.
+        let address = if kind == "slow_tls" { Some(&relay.tls) } else { relay.plain.as_ref() };
+        let address = address.ok_or_else(|| format!("{} does not speak without TLS", relay.name))?;
+        let mut load = command("taskset", &["-c", CORES[1]]);
+        load.arg(self.0).args([address, "bad", &kind_is, "seconds=60"]);
+        Beside::start(load)
     }
 }
 
