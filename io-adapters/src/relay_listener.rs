@@ -29,6 +29,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 
+#[cfg(feature = "aws-lc")]
+mod agreement;
 mod ended;
 pub mod front;
 pub mod gate;
@@ -156,6 +158,8 @@ pub struct RelayStatus {
 /// Makes a relay: the handle to use it, and the task to spawn.
 #[must_use]
 pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHandle, RelayTask) {
+    #[cfg(feature = "aws-lc")]
+    let config = RelayServerConfig { agreement: agreement::agreement(&config.secret), ..config };
     let table = RwLock::new(ForwardTable::new(&seed));
     let machine = RelayServer::new(config, seed, clock.time());
     let (sender, inbox) = mpsc::channel(INBOX);

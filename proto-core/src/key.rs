@@ -6,8 +6,8 @@ use blake2::digest::{FixedOutput, Update};
 use core::fmt;
 use core::net::Ipv6Addr;
 use core::str::FromStr;
-use crypto_box::SalsaBox;
-use crypto_box::aead::AeadInPlace;
+use crypto_secretbox::{AeadInPlace, KeyInit, XSalsa20Poly1305};
+use salsa20::cipher::consts::U10;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -112,7 +112,7 @@ macro_rules! key_pair {
             /// The box between this key and `peer`'s.
             #[must_use]
             pub fn shared(&self, peer: &$public) -> SharedBox {
-                SharedBox::new(self.0.to_bytes(), peer.0)
+                SharedBox::of_agreed(self.0.diffie_hellman(&PublicKey::from(peer.0)).as_bytes())
             }
         }
 
@@ -160,14 +160,14 @@ impl NodePublic {
 pub const INNER_PREFIX: [u8; 6] = [0xfd, 0x77, 0x61, 0x72, 0x72, 0x65];
 
 /// A NaCl box (Curve25519, XSalsa20, Poly1305) between two keys, with the shared secret computed once.
-pub struct SharedBox(SalsaBox);
+pub struct SharedBox(XSalsa20Poly1305);
 
 impl SharedBox {
-    fn new(secret: [u8; 32], public: [u8; 32]) -> Self {
-        Self(SalsaBox::new(
-            &crypto_box::PublicKey::from_bytes(public),
-            &crypto_box::SecretKey::from_bytes(secret),
-        ))
+    /// The box of two keys that agree on this secret (X25519, RFC 7748).
+    #[must_use]
+    pub fn of_agreed(secret: &[u8; 32]) -> Self {
+        // NaCl's crypto_box_beforenm: the secret is hashed to a key, by 20 rounds of Salsa.
+        Self(XSalsa20Poly1305::new(&salsa20::hsalsa::<U10>(secret.into(), &Default::default())))
     }
 
     /// `nonce ‖ tag ‖ ciphertext` of `plaintext` appended to `out`, with a nonce drawn from `rng`.

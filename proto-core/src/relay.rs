@@ -31,4 +31,4 @@ pub use mesh::{MeshChange, MeshCommand, MeshConfig, MeshEvent, RelayMesh};
 pub use pool::{PoolCommand, PoolConfig, PoolEvent, RelayPool};
 pub use queue::SendQueue;
 pub use rate::Bucket;
-pub use server::{RelayServer, RelayServerConfig, ServerCommand, ServerCounters, ServerEvent};
+pub use server::{Agreement, RelayServer, RelayServerConfig, ServerCommand, ServerCounters, ServerEvent};

@@ -14,7 +14,6 @@ const ALLOWED: &[&str] = &[
     "cipher",
     "cpufeatures",
     "crypto-common",
-    "crypto_box",
     "crypto_secretbox",
     "curve25519-dalek",
     "curve25519-dalek-derive",

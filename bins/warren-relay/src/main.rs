@@ -50,8 +50,7 @@ fn failed(fault: &Fault) -> ExitCode {
 
 fn start(settings: Settings) -> Result<(), Fault> {
     warren_settings::log(&settings.log, settings.log_format)?;
-    // Whatever makes TLS without naming a provider gets the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    io_adapters::relay_stream::tls::install();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().event_interval(EVENT_INTERVAL);
     let runtime = runtime.build().map_err(|error| {

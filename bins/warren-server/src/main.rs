@@ -22,8 +22,7 @@ fn main() -> ExitCode {
 
 fn start(settings: Settings) -> Result<(), Fault> {
     warren_settings::log(&settings.log, settings.log_format)?;
-    // Whatever makes TLS without naming a provider gets the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    io_adapters::relay_stream::tls::install();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Fault::new("NO_THREADS", format!("the system gives no threads: {error}"), "raise the process limit")
     })?;

@@ -69,9 +69,24 @@ struct Inner {
 /// Configurations kept: one a region with a setting of its own, and there are few.
 const CONFIGS_MAX: usize = 16;
 
+/// Whatever makes TLS in this process without naming a library uses the same as we do from now on.
+pub fn install() {
+    let _ = library().install_default();
+}
+
+#[cfg(feature = "aws-lc")]
+fn library() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+#[cfg(not(feature = "aws-lc"))]
+fn library() -> CryptoProvider {
+    rustls::crypto::ring::default_provider()
+}
+
 /// The ciphers, with AES-128 before AES-256: by a third faster, and what is inside is sealed by WireGuard anyway.
 fn provider() -> Arc<CryptoProvider> {
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = library();
     let is_long = |suite: &SupportedCipherSuite| {
         let name = suite.suite();
         // The order of the others is the library's.

@@ -6,38 +6,20 @@
 
 use super::{MeshChange, TableChange};
 use crate::id::StreamId;
-use crate::key::{NodePublic, NodeSecret, SharedBox};
+use crate::key::{NodePublic, SharedBox};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time};
-use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, LoginError, MeshKey, ServerInfo};
+use crate::wire::derp::{ClientInfo, Decoder, Frame, FrameKind, GoneReason, LoginError, ServerInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod config;
 mod mesh;
 
+pub use config::{Agreement, RelayServerConfig};
+
 use mesh::{Elsewhere, present};
-
-/// What a relay server is made of.
-#[derive(Clone, Debug)]
-pub struct RelayServerConfig {
-    /// The relay's own key.
-    pub secret: NodeSecret,
-    /// Whether each key is asked about by [`ServerEvent::Ask`]; if not, everybody is let in.
-    pub ask: bool,
-    /// Clients at once; more are closed.
-    pub connections_max: usize,
-    /// What the relays of the mesh prove themselves by; none if there is no mesh.
-    pub mesh: Option<MeshKey>,
-}
-
-impl RelayServerConfig {
-    /// A relay of this key that lets everybody in.
-    #[must_use]
-    pub const fn new(secret: NodeSecret) -> Self {
-        Self { secret, ask: false, connections_max: limits::RELAY_CONNECTIONS_MAX, mesh: None }
-    }
-}
 
 /// What a relay server's owner asks of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -317,7 +299,7 @@ impl RelayServer {
     }
 
     fn client_info(&mut self, stream: StreamId, key: NodePublic, sealed: &[u8], now: Time) {
-        let shared = self.config.secret.shared(&key);
+        let shared = self.config.shared(&key);
         let info = match ClientInfo::open(sealed, &shared) {
             Ok(info) => info,
             Err(LoginError::Sealed) => {
