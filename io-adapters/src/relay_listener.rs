@@ -106,6 +106,8 @@ struct Connection {
     closing: AtomicBool,
     /// At the other end is another relay of the mesh, either way round.
     mesh: AtomicBool,
+    /// It waits for its turn to be read, and will look into its queue then. Changes only while the queue is locked.
+    in_line: AtomicBool,
 }
 
 /// What comes to the server's task.
@@ -310,7 +312,7 @@ impl RelayHandle {
             if let Some(words) = &mut words {
                 hold(words.charge(said, self.0.clock.time()), &self.0.hushed, &mut turn).await;
             }
-            turn.took(work.bytes, work.count).await;
+            turn.took((work.bytes, work.count), &connection).await;
         }
     }
 
@@ -382,6 +384,7 @@ impl Connection {
             joined: Notify::new(),
             closing: AtomicBool::new(false),
             mesh: AtomicBool::new(false),
+            in_line: AtomicBool::new(false),
         }
     }
 
@@ -391,7 +394,8 @@ impl Connection {
 
     fn push_control(&self, frames: &[u8]) {
         let mut queue = lock(&self.queue);
-        let (wake, lost) = (queue.push_control(frames), queue.has_lost_watch());
+        let wake = queue.push_control(frames);
+        let (wake, lost) = (self.must_wake(wake, (false, frames.len())), queue.has_lost_watch());
         drop(queue);
         if lost {
             self.close();

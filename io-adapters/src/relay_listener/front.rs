@@ -140,11 +140,17 @@ impl<S: Store> Front<S> {
             }
         };
         loop {
+            // Only while nobody can come are ends waited for: thousands of them a second would have us go before
+            // everybody else each time.
+            while let Some(done) = serving.try_join_next() {
+                joined(done);
+            }
+            let full = serving.len() >= CONNECTIONS_MAX;
             tokio::select! {
                 biased;
                 () = async { _ = stop.wait_for(|stop| *stop).await; } => break,
-                Some(done) = serving.join_next() => joined(done),
-                accepted = listener.accept(), if serving.len() < CONNECTIONS_MAX => match accepted {
+                Some(done) = serving.join_next(), if full => joined(done),
+                accepted = listener.accept(), if !full => match accepted {
                     Ok((io, from)) => {
                         let accepted = self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                         let (front, tls) = (self.clone(), tls.clone());

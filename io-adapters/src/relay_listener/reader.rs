@@ -92,8 +92,9 @@ impl Reader {
 
     /// One read: packets are on their way when it returns. None at the stream's end.
     pub(super) async fn read(&mut self, inner: &Inner, turn: &mut Turn<'_>) -> io::Result<Option<Work>> {
+        let busy = turn.is_busy();
         poll_fn(|cx| {
-            let read = self.poll_read(cx, inner);
+            let read = self.poll_read(cx, inner, busy);
             if read.is_pending() {
                 turn.end();
             }
@@ -102,11 +103,16 @@ impl Reader {
         .await
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, inner: &Inner) -> Poll<io::Result<Option<Work>>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        inner: &Inner,
+        busy: bool,
+    ) -> Poll<io::Result<Option<Work>>> {
         BUFFER.with_borrow_mut(|buffer| {
             if std::mem::take(&mut self.again) {
                 let kept = std::mem::take(&mut self.kept);
-                return Poll::Ready(Ok(Some(self.frames(&kept, inner))));
+                return Poll::Ready(Ok(Some(self.frames(&kept, inner, busy))));
             }
             let room = self.kept.len() + self.next;
             if buffer.len() < room {
@@ -121,7 +127,7 @@ impl Reader {
                 return Poll::Ready(Ok(None));
             }
             self.kept.clear();
-            let work = Work { fresh, ..self.frames(bytes, inner) };
+            let work = Work { fresh, ..self.frames(bytes, inner, busy) };
             self.adapt(&work);
             Poll::Ready(Ok(Some(work)))
         })
@@ -160,12 +166,12 @@ impl Reader {
     }
 
     /// Takes the frames in `bytes` apart.
-    fn frames(&mut self, bytes: &[u8], inner: &Inner) -> Work {
+    fn frames(&mut self, bytes: &[u8], inner: &Inner, busy: bool) -> Work {
         let mut rest = bytes;
         let mut work = Work { bytes: bytes.len(), ..Work::default() };
         let now = inner.clock.time();
         let table = inner.table.read().unwrap_or_else(PoisonError::into_inner);
-        let mut run = Run::default();
+        let mut run = Run { busy, open: None };
         loop {
             let skipped = self.skip.min(rest.len());
             self.skip -= skipped;
@@ -230,8 +236,11 @@ impl Reader {
 
 /// Packets in a row for one destination, whose queue stays locked meanwhile: most of a read is one run. Only one
 /// queue is ever locked, so that two readers never wait for one another in a circle.
-#[derive(Default)]
-struct Run<'t>(Option<Open<'t>>);
+struct Run<'t> {
+    open: Option<Open<'t>>,
+    /// The sender is busy: what it has for others who are may wait for their turn.
+    busy: bool,
+}
 
 struct Open<'t> {
     to: NodePublic,
@@ -246,7 +255,7 @@ struct Open<'t> {
 impl<'t> Run<'t> {
     /// The connection by which this key is reached, if the run is its, and whether it is a link of the mesh.
     fn found(&self, to: &NodePublic) -> Option<(&'t Arc<Connection>, bool)> {
-        self.0.as_ref().filter(|open| open.to == *to).map(|open| (open.connection, open.elsewhere))
+        self.open.as_ref().filter(|open| open.to == *to).map(|open| (open.connection, open.elsewhere))
     }
 
     /// Does with a packet what was decided; `sender` is the connection that it came by, and what is then to be said to
@@ -278,12 +287,12 @@ impl<'t> Run<'t> {
             if queue.wants_room() {
                 queue.lend(room::take());
             }
-            self.0 = Some(Open { to: *to, connection, elsewhere, queue, wake: false });
+            self.open = Some(Open { to: *to, connection, elsewhere, queue, wake: false });
         }
     }
 
     fn push(&mut self, (from, to): (&NodePublic, &NodePublic), data: &[u8]) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.wake |= if open.elsewhere {
                 open.queue.push_forward(from, to, data)
             } else {
@@ -301,7 +310,8 @@ impl<'t> Run<'t> {
     }
 
     fn end(&mut self) {
-        if let Some(Open { connection, queue, wake, .. }) = self.0.take() {
+        if let Some(Open { connection, queue, wake, .. }) = self.open.take() {
+            let wake = connection.must_wake(wake, (self.busy, queue.bytes()));
             drop(queue);
             if wake {
                 connection.wake.notify_one();
