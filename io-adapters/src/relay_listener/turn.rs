@@ -169,7 +169,7 @@ mod tests {
         assert!(waiting.must_wake(false, (false, 1)), "quiet ones wait for nobody's turn");
         lock(&waiting.queue).push(&NodePublic([1; 32]), b"left without a word");
         busy.end();
-        next.await;
+        tokio::time::timeout(std::time::Duration::from_secs(5), next).await.unwrap();
         assert!(!waiting.must_wake(false, (true, 1)), "the writer has been woken");
         tokio::time::timeout(std::time::Duration::from_secs(5), waiting.wake.notified()).await.unwrap();
     }
