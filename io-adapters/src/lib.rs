@@ -16,6 +16,7 @@
 //! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`http`] | a small HTTP client for the few requests that programs make |
 //! | [`speedtest`] | the two ends of a speed test, over any stream |
+//! | [`splice`] | a TCP connection and a stream in the tunnel, joined |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
@@ -38,6 +39,7 @@ pub mod relay_listener;
 pub mod relay_stream;
 pub mod resolver;
 pub mod speedtest;
+pub mod splice;
 pub mod stack;
 pub mod store;
 pub mod streams;

@@ -36,7 +36,7 @@ pub enum Header {
         #[serde(default)]
         duration_ms: u64,
     },
-    /// A TCP connection to an address as seen from the acceptor. It answers with one byte, 0 for connected.
+    /// A TCP connection to an address as seen from the acceptor. It answers with one byte, a [`TcpAnswer`].
     Tcp {
         /// Where to; an unspecified address means the acceptor's own host.
         to: SocketAddr,
@@ -44,6 +44,41 @@ pub enum Header {
     /// A service that this build does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// What became of a TCP connection that was asked for by [`Header::Tcp`]: the first byte that comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[repr(u8)]
+pub enum TcpAnswer {
+    /// It is there; what follows is its data.
+    #[error("connected")]
+    Connected = 0,
+    /// Nobody listens there.
+    #[error("the workspace refused it: nothing listens on that port")]
+    Refused = 1,
+    /// There is no way to that address.
+    #[error("the workspace has no way to that address")]
+    Unreachable = 2,
+    /// Nobody answered.
+    #[error("nobody answered the workspace there")]
+    TimedOut = 3,
+    /// Something else, or an answer that this build does not know.
+    #[error("the workspace could not connect")]
+    Failed = 4,
+}
+
+impl TcpAnswer {
+    /// The answer of this byte.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Connected,
+            1 => Self::Refused,
+            2 => Self::Unreachable,
+            3 => Self::TimedOut,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// Why a header could not be read.

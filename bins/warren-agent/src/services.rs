@@ -2,6 +2,7 @@
 
 mod ping;
 mod speedtest;
+mod tcp;
 
 use io_adapters::handle::Incoming;
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
@@ -12,7 +13,8 @@ pub(crate) async fn serve(incoming: Incoming) {
     let outcome = match header {
         Header::Ping => ping::serve(stream).await,
         Header::Speedtest { upload, duration_ms } => speedtest::serve(stream, upload, duration_ms).await,
-        Header::Tcp { .. } | Header::Unknown => {
+        Header::Tcp { to } => tcp::serve(stream, to).await,
+        Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{login, netcheck, ping, speedtest, status, version, workspaces};
+use crate::commands::{login, netcheck, ping, port_forward, speedtest, status, version, workspaces};
 use crate::error::Result;
 use crate::output::Format;
 use crate::session::ConfigDir;
@@ -66,6 +66,7 @@ enum Command {
     #[command(subcommand, alias = "workspace")]
     Workspaces(workspaces::Command),
     Ping(ping::Args),
+    PortForward(port_forward::Args),
     Speedtest(speedtest::Args),
     Netcheck(netcheck::Args),
     Status(status::Args),
@@ -128,6 +129,7 @@ impl Cli {
             Command::Logout => login::logout(&global).await,
             Command::Workspaces(command) => workspaces::run(&global, command).await,
             Command::Ping(args) => ping::run(&global, args).await,
+            Command::PortForward(args) => port_forward::run(&global, args).await,
             Command::Speedtest(args) => speedtest::run(&global, args).await,
             Command::Netcheck(args) => netcheck::run(&global, args).await,
             Command::Status(args) => status::run(&global, args).await,

@@ -3,6 +3,7 @@
 pub(crate) mod login;
 pub(crate) mod netcheck;
 pub(crate) mod ping;
+pub(crate) mod port_forward;
 pub(crate) mod speedtest;
 pub(crate) mod status;
 pub(crate) mod version;

@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod commands;
 mod error;
+mod forward;
 mod output;
 mod session;
 mod tunnel;
