@@ -92,12 +92,15 @@ fn a_refused_connection_is_closed_at_once_and_said() -> Result {
     let token = deployment.create_workspace("dev")?;
     let _agent = deployment.start_agent("dev", &token)?;
     let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let (running, at) = forward(&deployment, &format!("0:{nobody}"))?;
+    let (mut running, at) = forward(&deployment, &format!("0:{nobody}"))?;
     let began = Instant::now();
     // It may end by a reset or by an end: there is nobody either way.
     let back = round_trip(at[0][0], b"").unwrap_or_default();
     assert!(back.is_empty() && began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let said = running.log();
+    let log = deployment.path("port-forward.log");
+    let said = running.wait("the warning", || {
+        std::fs::read_to_string(&log).ok().filter(|said| said.contains("listens on that port\n"))
+    })?;
     let line = said.lines().find(|line| line.starts_with("warning: ")).unwrap_or_default();
     assert_eq!(
         line,
