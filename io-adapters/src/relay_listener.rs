@@ -161,7 +161,10 @@ pub struct RelayStatus {
 #[must_use]
 pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHandle, RelayTask) {
     #[cfg(feature = "aws-lc")]
-    let config = RelayServerConfig { agreement: agreement::agreement(&config.secret), ..config };
+    let config = RelayServerConfig {
+        agreement: config.agreement.or_else(|| agreement::agreement(&config.secret)),
+        ..config
+    };
     let table = RwLock::new(ForwardTable::new(&seed));
     let machine = RelayServer::new(config, seed, clock.time());
     let (sender, inbox) = mpsc::channel(INBOX);

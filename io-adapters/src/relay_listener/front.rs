@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -132,6 +132,7 @@ impl<S: Store> Front<S> {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut serving = JoinSet::new();
+        let panicked = Arc::new(Notify::new());
         let joined = |done: Result<(), tokio::task::JoinError>| {
             if let Err(e) = done
                 && e.is_panic()
@@ -140,8 +141,8 @@ impl<S: Store> Front<S> {
             }
         };
         loop {
-            // Only while nobody can come are ends waited for: thousands of them a second would have us go before
-            // everybody else each time.
+            // Only while nobody can come are ends waited for, and after a panic: thousands of ends a second would
+            // have us go before everybody else each time.
             while let Some(done) = serving.try_join_next() {
                 joined(done);
             }
@@ -149,12 +150,17 @@ impl<S: Store> Front<S> {
             tokio::select! {
                 biased;
                 () = async { _ = stop.wait_for(|stop| *stop).await; } => break,
+                () = panicked.notified() => break,
                 Some(done) = serving.join_next(), if full => joined(done),
                 accepted = listener.accept(), if !full => match accepted {
                     Ok((io, from)) => {
                         let accepted = self.counters.accepted.fetch_add(1, Ordering::Relaxed);
                         let (front, tls) = (self.clone(), tls.clone());
-                        serving.spawn(async move { front.connection(io, from, tls).await });
+                        let alarm = PanicAlarm(panicked.clone());
+                        serving.spawn(async move {
+                            let _alarm = alarm;
+                            front.connection(io, from, tls).await;
+                        });
                         if accepted.is_multiple_of(ACCEPTED_TURN) {
                             tokio::task::yield_now().await;
                         }
@@ -313,6 +319,17 @@ impl<S: Store> Control<S> {
     }
 }
 
+/// Says so if the task that holds it panics.
+struct PanicAlarm(Arc<Notify>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.notify_one();
+        }
+    }
+}
+
 fn too_slow(counter: &AtomicU64) -> io::Error {
     counter.fetch_add(1, Ordering::Relaxed);
     io::ErrorKind::TimedOut.into()
@@ -393,5 +410,67 @@ impl Page {
             out.truncate(out.len() - self.text.len());
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemStore;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::ReadBuf;
+    use tokio::time::Sleep;
+
+    /// A connection whose reading panics, after a while in which the door goes to sleep.
+    struct Broken(Pin<Box<Sleep>>);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            std::task::ready!(self.0.as_mut().poll(cx));
+            panic!("this connection is broken");
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Accepts one such connection and never another.
+    struct Once(std::sync::Mutex<Option<Broken>>);
+
+    impl TcpAccept for Once {
+        type Tcp = Broken;
+        fn local_addr(&self) -> SocketAddr {
+            ([127, 0, 0, 1], 1).into()
+        }
+        async fn accept(&self) -> io::Result<(Broken, SocketAddr)> {
+            let first = self.0.lock().ok().and_then(|mut first| first.take());
+            match first {
+                Some(io) => Ok((io, self.local_addr())),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "this connection is broken")]
+    async fn a_connection_that_panics_fails_the_door_even_if_nobody_else_comes() {
+        let front = Arc::new(Front::<MemStore>::new(None, None));
+        let broken = Broken(Box::pin(sleep(Duration::from_millis(1))));
+        let listener = Once(std::sync::Mutex::new(Some(broken)));
+        let _elapsed = timeout(Duration::from_secs(1), front.listen(listener, None)).await;
     }
 }

@@ -21,8 +21,14 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
     workspace: String,
-    /// What to forward: [BIND:]LOCAL[:REMOTE], ranges with a dash, several with commas
-    #[arg(long, required = true, value_name = "SPEC", env = "WARREN_PORT_FORWARD_TCP")]
+    // Not a doc comment: rustdoc takes the brackets for links.
+    #[arg(
+        long,
+        required = true,
+        value_name = "SPEC",
+        env = "WARREN_PORT_FORWARD_TCP",
+        help = "What to forward: [BIND:]LOCAL[:REMOTE], ranges with a dash, several with commas"
+    )]
     tcp: Vec<String>,
 }
 
