@@ -20,7 +20,7 @@
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
 //! | [`wg`] | WireGuard by boringtun |
-//! | [`process`], [`words`] | what the system knows of this process; others' errors in our sentences |
+//! | [`process`], [`words`] | this process to the system, and those it starts; others' errors in our sentences |
 //! | [`streams`] | QUIC streams inside the tunnel |
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -16,31 +16,35 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(temporary(path, bytes)?, path)
 }
 
-/// The node key kept in a file, made at the first call. Of several first calls at once, in one process or more,
+/// What is kept in a file, made by `make` at the first call. Of several first calls at once, in one process or more,
 /// one makes it and all get it.
 ///
 /// # Errors
-/// What the operating system says, or [`io::ErrorKind::InvalidData`] if the file holds something else; it is
-/// then left as it is.
-pub fn node_key(path: &Path) -> io::Result<NodeSecret> {
-    match read_key(path) {
+/// What the operating system says.
+pub fn kept(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+    match std::fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let secret = NodeSecret::generate(&entropy::seed());
-            let temporary = temporary(path, hex(&secret.to_bytes()).as_bytes())?;
+            let temporary = temporary(path, &make())?;
             // Unlike a renamed file, a link never takes another's place.
             let made = std::fs::hard_link(&temporary, path);
             let _ = std::fs::remove_file(&temporary);
             match made {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-                _ => read_key(path),
+                _ => std::fs::read(path),
             }
         }
         read => read,
     }
 }
 
-fn read_key(path: &Path) -> io::Result<NodeSecret> {
-    let text = std::fs::read_to_string(path)?;
+/// The node key kept in a file, made at the first call as [`kept`] does.
+///
+/// # Errors
+/// What the operating system says, or [`io::ErrorKind::InvalidData`] if the file holds something else; it is
+/// then left as it is.
+pub fn node_key(path: &Path) -> io::Result<NodeSecret> {
+    let bytes = kept(path, || hex(&NodeSecret::generate(&entropy::seed()).to_bytes()).into_bytes())?;
+    let text = str::from_utf8(&bytes).unwrap_or_default();
     unhex(text.trim()).map(NodeSecret::from_bytes).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, "it does not hold a node key (64 hexadecimal digits)")
     })

@@ -1,4 +1,4 @@
-//! What the operating system knows of this process.
+//! What the operating system knows of this process, and how it starts others.
 
 /// Memory in use, resident set, in bytes; none where the system does not tell.
 #[must_use]
@@ -20,8 +20,33 @@ pub fn give_memory_back() {
     }
 }
 
+/// Lets a program run in a session of its own, without a terminal that could be asked for anything: what it starts
+/// forms process groups of that session, and the first one has its own number.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "there is no other way to do something between fork and exec")]
+pub fn in_own_session(command: &mut tokio::process::Command) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler are allowed; setsid is one, and
+    // nothing is allocated here.
+    unsafe {
+        command.pre_exec(|| if libc::setsid() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[tokio::test]
+    async fn a_program_leads_its_own_session() {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "echo $$ $(cut -d' ' -f6,7 /proc/$$/stat)"]);
+        super::in_own_session(&mut command);
+        let out = command.output().await.unwrap();
+        let said = String::from_utf8(out.stdout).unwrap();
+        let [process, session, terminal] = said.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("{said}")
+        };
+        assert_eq!((process, terminal), (session, "0"), "{said}");
+    }
+
     #[test]
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn what_is_free_is_given_back() {

@@ -41,6 +41,13 @@ pub enum Header {
         /// Where to; an unspecified address means the acceptor's own host.
         to: SocketAddr,
     },
+    /// The SSH protocol (RFC 4251), the acceptor being the server. Who the opener is was settled by the tunnel, so the
+    /// server lets in whoever asks, by any method or none.
+    Ssh {
+        /// The workspace's name as the opener knows it, for the programs that run there; may be empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        workspace: String,
+    },
     /// A service that this build does not know.
     #[serde(other)]
     Unknown,
@@ -131,6 +138,8 @@ mod tests {
             Header::Ping,
             Header::Speedtest { upload: true, duration_ms: 5_000 },
             Header::Tcp { to: "127.0.0.1:22".parse().unwrap() },
+            Header::Ssh { workspace: "dev".into() },
+            Header::Ssh { workspace: String::new() },
         ] {
             let mut bytes = header.encode();
             let length = bytes.len();
@@ -149,6 +158,7 @@ mod tests {
         };
         assert_eq!(read(r#"{"service":"teleport","to":7}"#), Ok(Some(Header::Unknown)));
         assert_eq!(read(r#"{"service":"ping","new":true}"#), Ok(Some(Header::Ping)));
+        assert_eq!(read(r#"{"service":"ssh"}"#), Ok(Some(Header::Ssh { workspace: String::new() })));
         assert!(matches!(read("[]"), Err(HeaderError::Json(_))));
         assert_eq!(Header::decode(&[0xff, 0xff]), Err(HeaderError::TooLong(0xffff)));
     }

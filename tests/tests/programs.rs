@@ -450,6 +450,7 @@ fn help_reads_well() -> Result {
         ("help", &["--help"][..]),
         ("help_ping", &["ping", "--help"]),
         ("help_speedtest", &["speedtest", "--help"]),
+        ("help_ssh", &["ssh", "--help"]),
         ("help_port_forward", &["port-forward", "--help"]),
         ("help_login", &["login", "--help"]),
         ("help_workspaces", &["workspaces", "--help"]),

@@ -9,8 +9,10 @@ use proto_core::coord::code;
 use proto_core::node::{NodeConfig, NodeEvent, SessionState};
 use proto_core::relay_map::RelayMap;
 use proto_core::wire::control::NodeKind;
+use services::Services;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
 
@@ -73,11 +75,17 @@ async fn run(args: Args) -> Result<(), Failure> {
         sentence: e.to_string(),
         hint: "--url is the server's address, such as https://warren.example.com",
     })?;
-    let key_file = args.state_dir()?.join("node.key");
+    let state = args.state_dir()?;
+    let key_file = state.join("node.key");
     let node_key = io_adapters::private_file::node_key(&key_file).map_err(|e| Failure {
         exit: 1,
         sentence: format!("can't use the node key in {}: {e}", key_file.display()),
         hint: "name a folder that this user may write with --state-dir; a damaged key can be moved away, but people will be asked about the new one",
+    })?;
+    let ssh = services::ssh::Server::new(&state, &node_key.public()).map_err(|e| Failure {
+        exit: 1,
+        sentence: format!("can't use the SSH host key: {e}"),
+        hint: "name a folder that this user may write with --state-dir; a damaged key can be moved away, but people's known_hosts have the old one",
     })?;
     let config = NodeConfig {
         node_key,
@@ -91,11 +99,12 @@ async fn run(args: Args) -> Result<(), Failure> {
         relay_map: None,
     };
     let node = io_adapters::driver::start_here(config).await;
-    serve(&node, args.relay.as_deref()).await
+    serve(&node, Services { ssh }, args.relay.as_deref()).await
 }
 
 /// Serves until it is told to stop, or the server refuses it for good.
-async fn serve(node: &NodeHandle, relay: Option<&str>) -> Result<(), Failure> {
+async fn serve(node: &NodeHandle, services: Services, relay: Option<&str>) -> Result<(), Failure> {
+    let services = Arc::new(services);
     let mut events = node.events();
     let stop = |e: std::io::Error| Failure {
         exit: 1,
@@ -124,7 +133,7 @@ async fn serve(node: &NodeHandle, relay: Option<&str>) -> Result<(), Failure> {
                 None => break,
             },
             incoming = node.accept() => match incoming {
-                Some(incoming) => { tokio::spawn(services::serve(incoming)); }
+                Some(incoming) => { tokio::spawn(services::serve(services.clone(), incoming)); }
                 None => break,
             },
         }

@@ -2,18 +2,29 @@
 
 mod ping;
 mod speedtest;
+pub(crate) mod ssh;
 mod tcp;
 
 use io_adapters::handle::Incoming;
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
+use std::sync::Arc;
+
+/// What the services need that outlives a stream.
+pub(crate) struct Services {
+    /// The SSH server.
+    pub ssh: ssh::Server,
+}
 
 /// Serves one stream to its end.
-pub(crate) async fn serve(incoming: Incoming) {
+pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
     let Incoming { peer, header, stream } = incoming;
     let outcome = match header {
         Header::Ping => ping::serve(stream).await,
         Header::Speedtest { upload, duration_ms } => speedtest::serve(stream, upload, duration_ms).await,
         Header::Tcp { to } => tcp::serve(stream, to).await,
+        Header::Ssh { workspace } => {
+            services.ssh.serve(stream, ssh::Visit { peer: peer.clone(), workspace }).await
+        }
         Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::commands::{login, netcheck, ping, port_forward, speedtest, status, version, workspaces};
+use crate::commands::{login, netcheck, ping, port_forward, speedtest, ssh, status, version, workspaces};
 use crate::error::Result;
 use crate::output::Format;
 use crate::session::ConfigDir;
@@ -68,6 +68,7 @@ enum Command {
     Ping(ping::Args),
     PortForward(port_forward::Args),
     Speedtest(speedtest::Args),
+    Ssh(ssh::Args),
     Netcheck(netcheck::Args),
     Status(status::Args),
     /// Print the versions of this program and of the server
@@ -131,6 +132,7 @@ impl Cli {
             Command::Ping(args) => ping::run(&global, args).await,
             Command::PortForward(args) => port_forward::run(&global, args).await,
             Command::Speedtest(args) => speedtest::run(&global, args).await,
+            Command::Ssh(args) => ssh::run(&global, args).await,
             Command::Netcheck(args) => netcheck::run(&global, args).await,
             Command::Status(args) => status::run(&global, args).await,
             Command::Version => version::run(&global).await,

@@ -31,6 +31,9 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// Unreachable, or it took too long.
     Unreachable = 5,
+    /// `warren ssh` has no session or lost it: as with other SSH clients, since all lower ones may be the remote
+    /// program's.
+    NoSession = 255,
 }
 
 /// The result of a command.
@@ -51,6 +54,12 @@ impl CliError {
     /// Adds a fact.
     pub(crate) fn fact(mut self, name: &str, value: impl ToString) -> Self {
         self.facts.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Exits another way.
+    pub(crate) fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
         self
     }
 

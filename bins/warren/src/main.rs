@@ -7,6 +7,7 @@ mod error;
 mod forward;
 mod output;
 mod session;
+mod stdio;
 mod tunnel;
 
 use error::{CliError, Exit};

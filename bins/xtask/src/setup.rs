@@ -29,6 +29,10 @@ pub(crate) const STUN_CLIENTS: &[Tool] = &[
     Tool { program: "curl", package: "curl" },
 ];
 
+/// For the tests with OpenSSH's programs and those that use them.
+pub(crate) const OPENSSH: &[Tool] =
+    &[Tool { program: "ssh", package: "openssh-client" }, Tool { program: "setsid", package: "util-linux" }];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },

@@ -49,6 +49,7 @@ const SLOW: &[&str] = &[
     "labs",
     "matrix",
     "nat_lab",
+    "openssh",
     "programs",
     "proxies",
     "relay_payloads",
@@ -69,6 +70,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::NAT_LAB)?;
         setup::install(setup::PROXIES)?;
         setup::install(setup::STUN_CLIENTS)?;
+        setup::install(setup::OPENSSH)?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\

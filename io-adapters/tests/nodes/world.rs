@@ -235,7 +235,7 @@ async fn serve(incoming: Incoming) {
                 peer.send_datagram(datagram);
             }
         }
-        Header::Unknown => stream.reset(proto_core::stream::CODE_UNKNOWN_SERVICE),
+        Header::Ssh { .. } | Header::Unknown => stream.reset(proto_core::stream::CODE_UNKNOWN_SERVICE),
     }
 }
 

@@ -1,0 +1,214 @@
+//! What a visitor asks for on a connection, and the answers.
+
+use super::Visit;
+use super::environment::{Asked, Place};
+use super::inbox::Throttle;
+use super::process::{Start, What};
+use super::session::Session;
+use super::terminal::{Size, Wanted};
+use russh::keys::Certificate;
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Connection, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Sessions that one connection may have at once.
+const SESSIONS: usize = 1_024;
+
+type Result<T = ()> = std::result::Result<T, russh::Error>;
+
+/// A visitor on one connection.
+pub(super) struct Visitor {
+    visit: Visit,
+    place: Place,
+    throttle: Throttle,
+    room: Arc<Semaphore>,
+    /// The sessions whose program is not started yet. Later on a session itself reads what is asked of it.
+    sessions: HashMap<ChannelId, Prepared>,
+}
+
+/// What was asked for before a session's program is started.
+struct Prepared {
+    start: oneshot::Sender<Start>,
+    asked: Asked,
+    terminal: Option<Wanted>,
+}
+
+impl Visitor {
+    pub(super) fn new(visit: Visit, agent: Ipv6Addr) -> Self {
+        let visitor = visit.peer.key().inner_address();
+        let place = Place { workspace: visit.workspace.clone(), visitor, agent };
+        Self {
+            visit,
+            place,
+            throttle: Throttle::default(),
+            room: Arc::new(Semaphore::new(SESSIONS)),
+            sessions: HashMap::new(),
+        }
+    }
+
+    /// Starts a session's program, once.
+    fn start(&mut self, channel: ChannelId, what: What, connection: &mut Connection) -> Result {
+        let Some(Prepared { start, asked, terminal }) = self.sessions.remove(&channel) else {
+            return connection.channel_failure(channel);
+        };
+        let shell = matches!(what, What::Shell);
+        tracing::debug!(peer = %self.visit.peer.id(), shell, "starting a program for a visitor");
+        // The answer goes before anything that the program says.
+        connection.channel_success(channel)?;
+        let _ = start.send(Start { what, asked, terminal, place: self.place.clone() });
+        Ok(())
+    }
+}
+
+fn answer(good: bool, channel: ChannelId, connection: &mut Connection) -> Result {
+    if good { connection.channel_success(channel) } else { connection.channel_failure(channel) }
+}
+
+impl Handler for Visitor {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_publickey_offered(&mut self, _user: &str, _offer: PublicKeyOffer<'_>) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_publickey(&mut self, _user: &str, _key: VerifiedPublicKey<'_>) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_openssh_certificate(&mut self, _user: &str, _certificate: &Certificate) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        _response: Option<Response<'a>>,
+    ) -> Result<Auth> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        connection: &mut Connection,
+    ) -> Result {
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let (start, started) = oneshot::channel();
+        let prepared = Prepared { start, asked: Asked::default(), terminal: None };
+        self.sessions.insert(channel.id(), prepared);
+        let session = Session::new(channel, connection.handle(), self.throttle.clone());
+        tokio::spawn(async move {
+            session.serve(started).await;
+            drop(place);
+        });
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result {
+        self.sessions.remove(&channel);
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        self.throttle.window(super::WINDOW)
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(Pty, u32)],
+        connection: &mut Connection,
+    ) -> Result {
+        let prepared = self.sessions.get_mut(&channel);
+        let good = prepared.is_some();
+        if let Some(prepared) = prepared {
+            let size = Size { columns, rows, width, height };
+            prepared.terminal = Some(Wanted { kind: term.to_owned(), size, modes: modes.to_vec() });
+        }
+        answer(good, channel, connection)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _connection: &mut Connection,
+    ) -> Result {
+        if let Some(terminal) = self.sessions.get_mut(&channel).and_then(|p| p.terminal.as_mut()) {
+            terminal.size = Size { columns, rows, width, height };
+        }
+        Ok(())
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        connection: &mut Connection,
+    ) -> Result {
+        let good = self.sessions.get_mut(&channel).is_some_and(|prepared| prepared.asked.set(name, value));
+        answer(good, channel, connection)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, connection: &mut Connection) -> Result {
+        self.start(channel, What::Shell, connection)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        connection: &mut Connection,
+    ) -> Result {
+        self.start(channel, What::Command(command.to_vec()), connection)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        connection: &mut Connection,
+    ) -> Result {
+        connection.channel_failure(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        connection: &mut Connection,
+    ) -> Result {
+        connection.channel_failure(channel)
+    }
+}

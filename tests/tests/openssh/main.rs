@@ -1,0 +1,7 @@
+//! A workspace reached by the programs of OpenSSH and by those that start them, through `warren ssh --stdio`.
+
+mod sessions;
+mod terminals;
+mod workspace;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
