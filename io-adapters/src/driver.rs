@@ -8,6 +8,7 @@
 use crate::clock::Origin;
 use crate::handle::NodeHandle;
 use crate::handle::shared::{INCOMING_MAX, IncomingSender, Shared, Signal};
+use crate::pcap::Tap;
 use crate::relay_stream::Dialer;
 use crate::relay_stream::proxy::Proxies;
 use crate::relay_stream::tls::Trust;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Who may stand on the way to relays and the coordinator.
     pub proxies: Proxies,
+    /// Where what travels in the tunnels is captured, if anywhere.
+    pub tap: Option<Tap>,
 }
 
 impl Settings {
@@ -75,7 +78,7 @@ impl Settings {
     pub fn new(node: NodeConfig) -> Self {
         let bind = vec![(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
         let proxies = Proxies::from_environment();
-        Self { node, seed: crate::entropy::seed(), bind, trust: Trust::system(), proxies }
+        Self { node, seed: crate::entropy::seed(), bind, trust: Trust::system(), proxies, tap: None }
     }
 }
 
@@ -94,7 +97,7 @@ where
     let events = broadcast::Sender::new(EVENTS);
     let handle = NodeHandle::new(shared.clone(), accepted, events.downgrade());
     let driver = Driver {
-        stack: Stack::new(config, engine, &settings.seed.fork("stack"), now),
+        stack: Stack::new(config, engine, &settings.seed.fork("stack"), now).tapped(settings.tap),
         streams: Streams::new(Dialer {
             network: network.clone(),
             trust: settings.trust,
@@ -130,8 +133,13 @@ where
 
 /// Starts a node on this host's network, with boringtun.
 pub async fn start_here(node: NodeConfig) -> NodeHandle {
+    start_here_tapped(node, None).await
+}
+
+/// As [`start_here`]; what travels in its tunnels is captured.
+pub async fn start_here_tapped(node: NodeConfig, tap: Option<Tap>) -> NodeHandle {
     let engine = BoringTun::new(&node.node_key);
-    start(Settings::new(node), TokioNetwork, engine, Origin::now()).await
+    start(Settings { tap, ..Settings::new(node) }, TokioNetwork, engine, Origin::now()).await
 }
 
 /// The loop and all that it owns.

@@ -15,7 +15,7 @@
 //! | [`driver`] | the one event loop of a node |
 //! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`http`] | a small HTTP client for the few requests that programs make |
-//! | [`speedtest`] | the two ends of a speed test, over any stream |
+//! | [`speedtest`], [`pcap`] | the two ends of a speed test, over any stream; a capture of what travels in tunnels |
 //! | [`splice`] | a TCP connection and a stream in the tunnel, joined |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
 //! | [`udp`] | a UDP socket that sends and receives in batches |
@@ -32,6 +32,7 @@ pub mod driver;
 pub mod entropy;
 pub mod handle;
 pub mod http;
+pub mod pcap;
 pub mod private_file;
 pub mod process;
 pub mod relay_admission;

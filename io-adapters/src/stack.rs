@@ -12,6 +12,7 @@
 //! [`Output::Write`], whole SendPacket frames, as long as the stream has credit
 //! ([`Input::StreamWritable`]). Everything that is not data goes through the node machine.
 
+use crate::pcap::Tap;
 use crate::streams::{Mux, MuxEvent, QuicConfig};
 use bytes::BytesMut;
 use proto_core::id::StreamId;
@@ -108,6 +109,7 @@ pub struct Stack<W> {
     copies: VecDeque<SendBatch>,
     scratch: Scratch,
     counters: Counters,
+    tap: Option<Tap>,
 }
 
 /// When each peer's QUIC is due.
@@ -166,7 +168,14 @@ impl<W: WgEngine> Stack<W> {
             copies: VecDeque::new(),
             scratch: Scratch::default(),
             counters: Counters::default(),
+            tap: None,
         }
+    }
+
+    /// The same stack, which writes what travels in its tunnels into a capture.
+    #[must_use]
+    pub fn tapped(self, tap: Option<Tap>) -> Self {
+        Self { tap, ..self }
     }
 
     /// What happened to a stream, a name, a link, or what the owner wants. Datagrams go to

@@ -134,6 +134,9 @@ impl<W: WgEngine> Stack<W> {
 
     fn inner_packet(&mut self, peer: &NodePublic, mut packet: BytesMut, now: Time) {
         let instant = self.instant(now);
+        if let Some(tap) = &self.tap {
+            tap.packet(&packet, now);
+        }
         let Some(tunnel) = self.tunnels.get_mut(peer) else { return };
         if inner::check(&packet, &tunnel.header_in).is_err() {
             self.counters.foreign += 1;

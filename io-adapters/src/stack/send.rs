@@ -131,6 +131,9 @@ impl<W: WgEngine> Stack<W> {
                 &mut first[..]
             };
             inner::set_len(inner, end - start);
+            if let Some(tap) = &self.tap {
+                tap.packet(inner, self.now);
+            }
             each(self, inner);
         }
         self.scratch.plain = plain;

@@ -111,6 +111,7 @@ pub async fn node(
         bind,
         trust: Trust::only(Vec::new()),
         proxies: Proxies::default(),
+        tap: None,
     };
     let engine = WgModel::new(secret, 1_700_000_000_000_000 + now().as_micros(), &fork);
     Ok(driver::start(settings, network, engine, Origin::now()).await)
