@@ -8,6 +8,7 @@ use crate::limits::STREAM_HEADER_MAX;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
+pub mod ports;
 pub mod reassembly;
 
 /// Reset or stop code: nothing special, the stream is not wanted any more.
@@ -48,6 +49,8 @@ pub enum Header {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         workspace: String,
     },
+    /// Which TCP ports do programs listen on? Answered by a [`ports::Ports`] document.
+    Ports,
     /// A service that this build does not know.
     #[serde(other)]
     Unknown,
@@ -140,6 +143,7 @@ mod tests {
             Header::Tcp { to: "127.0.0.1:22".parse().unwrap() },
             Header::Ssh { workspace: "dev".into() },
             Header::Ssh { workspace: String::new() },
+            Header::Ports,
         ] {
             let mut bytes = header.encode();
             let length = bytes.len();

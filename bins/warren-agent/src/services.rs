@@ -1,6 +1,7 @@
 //! What the agent does for those who reach it: one stream, one service.
 
 mod ping;
+mod ports;
 mod speedtest;
 pub(crate) mod ssh;
 mod tcp;
@@ -25,6 +26,7 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
         Header::Ssh { workspace } => {
             services.ssh.serve(stream, ssh::Visit { peer: peer.clone(), workspace }).await
         }
+        Header::Ports => ports::serve(stream).await,
         Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())

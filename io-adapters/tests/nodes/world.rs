@@ -235,7 +235,7 @@ async fn serve(incoming: Incoming) {
                 peer.send_datagram(datagram);
             }
         }
-        Header::Ssh { .. } | Header::Unknown => stream.reset(proto_core::stream::CODE_UNKNOWN_SERVICE),
+        _ => stream.reset(proto_core::stream::CODE_UNKNOWN_SERVICE),
     }
 }
 
