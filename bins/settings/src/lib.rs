@@ -13,6 +13,7 @@
 mod file;
 mod listening;
 mod log;
+mod man;
 mod names;
 mod state;
 
@@ -102,13 +103,16 @@ pub enum Origin {
 /// the one at its usual place, which `usual` tells and which need not be there.
 ///
 /// # Errors
-/// If there is nothing to start with: help was asked for, the usage is wrong, or the file is.
+/// If there is nothing to start with: help or man pages were asked for, the usage is wrong, or the file is.
 pub fn read(
     command: &Command,
     args: impl IntoIterator<Item = OsString>,
     usual: impl FnOnce(&ArgMatches) -> Option<PathBuf>,
 ) -> Result<Given, Stop> {
     let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(stop) = man::asked_for(command, &args) {
+        return Err(stop);
+    }
     // What is missing here may stand in the file, so errors wait until that has been read.
     let early = command.clone().ignore_errors(true).try_get_matches_from(&args);
     let early = early.map_err(stop)?;

@@ -1,10 +1,11 @@
 //! Warren's own tasks: set-up, demo, tests and benchmarks by one command each.
 //!
-//! `cargo xtask demo | test | bench`. Each installs what a fresh Debian machine with Rust and root lacks.
+//! `cargo xtask demo | test | bench | man`. Each installs what a fresh Debian machine with Rust and root lacks.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner talks to a person")]
 
 mod bench;
 mod demo;
+mod man;
 mod setup;
 mod shell;
 mod test;
@@ -27,6 +28,8 @@ enum Task {
     Test(test::Args),
     /// Measure; prints a table and writes target/bench.json
     Bench(bench::Args),
+    /// Write the programs' man pages and completion scripts, for packages
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Man(args) => man::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
