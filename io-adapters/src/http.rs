@@ -47,6 +47,15 @@ pub struct Answer {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    headers: http::HeaderMap,
+}
+
+impl Answer {
+    /// The value of the first header of this name, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Why there is no answer.
@@ -184,15 +193,15 @@ impl HttpClient {
         let message = self.message(uri, request).map_err(|e| broken(&e))?;
         let answer = async move {
             let response = sender.send_request(message).await.map_err(|e| broken(&e))?;
-            let location =
-                response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), self.answer_max).collect().await;
+            let (head, body) = response.into_parts();
+            let location = head.headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
+            let status = head.status.as_u16();
+            let body = Limited::new(body, self.answer_max).collect().await;
             let body = body.map_err(|e| match e.is::<LengthLimitError>() {
                 true => HttpError::TooLong(self.answer_max),
                 false => broken(&e),
             })?;
-            Ok((Answer { status, body: body.to_bytes().to_vec() }, location))
+            Ok((Answer { status, body: body.to_bytes().to_vec(), headers: head.headers }, location))
         };
         // The connection ends with the answer, since the sender is dropped with it.
         let (answer, _) = futures_util::future::join(answer, async {

@@ -18,6 +18,7 @@ use axum::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use core::net::SocketAddr;
+use proto_core::wire::api::VERSION_HEADER;
 
 /// Where the embedded relay is.
 pub(crate) const DERP_PATH: &str = "/derp";
@@ -50,6 +51,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/", get(system::home))
         .route("/setup", get(system::setup_page))
         .route("/setup.js", get(system::setup_script))
+        .route("/workspaces/{owner}/{name}", get(system::home))
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route(DERP_PATH, any(derp::derp))
@@ -67,5 +69,6 @@ async fn private(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(VERSION_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
     response
 }

@@ -2,9 +2,11 @@
 
 use crate::error::{CliError, Exit, Result};
 use crate::session::Session;
+use crate::skew;
 use io_adapters::http::{HttpClient, HttpError, Request};
 use proto_core::wire::api::{
-    BuildInfo, CreateWorkspace, CreatedWorkspace, Grant, Login, Me, Problem, Setup, Workspace, Workspaces,
+    BuildInfo, CreateWorkspace, CreatedWorkspace, Grant, Login, Me, Problem, Setup, VERSION_HEADER,
+    Workspace, Workspaces,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,18 +16,25 @@ pub(crate) struct Api {
     client: HttpClient,
     url: String,
     token: Option<String>,
+    /// Whether a server of another version is warned of.
+    warns: bool,
 }
 
 impl Api {
     /// The API of the server at `url`, without a login.
     pub(crate) fn new(url: &str) -> Self {
         let client = HttpClient::new(concat!("warren/", env!("CARGO_PKG_VERSION")));
-        Self { client, url: url.trim_end_matches('/').to_string(), token: None }
+        Self { client, url: url.trim_end_matches('/').to_string(), token: None, warns: true }
     }
 
     /// The API with the token of an earlier login.
     pub(crate) fn logged_in(session: &Session) -> Self {
         Self { token: Some(session.token.clone()), ..Self::new(&session.url) }
+    }
+
+    /// The same, for who says more about versions than a warning.
+    pub(crate) fn without_warning(self) -> Self {
+        Self { warns: false, ..self }
     }
 
     /// Makes the owner of a new server, by the one-time token it printed.
@@ -99,6 +108,9 @@ impl Api {
         let url = format!("{}{path}", self.url);
         let request = Request { method, url: &url, bearer: self.token.as_deref(), json };
         let answer = self.client.send(request).await.map_err(|e| self.unreachable(&e))?;
+        if let Some(version) = answer.header(VERSION_HEADER).filter(|_| self.warns) {
+            skew::warn(version);
+        }
         if (200..300).contains(&answer.status) {
             Ok(answer.body)
         } else {

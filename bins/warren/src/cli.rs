@@ -1,6 +1,9 @@
 //! The command line.
 
-use crate::commands::{login, netcheck, ping, port_forward, speedtest, ssh, status, version, workspaces};
+use crate::commands::{
+    completion, context, login, netcheck, open, ping, port_forward, ports, speedtest, ssh, status, version,
+    workspaces,
+};
 use crate::error::Result;
 use crate::output::Format;
 use crate::session::ConfigDir;
@@ -36,6 +39,9 @@ struct Options {
     /// The form of results
     #[arg(short, long, global = true, value_enum, default_value_t, env = "WARREN_OUTPUT")]
     output: Format,
+    /// The server that this command is for, by its name or address [default: the one in use, see `warren context`]
+    #[arg(long, global = true, env = "WARREN_SERVER", value_name = "NAME")]
+    server: Option<String>,
     /// Where the login and the keys are kept [default: warren in your configuration folder]
     #[arg(long, global = true, env = "WARREN_CONFIG_DIR", value_name = "DIR")]
     config_dir: Option<PathBuf>,
@@ -63,16 +69,20 @@ enum Command {
     Login(login::Args),
     /// End the session and forget it
     Logout,
+    #[command(subcommand, alias = "contexts")]
+    Context(context::Command),
+    Open(open::Args),
     #[command(subcommand, alias = "workspace")]
     Workspaces(workspaces::Command),
     Ping(ping::Args),
     PortForward(port_forward::Args),
+    Ports(ports::Args),
     Speedtest(speedtest::Args),
     Ssh(ssh::Args),
     Netcheck(netcheck::Args),
     Status(status::Args),
-    /// Print the versions of this program and of the server
-    Version,
+    Completion(completion::Args),
+    Version(version::Args),
 }
 
 /// What every command may use.
@@ -121,21 +131,28 @@ impl Cli {
     pub(crate) async fn run(self) -> Result {
         let global = Global {
             output: self.options.output,
-            config: ConfigDir::new(self.options.config_dir)?,
+            config: ConfigDir::new(self.options.config_dir)?.for_server(self.options.server),
             direct_forbidden: self.options.direct_forbidden,
             relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
         match self.command {
             Command::Login(args) => login::run(&global, args).await,
             Command::Logout => login::logout(&global).await,
+            Command::Context(command) => context::run(&global, command).await,
+            Command::Open(args) => open::run(&global, args).await,
             Command::Workspaces(command) => workspaces::run(&global, command).await,
             Command::Ping(args) => ping::run(&global, args).await,
             Command::PortForward(args) => port_forward::run(&global, args).await,
+            Command::Ports(args) => ports::run(&global, args).await,
             Command::Speedtest(args) => speedtest::run(&global, args).await,
             Command::Ssh(args) => ssh::run(&global, args).await,
             Command::Netcheck(args) => netcheck::run(&global, args).await,
             Command::Status(args) => status::run(&global, args).await,
-            Command::Version => version::run(&global).await,
+            Command::Completion(args) => {
+                completion::run(&args);
+                Ok(())
+            }
+            Command::Version(args) => version::run(&global, args).await,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! One file a command.
 
+pub(crate) mod completion;
+pub(crate) mod context;
 pub(crate) mod login;
 pub(crate) mod netcheck;
+pub(crate) mod open;
 pub(crate) mod ping;
 pub(crate) mod port_forward;
+pub(crate) mod ports;
 pub(crate) mod speedtest;
 pub(crate) mod ssh;
 pub(crate) mod status;

@@ -3,10 +3,12 @@
 mod api;
 mod cli;
 mod commands;
+mod contexts;
 mod error;
 mod forward;
 mod output;
 mod session;
+mod skew;
 mod stdio;
 mod tunnel;
 
@@ -33,6 +35,7 @@ async fn main() -> ExitCode {
         Err(stop) => return end(stop),
     };
     let format = cli.format();
+    output::begin(format);
     let level = ["warn", "info", "debug"][usize::from(cli.verbosity().min(2))];
     let filter = std::env::var("WARREN_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = match tracing_subscriber::EnvFilter::try_new(&filter) {
@@ -55,7 +58,9 @@ async fn main() -> ExitCode {
 fn end(stop: Stop) -> ExitCode {
     match stop {
         Stop::Print(text) => {
-            output::line(text.trim_end());
+            if !text.is_empty() {
+                output::line(text.trim_end());
+            }
             ExitCode::SUCCESS
         }
         Stop::Usage(error) => error.exit(),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// The form of a result.
@@ -12,6 +13,14 @@ pub(crate) enum Format {
     Table,
     /// One JSON document, with units in the names of its keys
     Json,
+}
+
+/// Whether what is no result is JSON as well.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Notes in which form this process answers.
+pub(crate) fn begin(format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
 }
 
 /// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects.
@@ -25,6 +34,15 @@ pub(crate) fn line(text: impl AsRef<str>) {
 /// Writes a line that is not the result.
 pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+}
+
+/// Writes a warning, in the form that errors take.
+pub(crate) fn warning(code: &str, message: &str) {
+    if JSON.load(Ordering::Relaxed) {
+        note(serde_json::json!({ "warning": { "code": code, "message": message } }).to_string());
+    } else {
+        note(format!("warning: {message}"));
+    }
 }
 
 /// Writes a value as JSON.

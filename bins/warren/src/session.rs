@@ -1,85 +1,79 @@
-//! What `warren login` leaves behind: the server's address, the token and this machine's node key, in files
+//! What `warren login` leaves behind: the servers' addresses, the tokens and this machine's node key, in files
 //! that only their owner can read.
 
+use crate::contexts::Contexts;
+pub(crate) use crate::contexts::Session;
 use crate::error::{CliError, Exit, Result};
 use etcetera::BaseStrategy;
 use io_adapters::private_file;
 use proto_core::key::{NodePublic, NodeSecret};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A login.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Session {
-    /// The server's address.
-    pub url: String,
-    /// The session's token.
-    pub token: String,
-    /// Who logged in.
-    pub username: String,
-}
-
 /// The folder of this program's files.
 #[derive(Clone, Debug)]
-pub(crate) struct ConfigDir(PathBuf);
+pub(crate) struct ConfigDir {
+    path: PathBuf,
+    /// The server that the person named for this command.
+    server: Option<String>,
+}
 
 impl ConfigDir {
     /// The folder given, else `warren` in the user's configuration folder.
     pub(crate) fn new(given: Option<PathBuf>) -> Result<Self> {
-        if let Some(dir) = given {
-            return Ok(Self(dir));
+        if let Some(path) = given {
+            return Ok(Self { path, server: None });
         }
         let base = etcetera::choose_base_strategy().map_err(|_| {
             CliError::new(Exit::Failed, "NO_HOME", "can't find your home folder")
                 .hint("set HOME, or name a folder with --config-dir")
         })?;
-        Ok(Self(base.config_dir().join("warren")))
+        Ok(Self { path: base.config_dir().join("warren"), server: None })
     }
 
     /// Where settings are read from if no other file is named.
     pub(crate) fn settings_file(&self) -> PathBuf {
-        self.0.join("config.toml")
+        self.path.join("config.toml")
     }
 
-    /// The login, if there is one.
+    /// The same folder, for a command that is meant for this server.
+    pub(crate) fn for_server(self, server: Option<String>) -> Self {
+        Self { server, ..self }
+    }
+
+    /// The login at the server that was named, else at the one in use.
     pub(crate) fn session(&self) -> Result<Session> {
-        let path = self.0.join("session.json");
+        self.contexts()?.chosen(self.server.as_deref()).cloned()
+    }
+
+    /// The servers that there are logins at.
+    pub(crate) fn contexts(&self) -> Result<Contexts> {
+        let path = self.path.join(SESSIONS);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(CliError::new(Exit::Forbidden, "NOT_LOGGED_IN", "you are not logged in")
-                    .hint("run `warren login URL` with your server's address"));
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Contexts::default()),
             Err(e) => return Err(unreadable(&path, &e)),
         };
-        serde_json::from_str(&text).map_err(|e| {
-            CliError::new(Exit::Failed, "BAD_SESSION_FILE", format!("{} is damaged: {e}", path.display()))
-                .hint("run `warren login URL` to write it anew")
+        Contexts::parse(&text).map_err(|why| {
+            CliError::new(Exit::Failed, "BAD_SESSION_FILE", format!("{} is damaged: {why}", path.display()))
+                .hint("move it away and run `warren login URL`")
         })
     }
 
-    /// Keeps a login.
-    pub(crate) fn save_session(&self, session: &Session) -> Result {
-        let text = serde_json::to_string_pretty(session).unwrap_or_default();
-        self.write("session.json", text.as_bytes())
-    }
-
-    /// Forgets the login; false if there was none.
-    pub(crate) fn remove_session(&self) -> Result<bool> {
-        let path = self.0.join("session.json");
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(unreadable(&path, &e)),
-        }
+    /// Changes what is remembered of the servers, one process at a time.
+    pub(crate) fn change_contexts<T>(&self, change: impl FnOnce(&mut Contexts) -> Result<T>) -> Result<T> {
+        let _lock = self.lock("session.lock")?;
+        let mut contexts = self.contexts()?;
+        let changed = change(&mut contexts)?;
+        self.write(SESSIONS, contexts.text().as_bytes())?;
+        Ok(changed)
     }
 
     /// This machine's node key, made and kept at the first call. Only one process at a time may be this node: while
     /// another one is, a key of this process's own, which nobody has to remember.
     pub(crate) fn identity(&self) -> Result<Identity> {
-        let path = self.0.join("node.key");
+        let path = self.path.join("node.key");
         let secret = private_file::node_key(&path).map_err(|e| {
             unreadable(&path, &e)
                 .hint("move a damaged file away and a new key is made; agents see you as a new machine")
@@ -93,7 +87,7 @@ impl ConfigDir {
 
     /// The node keys of agents seen before, by agent.
     pub(crate) fn pins(&self) -> Result<BTreeMap<String, NodePublic>> {
-        let path = self.0.join(PINS);
+        let path = self.path.join(PINS);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -122,10 +116,7 @@ impl ConfigDir {
 
     /// Changes the pins, one process at a time.
     fn change_pins(&self, change: impl FnOnce(&mut BTreeMap<String, NodePublic>)) -> Result {
-        let path = self.0.join("pins.lock");
-        // The pins themselves can't be locked: each change puts a new file in their place.
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
-        let _lock = lock.and_then(|file| file.lock().map(|()| file)).map_err(|e| unwritable(&path, &e))?;
+        let _lock = self.lock("pins.lock")?;
         let before = self.pins()?;
         let mut pins = before.clone();
         change(&mut pins);
@@ -135,8 +126,17 @@ impl ConfigDir {
         self.write(PINS, serde_json::to_string_pretty(&pins).unwrap_or_default().as_bytes())
     }
 
+    /// Waits until no other process has this lock. The files themselves can't be locked: each change puts a new one in
+    /// their place.
+    fn lock(&self, name: &str) -> Result<File> {
+        let path = self.path.join(name);
+        std::fs::create_dir_all(&self.path).map_err(|e| unwritable(&path, &e))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        lock.and_then(|file| file.lock().map(|()| file)).map_err(|e| unwritable(&path, &e))
+    }
+
     fn write(&self, name: &str, bytes: &[u8]) -> Result {
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         private_file::write(&path, bytes).map_err(|e| unwritable(&path, &e))
     }
 }
@@ -150,6 +150,8 @@ pub(crate) struct Identity {
     _lock: Option<File>,
 }
 
+/// The file of the servers and their tokens.
+const SESSIONS: &str = "session.json";
 /// The file of the pins.
 const PINS: &str = "pins.json";
 
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn a_damaged_file_of_pins_is_an_error_and_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let config = ConfigDir(dir.path().to_owned());
+        let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
         config.pin("agent", key(1)).unwrap();
         let path = dir.path().join(PINS);
         let whole = std::fs::read(&path).unwrap();
@@ -196,11 +198,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for n in 0..32 {
-                let config = ConfigDir(dir.path().to_owned());
+                let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
                 scope.spawn(move || config.pin(&n.to_string(), key(n)).unwrap());
             }
         });
-        let config = ConfigDir(dir.path().to_owned());
+        let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
         assert_eq!(config.pins().unwrap().len(), 32);
         config.pin("0", key(99)).unwrap();
         assert_eq!(config.pins().unwrap()["0"], key(0), "a key is never replaced by the way");
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn one_process_is_the_machine_and_others_are_nodes_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
-        let config = ConfigDir(dir.path().to_owned());
+        let config = ConfigDir::new(Some(dir.path().to_owned())).unwrap();
         let first = config.identity().unwrap();
         assert_ne!(config.identity().unwrap().secret.public(), first.secret.public());
         let machine = first.secret.public();

@@ -33,6 +33,17 @@ pub(crate) const STUN_CLIENTS: &[Tool] = &[
 pub(crate) const OPENSSH: &[Tool] =
     &[Tool { program: "ssh", package: "openssh-client" }, Tool { program: "setsid", package: "util-linux" }];
 
+/// For the tests of what is made for shells, man and Wireshark.
+pub(crate) const READERS: &[Tool] = &[
+    Tool { program: "man", package: "man-db" },
+    Tool { program: "groff", package: "groff" },
+    Tool { program: "zsh", package: "zsh" },
+    Tool { program: "fish", package: "fish" },
+    Tool { program: "tshark", package: "tshark" },
+    Tool { program: "unzip", package: "unzip" },
+    Tool { program: "python3", package: "python3" },
+];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },

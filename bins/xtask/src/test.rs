@@ -55,6 +55,7 @@ const SLOW: &[&str] = &[
     "relay_payloads",
     "stun_clients",
     "tailscale",
+    "tools",
     "worlds",
 ];
 
@@ -71,6 +72,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::PROXIES)?;
         setup::install(setup::STUN_CLIENTS)?;
         setup::install(setup::OPENSSH)?;
+        setup::install(setup::READERS)?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\

@@ -19,10 +19,14 @@
 //! | `GET /api/v1/derp-map` | | [`crate::relay_map::RelayMap`] |
 //! | `GET /api/v1/coordinate` | | a WebSocket of [`super::control`] messages |
 //!
-//! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`.
+//! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`. Every answer names the
+//! server's version in [`VERSION_HEADER`].
 
 use crate::id::{NodeId, RegionId};
 use serde::{Deserialize, Serialize};
+
+/// The header of every answer that names the server's version, so that a client learns of it without asking.
+pub const VERSION_HEADER: &str = "warren-version";
 
 /// Makes the first user, the owner, with the one-time token that the server prints at its first start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

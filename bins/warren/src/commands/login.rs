@@ -9,55 +9,104 @@ use io_adapters::access_url::AccessUrl;
 use proto_core::wire::api::{Grant, Login, Setup};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
 
-/// Log in to a server and remember it
+/// Log in to a server, remember it and use it from now on
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   warren login https://warren.example.com --username alice
-  warren login https://warren.example.com --token-stdin < token.txt
-  warren login http://127.0.0.1:7080 --setup-token warren_setup_... --username alice")]
+  warren login https://warren.example.com --token-file token.txt
+  warren login https://other.example.com --name other --username alice
+  warren login http://127.0.0.1:7080 --setup-token warren_setup_... --username alice
+
+`warren context list` shows the servers that you are logged in to.")]
 pub(crate) struct Args {
     /// The server's address
     #[arg(env = "WARREN_URL")]
     url: AccessUrl,
+    /// What to call this server, where there are several [default: its host and port]
+    #[arg(long, env = "WARREN_LOGIN_NAME")]
+    name: Option<String>,
     /// Your name at the server
     #[arg(long, env = "WARREN_USERNAME")]
     username: Option<String>,
     /// Your password; asked for on a terminal, else read from standard input
     #[arg(long, env = "WARREN_PASSWORD", hide_env_values = true)]
     password: Option<String>,
-    /// Read a session token from standard input instead of asking for a password
-    #[arg(long, conflicts_with_all = ["password", "setup_token"])]
+    /// A session token, instead of a password; better given by the environment or a file than here
+    #[arg(long, env = "WARREN_TOKEN", hide_env_values = true, conflicts_with_all = ["password", "setup_token"])]
+    token: Option<String>,
+    /// A file that holds the session token
+    #[arg(long, env = "WARREN_TOKEN_FILE", value_name = "FILE", conflicts_with_all = ["token", "password", "setup_token"])]
+    token_file: Option<PathBuf>,
+    /// Ask for the session token on a terminal, or read it from standard input
+    #[arg(long, conflicts_with_all = ["token", "token_file", "password", "setup_token"])]
     token_stdin: bool,
     /// The one-time token that a new server prints: makes you its owner
     #[arg(long, env = "WARREN_SETUP_TOKEN", hide_env_values = true)]
     setup_token: Option<String>,
 }
 
+impl Args {
+    /// The session token, if the person has one already.
+    async fn session_token(&self) -> Result<Option<String>> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => read_file(file)?,
+            (None, None) if self.token_stdin => secret("Token:").await?,
+            (None, None) => return Ok(None),
+        };
+        let token = token.trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            let sentence = "the token is empty or has characters that no token has";
+            return Err(CliError::new(Exit::Usage, "BAD_TOKEN", sentence));
+        }
+        Ok(Some(token.to_owned()))
+    }
+}
+
 /// Logs in and keeps the session.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
-    let url = args.url.to_string();
-    let api = Api::new(&url);
-    let session = if args.token_stdin {
-        let token = read_line()?;
-        let session = Session { url: url.clone(), token, username: String::new() };
-        let me = Api::logged_in(&session).me().await?;
-        Session { username: me.user.name, ..session }
-    } else {
-        let Grant { token, user, .. } = grant(&api, args).await?;
-        Session { url: url.clone(), token, username: user.name }
+    let (url, name) = (args.url.to_string(), args.name.clone());
+    let session =
+        Session { url: url.clone(), token: String::new(), username: String::new(), name: String::new() };
+    let session = match args.session_token().await? {
+        Some(token) => {
+            let session = Session { token, ..session };
+            let me = Api::logged_in(&session).me().await?;
+            Session { username: me.user.name, ..session }
+        }
+        None => {
+            let Grant { token, user, .. } = grant(&Api::new(&url), args).await?;
+            Session { token, username: user.name, ..session }
+        }
     };
-    global.config.save_session(&session)?;
-    output::note(format!("logged in to {url} as {}", session.username));
+    let username = session.username.clone();
+    let others = global.config.change_contexts(|contexts| {
+        contexts.add(session, name.as_deref())?;
+        Ok(contexts.all().len() - 1)
+    })?;
+    output::note(format!("logged in to {url} as {username}"));
+    if others > 0 {
+        output::note("it is the server in use now; `warren context list` shows all");
+    }
     Ok(())
 }
 
-/// Ends the session and forgets it.
+/// Ends the session at the server that was named, else at the one in use, and forgets it.
 pub(crate) async fn logout(global: &Global) -> Result {
     let session = global.config.session()?;
+    forget(global, &session).await
+}
+
+/// Ends a session and forgets it.
+pub(crate) async fn forget(global: &Global, session: &Session) -> Result {
     // The login is forgotten here even if the server cannot be told.
-    let told = Api::logged_in(&session).logout().await;
-    global.config.remove_session()?;
+    let told = Api::logged_in(session).logout().await;
+    global.config.change_contexts(|contexts| {
+        contexts.remove(&session.url);
+        Ok(())
+    })?;
     match told {
         Ok(()) => output::note(format!("logged out of {}", session.url)),
         Err(e) => output::note(format!("logged out here; {} was not told: {}", session.url, e.message)),
@@ -71,13 +120,25 @@ async fn grant(api: &Api, args: Args) -> Result<Grant> {
     })?;
     let password = match args.password {
         Some(password) => password,
-        None if std::io::stdin().is_terminal() => read_hidden(&format!("Password of {username}:")).await?,
-        None => read_line()?,
+        None => secret(&format!("Password of {username}:")).await?,
     };
     match args.setup_token {
         Some(token) => api.setup(&Setup { token, username, password }).await,
         None => api.login(&Login { username, password }).await,
     }
+}
+
+/// Asks for a secret on a terminal; elsewhere standard input is read without a word.
+async fn secret(question: &str) -> Result<String> {
+    if std::io::stdin().is_terminal() { read_hidden(question).await } else { read_line() }
+}
+
+fn read_file(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|e| {
+        let sentence = format!("can't read the token in {}: {e}", file.display());
+        CliError::new(Exit::Usage, "TOKEN_FILE_UNREADABLE", sentence)
+            .hint("check the path and its permissions")
+    })
 }
 
 /// Asks on the terminal; what is typed is not shown.
