@@ -1,5 +1,8 @@
 //! A workspace reached by the programs of OpenSSH and by those that start them, through `warren ssh --stdio`.
 
+mod files;
+mod forwarding;
+mod many;
 mod sessions;
 mod terminals;
 mod workspace;

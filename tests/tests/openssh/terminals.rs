@@ -114,3 +114,33 @@ fn the_end_of_input_ends_a_shell_on_a_terminal() -> Result {
     assert!(out.status.success() && said.contains("42\r\n"), "{out:?}");
     Ok(())
 }
+
+#[test]
+fn programs_that_draw_follow_the_size() -> Result {
+    let workspace = Workspace::start()?;
+    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "dev", "top -d 1"]), 100, 30)?;
+    screen.shows("load average")?;
+    screen.types("q")?;
+    assert_eq!(screen.program.0.wait()?.code(), Some(0), "{}", screen.text());
+
+    let socket = workspace.path("tmux");
+    let tmux = format!("tmux -f /dev/null -S {} new-session -s work sh", socket.display());
+    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "dev", &tmux]), 100, 30)?;
+    let size = |wanted: &str| {
+        let list =
+            format!("tmux -S {} list-windows -F '#{{window_width}}x#{{window_height}}'", socket.display());
+        super::workspace::wait(wanted, || workspace.says(&list).ok().filter(|size| size.trim() == wanted))
+    };
+    super::workspace::wait("tmux", || socket.exists().then_some(()))?;
+    // One line is its own.
+    size("100x29")?;
+    screen.resize(120, 40)?;
+    size("120x39")?;
+    screen.types("echo in''side\n")?;
+    screen.shows("inside")?;
+    // It stays when its visitor goes, as it is meant to.
+    drop(screen);
+    size("120x39")?;
+    workspace.says(&format!("tmux -S {} kill-server", socket.display()))?;
+    Ok(())
+}

@@ -4,12 +4,15 @@
 //! is accepted, with every user name: whoever comes may do what the agent's own user may do, and becomes that user.
 //! The host key lets OpenSSH's `known_hosts` notice a workspace that was put in another's place.
 
+mod carry;
 mod environment;
+mod forward;
 mod handler;
 mod host_key;
 mod inbox;
 mod process;
 mod session;
+mod sftp;
 mod terminal;
 mod user;
 

@@ -81,17 +81,22 @@ fn is_inherited(name: &OsStr) -> bool {
     !text.starts_with("WARREN_") && !text.starts_with("SSH_") && !OF_THE_AGENT.contains(&text.as_ref())
 }
 
-/// All variables of a session's programs. The terminal is its kind and its file.
-pub(super) fn variables(
-    user: &User,
-    place: &Place,
-    asked: &Asked,
-    terminal: Option<(&str, &Path)>,
-) -> BTreeMap<OsString, OsString> {
+/// What a session's programs are given.
+pub(super) struct Given<'a> {
+    /// Variables that were asked for.
+    pub asked: &'a Asked,
+    /// The terminal's kind and its file.
+    pub terminal: Option<(&'a str, &'a Path)>,
+    /// The socket of the visitor's SSH agent.
+    pub keys: Option<&'a Path>,
+}
+
+/// All variables of a session's programs.
+pub(super) fn variables(user: &User, place: &Place, given: &Given<'_>) -> BTreeMap<OsString, OsString> {
     let mut all: BTreeMap<OsString, OsString> =
         std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect();
     all.entry("PATH".into()).or_insert_with(|| PATH.into());
-    all.extend(asked.variables.iter().map(|(name, value)| (name.into(), value.into())));
+    all.extend(given.asked.variables.iter().map(|(name, value)| (name.into(), value.into())));
     let mut set = |name: &str, value: &OsStr| _ = all.insert(name.into(), value.into());
     set("USER", &user.name);
     set("LOGNAME", &user.name);
@@ -103,7 +108,10 @@ pub(super) fn variables(
     if !workspace.is_empty() && !workspace.contains('\0') {
         set("WARREN_WORKSPACE", workspace.as_ref());
     }
-    if let Some((kind, file)) = terminal {
+    if let Some(socket) = given.keys {
+        set("SSH_AUTH_SOCK", socket.as_os_str());
+    }
+    if let Some((kind, file)) = given.terminal {
         if !kind.is_empty() && !kind.contains('\0') {
             set("TERM", kind.as_ref());
         }
@@ -152,7 +160,9 @@ mod tests {
             Place { workspace: "dev".into(), visitor: Ipv6Addr::LOCALHOST, agent: Ipv6Addr::UNSPECIFIED };
         let mut asked = Asked::default();
         asked.set("LANG", "C.UTF-8");
-        let all = variables(&user, &place, &asked, Some(("xterm", Path::new("/dev/pts/7"))));
+        let terminal = Some(("xterm", Path::new("/dev/pts/7")));
+        let given = Given { asked: &asked, terminal, keys: Some(Path::new("/tmp/a/agent")) };
+        let all = variables(&user, &place, &given);
         let value =
             |name: &str| all.get(OsStr::new(name)).and_then(|value| value.to_str()).unwrap_or_default();
         assert_eq!(
@@ -161,5 +171,6 @@ mod tests {
         );
         assert_eq!(["LANG", "TERM", "SSH_TTY"].map(value), ["C.UTF-8", "xterm", "/dev/pts/7"]);
         assert_eq!(["SSH_CONNECTION", "WARREN_WORKSPACE"].map(value), ["::1 0 :: 22", "dev"]);
+        assert_eq!(value("SSH_AUTH_SOCK"), "/tmp/a/agent");
     }
 }

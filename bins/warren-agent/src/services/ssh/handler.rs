@@ -2,13 +2,15 @@
 
 use super::Visit;
 use super::environment::{Asked, Place};
+use super::forward::{Keys, Listeners, Opening};
 use super::inbox::Throttle;
 use super::process::{Start, What};
 use super::session::Session;
 use super::terminal::{Size, Wanted};
 use russh::keys::Certificate;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Connection, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session as Connection,
+    VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ pub(super) struct Visitor {
     place: Place,
     throttle: Throttle,
     room: Arc<Semaphore>,
+    listeners: Listeners,
     /// The sessions whose program is not started yet. Later on a session itself reads what is asked of it.
     sessions: HashMap<ChannelId, Prepared>,
 }
@@ -36,6 +39,7 @@ struct Prepared {
     start: oneshot::Sender<Start>,
     asked: Asked,
     terminal: Option<Wanted>,
+    keys: Option<Keys>,
 }
 
 impl Visitor {
@@ -47,20 +51,26 @@ impl Visitor {
             place,
             throttle: Throttle::default(),
             room: Arc::new(Semaphore::new(SESSIONS)),
+            listeners: Listeners::default(),
             sessions: HashMap::new(),
         }
     }
 
+    /// The way back to the visitor, for connections that begin here.
+    fn back(&self, connection: &Connection) -> (Handle, Throttle) {
+        (connection.handle(), self.throttle.clone())
+    }
+
     /// Starts a session's program, once.
     fn start(&mut self, channel: ChannelId, what: What, connection: &mut Connection) -> Result {
-        let Some(Prepared { start, asked, terminal }) = self.sessions.remove(&channel) else {
+        let Some(Prepared { start, asked, terminal, keys }) = self.sessions.remove(&channel) else {
             return connection.channel_failure(channel);
         };
         let shell = matches!(what, What::Shell);
         tracing::debug!(peer = %self.visit.peer.id(), shell, "starting a program for a visitor");
         // The answer goes before anything that the program says.
         connection.channel_success(channel)?;
-        let _ = start.send(Start { what, asked, terminal, place: self.place.clone() });
+        let _ = start.send(Start { what, asked, terminal, keys, place: self.place.clone() });
         Ok(())
     }
 }
@@ -112,7 +122,7 @@ impl Handler for Visitor {
             return Ok(());
         };
         let (start, started) = oneshot::channel();
-        let prepared = Prepared { start, asked: Asked::default(), terminal: None };
+        let prepared = Prepared { start, asked: Asked::default(), terminal: None, keys: None };
         self.sessions.insert(channel.id(), prepared);
         let session = Session::new(channel, connection.handle(), self.throttle.clone());
         tokio::spawn(async move {
@@ -194,10 +204,84 @@ impl Handler for Visitor {
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         connection: &mut Connection,
     ) -> Result {
-        connection.channel_failure(channel)
+        match name {
+            "sftp" => self.start(channel, What::Files, connection),
+            _ => connection.channel_failure(channel),
+        }
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<bool> {
+        let back = self.back(connection);
+        let Some(prepared) = self.sessions.get_mut(&channel) else { return Ok(false) };
+        match Keys::forward(back.0, back.1) {
+            Ok(keys) => prepared.keys = Some(keys),
+            Err(error) => tracing::debug!(%error, "a visitor's keys cannot be reached from here"),
+        }
+        Ok(prepared.keys.is_some())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _from: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _connection: &mut Connection,
+    ) -> Result {
+        Opening { channel, reply, throttle: self.throttle.clone() }.lead_to_port(host.to_owned(), port);
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _connection: &mut Connection,
+    ) -> Result {
+        Opening { channel, reply, throttle: self.throttle.clone() }.lead_to_socket(path.to_owned());
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        connection: &mut Connection,
+    ) -> Result<bool> {
+        let back = self.back(connection);
+        Ok(match self.listeners.add_port(address, *port, back).await {
+            Ok(bound) => {
+                *port = bound;
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, address, port = *port, "a visitor's port cannot be listened on");
+                false
+            }
+        })
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Connection) -> Result<bool> {
+        Ok(self.listeners.remove_port(address, port))
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, connection: &mut Connection) -> Result<bool> {
+        let back = self.back(connection);
+        let added = self.listeners.add_socket(path, back);
+        if let Err(error) = &added {
+            tracing::debug!(%error, path, "a visitor's socket cannot be listened on");
+        }
+        Ok(added.is_ok())
+    }
+
+    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Connection) -> Result<bool> {
+        Ok(self.listeners.remove_socket(path))
     }
 
     async fn x11_request(

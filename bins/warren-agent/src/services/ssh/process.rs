@@ -1,6 +1,7 @@
 //! Programs started for a visitor: how they begin, what they are told under way, and how they end.
 
-use super::environment::{self, Asked, Place};
+use super::environment::{self, Asked, Given, Place};
+use super::forward::Keys;
 use super::terminal::{Control, Terminal, Wanted};
 use super::user::User;
 use io_adapters::process::in_own_session;
@@ -21,6 +22,8 @@ pub(super) enum What {
     Shell,
     /// A command, by the user's shell.
     Command(Vec<u8>),
+    /// Files, by no program at all.
+    Files,
 }
 
 /// A program as it is to be started.
@@ -31,6 +34,8 @@ pub(super) struct Start {
     pub asked: Asked,
     /// The terminal, if one was asked for.
     pub terminal: Option<Wanted>,
+    /// The way to the visitor's keys, if it may be used.
+    pub keys: Option<Keys>,
     /// Where it is and for whom.
     pub place: Place,
 }
@@ -47,6 +52,8 @@ pub(super) struct Running {
     pub errors: Option<ChildStderr>,
     /// What changes its terminal.
     pub control: Option<Control>,
+    /// The way to the visitor's keys.
+    pub keys: Option<Keys>,
 }
 
 /// Sends signals to a program and what it has started.
@@ -63,20 +70,23 @@ impl Start {
         let terminal = self.terminal.as_ref().map(Terminal::open).transpose()?;
         let shown = self.terminal.as_ref().zip(terminal.as_ref());
         let shown = shown.map(|(wanted, terminal)| (wanted.kind.as_str(), terminal.path.as_path()));
-        let variables = environment::variables(&user, &self.place, &self.asked, shown);
+        let keys = self.keys.as_ref().map(Keys::path);
+        let given = Given { asked: &self.asked, terminal: shown, keys: keys.as_deref() };
+        let variables = environment::variables(&user, &self.place, &given);
         let mut command = self.command(&user.shell);
         command.current_dir(user.folder()).env_clear().envs(variables);
-        match terminal {
-            Some(terminal) => on_terminal(command, terminal),
-            None => on_pipes(command),
-        }
+        let running = match terminal {
+            Some(terminal) => on_terminal(command, terminal)?,
+            None => on_pipes(command)?,
+        };
+        Ok(Running { keys: self.keys, ..running })
     }
 
     fn command(&self, shell: &Path) -> Command {
         let name = shell.file_name().unwrap_or(OsStr::new("sh"));
         let mut command = Command::new(shell);
         match &self.what {
-            What::Shell => {
+            What::Shell | What::Files => {
                 // By its first character a shell knows that this is a login.
                 let mut login = OsString::from("-");
                 login.push(name);
@@ -95,7 +105,7 @@ fn on_pipes(mut command: Command) -> io::Result<Running> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (input, output) = child.stdin.take().zip(child.stdout.take()).ok_or(io::ErrorKind::BrokenPipe)?;
     let errors = child.stderr.take();
-    Ok(Running { child, input: Box::new(input), output: Box::new(output), errors, control: None })
+    Ok(Running { child, input: Box::new(input), output: Box::new(output), errors, control: None, keys: None })
 }
 
 fn on_terminal(command: Command, terminal: Terminal) -> io::Result<Running> {
@@ -108,6 +118,7 @@ fn on_terminal(command: Command, terminal: Terminal) -> io::Result<Running> {
         output: Box::new(output),
         errors: None,
         control: Some(terminal.control),
+        keys: None,
     })
 }
 
