@@ -350,6 +350,18 @@ pub const STUN_ADDRESSES_MAX: usize = 16;
 /// tunnel in use shakes hands every two, so only abandoned ones end.
 pub const LOST_PEER_KEPT: Duration = Duration::from_secs(15 * 60);
 
+/// How long a peer whose own end closed its connection to the coordinator may stay silent, though it is asked for a sign
+/// of life, until it counts as ended: two initiations and the answer to the second through a far relay. Who uses a
+/// tunnel shall know within 3 s that the other end was killed.
+pub const CLOSED_PEER: Duration = Duration::from_secs(2);
+
+/// The same for a peer that asked for the tunnel itself: nobody waits for it, and behind a proxy that restarts it is back
+/// within [`RECONNECT_MAX`].
+pub const CLOSED_CLIENT: Duration = Duration::from_secs(12);
+
+/// What came so soon after the coordinator's word that a connection was closed may have been under way before.
+pub const CLOSED_LATE: Duration = Duration::from_secs(1);
+
 /// Keys pinned. Beyond it new peers are let in unpinned rather than old pins forgotten.
 pub const PINS_MAX: usize = 65_536;
 

@@ -345,11 +345,12 @@ impl Node {
         if due(self.netcheck.deadline()) {
             self.netcheck.handle(Input::Deadline, now);
         }
-        for key in self.book.wake(now) {
+        for (key, why) in self.book.wake(now) {
             let id = self.book.get(&key).map(|entry| entry.info.id.clone());
             if let Some(id) = id {
+                self.wanted.remove(&id);
                 self.tell_session(SessionCommand::CloseTunnel(id.clone()), now);
-                self.drop_peer(&id, "the coordinator lost it and no handshake came since", now);
+                self.drop_peer(&id, why, now);
             }
         }
         if self.claim_at.is_some_and(|at| at <= now) {

@@ -185,6 +185,12 @@ impl Peer {
         self.path.as_ref().map(|path| path.latency)
     }
 
+    /// When the peer's machine last said something authenticated, on a direct path or through a relay.
+    #[must_use]
+    pub fn heard(&self) -> Option<Time> {
+        self.path.as_ref().map(|path| path.live.last_heard()).max(self.heard_word)
+    }
+
     /// Whether somebody uses the tunnel: an owner says so, or data flowed lately.
     fn active(&self, now: Time) -> bool {
         self.engaged || now < self.active_until

@@ -191,7 +191,7 @@ async fn logging_out_ends_the_sessions_of_that_token_alone() {
     }
     // A session that has lost its connection has tunnels still: it must go too.
     drop(one);
-    let lost = |m: &ToNode| if let ToNode::PeerLost { id } = m { Some(id.clone()) } else { None };
+    let lost = |m: &ToNode| if let ToNode::PeerLost { id, .. } = m { Some(id.clone()) } else { None };
     assert_eq!(agent.until(lost).await, one_id);
     assert_eq!(world.post("/api/v1/logout", &alice, serde_json::json!({})).await.status, 204);
     let gone = |m: &ToNode| match m {

@@ -177,7 +177,7 @@ impl Book {
         for peer in peers {
             self.tell(id, &peer, out);
             if self.nodes.get(&peer).is_some_and(|record| record.stream.is_none() && record.info.is_some()) {
-                out.push((id.clone(), ToNode::PeerLost { id: peer }));
+                out.push((id.clone(), ToNode::PeerLost { id: peer, closed: false }));
             }
         }
     }
@@ -219,7 +219,7 @@ impl Book {
         self.tell(from, to, out);
         self.tell(to, from, out);
         if self.nodes.get(to).is_some_and(|record| record.stream.is_none() && record.info.is_some()) {
-            out.push((from.clone(), ToNode::PeerLost { id: to.clone() }));
+            out.push((from.clone(), ToNode::PeerLost { id: to.clone(), closed: false }));
         }
     }
 
@@ -248,8 +248,8 @@ impl Book {
         }
     }
 
-    /// A node's connection broke: its peers are told, its tunnels stay.
-    pub(super) fn lose(&mut self, id: &NodeId, now: Time, out: &mut Notices) {
+    /// A node's connection broke, `closed` by its own end or not: its peers are told, its tunnels stay.
+    pub(super) fn lose(&mut self, id: &NodeId, closed: bool, now: Time, out: &mut Notices) {
         let Some(record) = self.nodes.get_mut(id) else { return };
         record.stream = None;
         record.lost_at = now;
@@ -259,7 +259,7 @@ impl Book {
             if let Some(version) = record.told.get_mut(id) {
                 *version = 0;
                 if record.stream.is_some() {
-                    out.push((peer, ToNode::PeerLost { id: id.clone() }));
+                    out.push((peer, ToNode::PeerLost { id: id.clone(), closed }));
                 }
             }
         }

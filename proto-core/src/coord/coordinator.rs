@@ -61,8 +61,8 @@ struct Connection {
 /// How a session ends, and what its peers are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End<'a> {
-    /// It is expected back.
-    Lost,
+    /// It is expected back. `closed`: its own end closed the connection.
+    Lost { closed: bool },
     /// It said goodbye.
     Left(&'a str),
     /// It was removed.
@@ -182,7 +182,7 @@ impl Coordinator {
             // The adapter has used a name twice; the older stream is unreachable now.
             self.timers.remove(&(older.timer, stream));
             if let Some(id) = older.id {
-                self.detach(&id, stream, End::Lost, now);
+                self.detach(&id, stream, End::Lost { closed: false }, now);
             }
         }
         self.timers.insert((timer, stream));
@@ -197,7 +197,7 @@ impl Coordinator {
     /// Ends a session with a sentence. The node is expected back.
     fn refuse(&mut self, stream: StreamId, code: &str, message: &str, now: Time) {
         self.say_refused(stream, code, message);
-        self.drop_connection(stream, End::Lost, now);
+        self.drop_connection(stream, End::Lost { closed: false }, now);
     }
 
     fn say_refused(&mut self, stream: StreamId, code: &str, message: &str) {
@@ -224,15 +224,15 @@ impl Coordinator {
         }
         let mut notices = Notices::new();
         match end {
-            End::Lost => {
+            End::Lost { closed } => {
                 self.counters.lost += 1;
-                self.book.lose(id, now, &mut notices);
+                self.book.lose(id, closed, now, &mut notices);
                 self.expiries.insert((now + limits::RESUME_GRACE, id.clone()));
             }
             End::Left(reason) => self.book.leave(id, reason, false, &mut notices),
             End::Expelled(reason) => self.book.leave(id, reason, true, &mut notices),
         }
-        self.out.event(CoordinatorEvent::Offline { id: id.clone(), gone: end != End::Lost });
+        self.out.event(CoordinatorEvent::Offline { id: id.clone(), gone: !matches!(end, End::Lost { .. }) });
         self.notify(notices);
     }
 
@@ -538,7 +538,7 @@ impl Coordinator {
                 self.refuse(stream, code::LATE, "no hello came in time", now);
             } else if idle <= now {
                 self.out.push(Output::Close { stream });
-                self.drop_connection(stream, End::Lost, now);
+                self.drop_connection(stream, End::Lost { closed: false }, now);
             } else {
                 connection.timer = idle;
                 self.timers.insert((idle, stream));
@@ -566,7 +566,9 @@ impl Machine for Coordinator {
                 }
                 self.flush(stream);
             }
-            Input::StreamClosed { stream, .. } => self.drop_connection(stream, End::Lost, now),
+            Input::StreamClosed { stream, .. } => {
+                self.drop_connection(stream, End::Lost { closed: true }, now);
+            }
             _ => {}
         }
         self.due(now);

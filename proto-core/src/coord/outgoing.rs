@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn lost(id: usize) -> ToNode {
-        ToNode::PeerLost { id: NodeId(id.to_string()) }
+        ToNode::PeerLost { id: NodeId(id.to_string()), closed: false }
     }
 
     #[test]

@@ -84,7 +84,12 @@ pub enum SessionEvent {
     Peer(NodeInfo),
     /// The coordinator has lost a peer, or does not mention it any more after a reconnection. Its tunnel
     /// goes on.
-    PeerLost(NodeId),
+    PeerLost {
+        /// The peer.
+        id: NodeId,
+        /// Whether its own end closed its connection just now: see [`ToNode::PeerLost`].
+        closed: bool,
+    },
     /// A peer left, or the tunnel was withdrawn: forget it.
     PeerGone {
         /// The peer.
@@ -410,9 +415,9 @@ impl Session {
                 self.mention(&peer.id);
                 self.out.event(SessionEvent::Peer(peer));
             }
-            ToNode::PeerLost { id } => {
+            ToNode::PeerLost { id, closed } => {
                 self.mention(&id);
-                self.out.event(SessionEvent::PeerLost(id));
+                self.out.event(SessionEvent::PeerLost { id, closed });
             }
             ToNode::PeerGone { id, reason } => {
                 self.peers.remove(&id);
@@ -481,7 +486,7 @@ impl Session {
             self.peers.iter().filter(|(_, session)| **session != current).map(|(id, _)| id.clone()).collect();
         for id in lost {
             self.peers.remove(&id);
-            self.out.event(SessionEvent::PeerLost(id));
+            self.out.event(SessionEvent::PeerLost { id, closed: false });
         }
     }
 

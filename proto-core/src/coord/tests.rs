@@ -44,7 +44,7 @@ fn a_broken_connection_loses_nobody() {
     let (before, welcomed) = (world.id_of("ann"), world.coordinator.counters().welcomed);
     world.hush();
     world.cut("ann");
-    assert_eq!(world.heard("agent"), ["lost client"]);
+    assert_eq!(world.heard("agent"), ["lost client: closed"]);
     world.advance(Duration::from_secs(1));
     assert_eq!(world.heard("ann"), ["down: cut", "up", "peer agent home 1 endpoints 1"]);
     assert_eq!(world.heard("agent"), ["peer client home 1 endpoints 1"]);

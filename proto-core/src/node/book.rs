@@ -8,11 +8,22 @@ use crate::limits;
 use crate::machine::{Input, Machine, Output};
 use crate::peer::{PathStory, Peer, PeerCommand, PeerEvent};
 use crate::route::{Activity, Direction, Route, Via};
-use crate::time::{Time, earliest};
+use crate::time::{Duration, Time, earliest};
 use crate::wg::{HandshakeCommand, HandshakeEvent, HandshakeSupervisor};
 use crate::wire::control::NodeInfo;
 use core::net::Ipv6Addr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Why a peer is forgotten.
+const ABANDONED: &str = "the coordinator lost it and no handshake came since";
+const ENDED: &str = "it has ended: its connection to the server closed, and nothing was heard of it since";
+
+/// Since when a peer may have ended, and how long it may stay silent.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    since: Time,
+    patience: Duration,
+}
 
 /// One peer.
 #[derive(Debug)]
@@ -20,6 +31,8 @@ pub(super) struct Entry {
     pub(super) info: NodeInfo,
     pub(super) engaged: bool,
     pub(super) lost: Option<Time>,
+    /// It may have ended: its own end closed its connection to the coordinator.
+    suspected: Option<Suspicion>,
     pub(super) route: Route,
     /// Regions other than its home through which it was heard.
     pub(super) heard: BTreeSet<RegionId>,
@@ -40,6 +53,7 @@ impl Entry {
             info,
             engaged: false,
             lost: None,
+            suspected: None,
             route: Route::default(),
             heard: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -81,9 +95,34 @@ impl Entry {
         Some(since + limits::LOST_PEER_KEPT)
     }
 
+    /// When something authenticated last came from it.
+    fn heard(&self) -> Time {
+        let received = self.received.map(|(_, at)| at);
+        received.max(self.handshake).max(self.machine.heard()).unwrap_or_default()
+    }
+
+    /// When a peer that may have ended is taken for ended. As long as no way leads to it, its silence says nothing.
+    fn ended_at(&self) -> Option<Time> {
+        let Suspicion { since, patience } = self.suspected?;
+        self.route.primary?;
+        Some(since.max(self.heard()) + patience)
+    }
+
+    /// Takes a sign of life for what it is: a handshake was answered, or what came cannot have been under way before.
+    fn clear_suspicion(&mut self) {
+        let alive = |s: Suspicion| {
+            self.handshake.is_some_and(|at| at > s.since) || self.heard() >= s.since + limits::CLOSED_LATE
+        };
+        if self.suspected.is_some_and(alive) {
+            self.suspected = None;
+        }
+    }
+
     fn deadline(&self) -> Option<(Time, &'static str)> {
         let forget = self.forget_at().map(|at| (at, "a lost peer is forgotten"));
-        earliest(earliest(self.machine.deadline(), self.supervisor.deadline()), forget)
+        let ended = self.ended_at().map(|at| (at, "a peer has ended"));
+        let machines = earliest(self.machine.deadline(), self.supervisor.deadline());
+        earliest(machines, earliest(forget, ended))
     }
 
     fn status(&self, ours: &Evidence) -> PeerStatus {
@@ -178,6 +217,7 @@ impl Book {
             self.discos.insert(info.disco_key, key);
         }
         entry.lost = None;
+        entry.suspected = None;
         let before = entry.info.home;
         if before != info.home && before.0 != 0 && entry.heard.len() < limits::HEARD_MAX {
             // It is there for a moment still, while we connect to its new home.
@@ -304,8 +344,8 @@ impl Book {
         }
     }
 
-    /// Wakes the machines whose time has come, and gives the peers that are to be forgotten.
-    pub(super) fn wake(&mut self, now: Time) -> Vec<NodePublic> {
+    /// Wakes the machines whose time has come, and gives the peers that are to be forgotten, with the reason.
+    pub(super) fn wake(&mut self, now: Time) -> Vec<(NodePublic, &'static str)> {
         let due: Vec<_> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         let mut forgotten = Vec::new();
         for key in due {
@@ -317,8 +357,11 @@ impl Book {
             if is_due(entry.supervisor.deadline()) {
                 entry.supervisor.handle(Input::Deadline, now);
             }
-            if entry.forget_at().is_some_and(|at| at <= now) {
-                forgotten.push(key);
+            entry.clear_suspicion();
+            if entry.ended_at().is_some_and(|at| at <= now) {
+                forgotten.push((key, ENDED));
+            } else if entry.forget_at().is_some_and(|at| at <= now) {
+                forgotten.push((key, ABANDONED));
             }
             self.dirty.insert(key);
         }
@@ -329,6 +372,23 @@ impl Book {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.lost.get_or_insert(now);
             self.dirty.insert(*key);
+        }
+    }
+
+    /// A peer may have ended: it is dropped unless it is heard of within `patience`.
+    pub(super) fn suspect(&mut self, key: &NodePublic, patience: Duration, now: Time) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.suspected = Some(Suspicion { since: now, patience });
+            self.dirty.insert(*key);
+        }
+    }
+
+    /// The coordinator, who told us that peers may have ended, is itself about to end: they may just have been sent away.
+    pub(super) fn doubt_news(&mut self) {
+        for (key, entry) in &mut self.entries {
+            if entry.suspected.take().is_some() {
+                self.dirty.insert(*key);
+            }
         }
     }
 

@@ -69,16 +69,13 @@ impl Node {
         match event {
             SessionEvent::Up(welcome) => self.welcome(welcome, now),
             SessionEvent::Down { why } => {
+                self.book.doubt_news();
                 self.tell_netcheck(NetcheckCommand::Controlled(false), now);
                 self.set_state(SessionState::Down { why });
             }
             SessionEvent::RelayMap(map) => self.set_map(map, now),
             SessionEvent::Peer(info) => self.peer_told(info, now),
-            SessionEvent::PeerLost(id) => {
-                if let Some(key) = self.book.key_of(&id) {
-                    self.book.lose(&key, now);
-                }
-            }
+            SessionEvent::PeerLost { id, closed } => self.peer_lost(&id, closed, now),
             SessionEvent::PeerGone { id, reason } => {
                 let why = if reason.is_empty() { "it left" } else { &reason };
                 self.drop_peer(&id, why, now);
@@ -104,7 +101,10 @@ impl Node {
                 }
                 self.out.event(NodeEvent::Refused { to, code, message });
             }
-            SessionEvent::Draining { retry_after } => self.set_state(SessionState::Draining { retry_after }),
+            SessionEvent::Draining { retry_after } => {
+                self.book.doubt_news();
+                self.set_state(SessionState::Draining { retry_after });
+            }
         }
     }
 

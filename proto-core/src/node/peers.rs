@@ -1,7 +1,7 @@
 //! Peers come and go: from the coordinator's word to a path machine and back.
 
 use super::book::Entry;
-use super::{CODE_ADDRESS_TAKEN, CODE_KEY_CHANGED, Node, NodeEvent};
+use super::{CODE_ADDRESS_TAKEN, CODE_KEY_CHANGED, Node, NodeEvent, SessionState};
 use crate::coord::{SessionCommand, code};
 use crate::id::{NodeId, RegionId};
 use crate::key::NodePublic;
@@ -154,6 +154,19 @@ impl Node {
         self.claim_at = (!homes.is_empty()).then(|| now + limits::RELAY_CLAIM);
         for home in homes {
             self.tell_pool(PoolCommand::Want(home), now);
+        }
+    }
+
+    /// The coordinator has lost a peer. If the peer's own end closed that connection, it may have ended: it is asked
+    /// for a sign of life, and dropped if none comes.
+    pub(super) fn peer_lost(&mut self, id: &NodeId, closed: bool, now: Time) {
+        let Some(key) = self.book.key_of(id) else { return };
+        self.book.lose(&key, now);
+        // A server that is about to stop sends everybody away.
+        if closed && matches!(self.state, SessionState::Up(_)) {
+            let patience = if self.wanted.contains(id) { limits::CLOSED_PEER } else { limits::CLOSED_CLIENT };
+            self.book.suspect(&key, patience, now);
+            self.book.handshake(&key, HandshakeCommand::Check, now);
         }
     }
 

@@ -176,7 +176,7 @@ fn word_of_the_coordinator(rng: &mut crate::seed::Rng) -> ToNode {
         0..4 => welcome(rng.permille(700)),
         4 | 5 => ToNode::RelayMap { map: map(&[1, rng.range(2..5)]) },
         6..12 => ToNode::Peer { peer: agent(n, rng.range(10..12)) },
-        12 | 13 => ToNode::PeerLost { id },
+        12 | 13 => ToNode::PeerLost { id, closed: rng.range(0..2) == 0 },
         14 | 15 => ToNode::PeerReady { id },
         16 | 17 => ToNode::PeerGone { id, reason: String::new() },
         18 | 19 => {
@@ -346,7 +346,7 @@ fn a_peer_under_a_new_name_replaces_itself() {
 #[test]
 fn a_lost_peer_is_kept_a_quarter_of_an_hour_after_its_last_handshake() {
     let (mut rig, key) = Rig::with_peer();
-    rig.hear(&ToNode::PeerLost { id: NodeId("agent-2".into()) });
+    rig.hear(&ToNode::PeerLost { id: NodeId("agent-2".into()), closed: false });
     rig.run(Duration::from_secs(600));
     rig.tell(NodeCommand::Wg { peer: key, notice: WgNotice::Established });
     rig.run(Duration::from_secs(899));
@@ -357,10 +357,18 @@ fn a_lost_peer_is_kept_a_quarter_of_an_hour_after_its_last_handshake() {
 }
 
 #[test]
+fn without_a_way_of_our_own_the_silence_of_a_peer_says_nothing() {
+    let (mut rig, key) = Rig::with_peer();
+    rig.hear(&ToNode::PeerLost { id: NodeId("agent-2".into()), closed: true });
+    rig.run(Duration::from_secs(60));
+    assert!(rig.node.peer(&key).is_some());
+}
+
+#[test]
 fn a_peer_found_again_is_not_forgotten_and_one_that_left_is_at_once() {
     let (mut rig, key) = Rig::with_peer();
     let id = NodeId("agent-2".into());
-    rig.hear(&ToNode::PeerLost { id: id.clone() });
+    rig.hear(&ToNode::PeerLost { id: id.clone(), closed: false });
     rig.hear(&ToNode::Peer { peer: agent(2, 10) });
     rig.run(Duration::from_secs(3_600));
     assert!(rig.node.peer(&key).is_some());

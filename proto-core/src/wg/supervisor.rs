@@ -22,6 +22,8 @@ pub enum HandshakeCommand {
     Received,
     /// The peer is another process than before (another boot id): its sessions are gone.
     Restarted,
+    /// The peer may have ended: shake hands now, to see whether it answers.
+    Check,
 }
 
 /// What the supervisor asks of the engine.
@@ -58,6 +60,8 @@ pub struct HandshakeSupervisor {
     ready_at: Time,
     way: bool,
     session: Session,
+    /// Since when it is to be seen whether the peer answers.
+    check: Option<Time>,
     /// When the first data waited without a session.
     wanted: Option<Time>,
     /// Initiations without an answer.
@@ -83,6 +87,7 @@ impl HandshakeSupervisor {
             ready_at: now + limits::READY_WAIT,
             way: false,
             session: Session::None,
+            check: None,
             wanted: None,
             tries: 0,
             tried: None,
@@ -104,6 +109,7 @@ impl HandshakeSupervisor {
             HandshakeCommand::Established | HandshakeCommand::Received => self.on_sign_of_life(),
             HandshakeCommand::Sent => self.on_sent(now),
             HandshakeCommand::Restarted => self.on_restart(now),
+            HandshakeCommand::Check => _ = self.check.get_or_insert(now),
         }
     }
 
@@ -118,6 +124,7 @@ impl HandshakeSupervisor {
 
     fn on_sign_of_life(&mut self) {
         self.session = Session::Up { unanswered: None };
+        self.check = None;
         self.wanted = None;
         self.tries = 0;
         self.tried = None;
@@ -138,6 +145,7 @@ impl HandshakeSupervisor {
     fn on_restart(&mut self, now: Time) {
         self.out.event(HandshakeEvent::Reset);
         self.session = Session::None;
+        self.check = None;
         // Both sides may have been told of it, and the restarted one asks if it wants; a session that was in
         // use is wanted again by whoever asked.
         self.wanted = None;
@@ -152,7 +160,10 @@ impl HandshakeSupervisor {
         match self.session {
             Session::None if self.asked => Some(self.ready_at),
             Session::None => self.wanted.map(|at| at + limits::HANDSHAKE_YIELD),
-            Session::Up { unanswered } => unanswered.map(|at| at + limits::SESSION_SILENCE),
+            Session::Up { unanswered } => {
+                let silent = unanswered.map(|at| at + limits::SESSION_SILENCE);
+                [self.check, silent].into_iter().flatten().min()
+            }
         }
     }
 
@@ -184,10 +195,15 @@ impl HandshakeSupervisor {
     }
 
     /// Whether anybody still waits for the handshake: whoever asked always does, the other side only for its
-    /// own data.
+    /// own data, and nobody for a check that was not answered.
     fn give_up(&mut self) -> bool {
-        let idle = !self.asked && self.session == Session::None && self.tries > limits::HANDSHAKE_TRIES;
+        let waits = match self.session {
+            Session::None => self.asked,
+            Session::Up { unanswered } => unanswered.is_some(),
+        };
+        let idle = !waits && self.tries > limits::HANDSHAKE_TRIES;
         if idle {
+            self.check = None;
             self.wanted = None;
             self.tries = 0;
             self.next = None;
@@ -352,11 +368,26 @@ mod tests {
                     4 => HandshakeCommand::Established,
                     5 => HandshakeCommand::Received,
                     6 => HandshakeCommand::Restarted,
+                    7 => HandshakeCommand::Check,
                     _ => HandshakeCommand::Sent,
                 })
                 .size(2_000, |s| format!("{s:?}").len())
                 .check(60);
         }
+    }
+
+    #[test]
+    fn a_peer_that_may_have_ended_is_asked_at_once_and_not_for_ever() {
+        let mut s = supervisor(true);
+        say(&mut s, 0, HandshakeCommand::Way(true));
+        say(&mut s, 0, HandshakeCommand::Established);
+        assert_eq!(say(&mut s, 5_000, HandshakeCommand::Check), [(5_000, HandshakeEvent::Initiate)]);
+        assert_eq!(say(&mut s, 5_050, HandshakeCommand::Established), []);
+        assert_eq!(s.deadline(), None);
+        say(&mut s, 9_000, HandshakeCommand::Check);
+        let times = initiations(&run(&mut s, 3_600_000));
+        assert!((9_900..=10_100).contains(&times[0]) && times.len() < 12, "{times:?}");
+        assert_eq!(s.deadline(), None);
     }
 
     #[test]

@@ -156,6 +156,10 @@ pub enum ToNode {
     PeerLost {
         /// The peer.
         id: NodeId,
+        /// Whether its own end closed the connection just now, as the kernel does for a process that was killed: if
+        /// nothing is heard of it any more, it is gone. Else it may be out of reach for a while.
+        #[serde(default, skip_serializing_if = "is_no")]
+        closed: bool,
     },
     /// A peer left, or the tunnel was withdrawn: forget it.
     PeerGone {

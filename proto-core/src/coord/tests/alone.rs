@@ -324,7 +324,7 @@ fn the_session_keeps_the_seven_laws() {
             let message = match rng.range(0..9) {
                 0..=2 => welcome(),
                 3 => ToNode::Peer { peer: NodeInfo { id: name(rng), ..info(KEY, 1) } },
-                4 => ToNode::PeerLost { id: name(rng) },
+                4 => ToNode::PeerLost { id: name(rng), closed: rng.range(0..2) == 0 },
                 5 => ToNode::PeerGone { id: name(rng), reason: String::new() },
                 6 => ToNode::Draining { retry_after_ms: rng.u64() },
                 7 => ToNode::Refused { to: Some(name(rng)), code: String::new(), message: String::new() },

@@ -297,7 +297,8 @@ fn brief(event: &SessionEvent) -> Option<String> {
         SessionEvent::Peer(peer) => {
             format!("peer {} home {} endpoints {}", short(&peer.id), peer.home, peer.endpoints.len())
         }
-        SessionEvent::PeerLost(id) => format!("lost {}", short(id)),
+        SessionEvent::PeerLost { id, closed: true } => format!("lost {}: closed", short(id)),
+        SessionEvent::PeerLost { id, closed: false } => format!("lost {}", short(id)),
         SessionEvent::PeerGone { id, reason } => format!("gone {}: {reason}", short(id)),
         SessionEvent::PeerReady(id) => format!("ready {}", short(id)),
         SessionEvent::Refused { to, code, message } => {

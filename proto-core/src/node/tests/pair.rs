@@ -20,6 +20,8 @@ const COORDINATOR: &str = "192.0.2.100";
 const CLIENT: usize = 0;
 const AGENT: usize = 1;
 
+mod ended;
+
 /// What is on its way.
 #[derive(Debug)]
 enum Flight {
@@ -65,6 +67,8 @@ struct Pair {
     /// Whether UDP passes between the nodes, and to STUN servers.
     udp: bool,
     down: BTreeSet<u64>,
+    /// Nodes that were killed.
+    dead: BTreeSet<usize>,
 }
 
 impl Pair {
@@ -103,6 +107,7 @@ impl Pair {
             sent: 0,
             udp: true,
             down: BTreeSet::new(),
+            dead: BTreeSet::new(),
         }
     }
 
@@ -134,6 +139,9 @@ impl Pair {
     }
 
     fn input(&mut self, n: usize, input: Input<'_, NodeCommand>) {
+        if self.dead.contains(&n) {
+            return;
+        }
         self.sides[n].node.handle(input, self.now);
         while let Some(output) = self.sides[n].node.poll() {
             match output {
@@ -350,6 +358,9 @@ impl Pair {
 
     /// A WireGuard message arrives: as an engine would, without the crypto.
     fn wire_guard_came(&mut self, n: usize, via: Via, bytes: &[u8]) {
+        if self.dead.contains(&n) {
+            return;
+        }
         let peer = self.sides[1 - n].node.key();
         self.activity(n, via, Direction::Received);
         match bytes[0] {
@@ -433,7 +444,7 @@ impl Pair {
                 continue;
             }
             for n in [CLIENT, AGENT] {
-                if self.sides[n].node.deadline().is_some_and(|(at, _)| at <= self.now) {
+                if self.deadline(n).is_some_and(|at| at <= self.now) {
                     self.input(n, Input::Deadline);
                 }
             }
@@ -450,10 +461,14 @@ impl Pair {
     }
 
     fn next(&self) -> Option<Time> {
-        let nodes = self.sides.iter().filter_map(|side| side.node.deadline());
+        let nodes = [CLIENT, AGENT].into_iter().filter_map(|n| self.deadline(n));
         let servers = self.hubs.values().filter_map(Machine::deadline).chain(self.coordinator.deadline());
         let flight = self.flying.keys().next().map(|(at, _)| *at);
-        nodes.chain(servers).map(|(at, _)| at).chain(flight).min()
+        nodes.chain(servers.map(|(at, _)| at)).chain(flight).min()
+    }
+
+    fn deadline(&self, n: usize) -> Option<Time> {
+        self.sides[n].node.deadline().filter(|_| !self.dead.contains(&n)).map(|(at, _)| at)
     }
 
     /// Runs and lets both sides talk, every 100 ms.

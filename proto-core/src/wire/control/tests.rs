@@ -104,7 +104,9 @@ fn what_the_coordinator_says_is_the_golden_document() {
         let document = NODE.replace('}', &format!(r#","direct_forbidden":"{name}"}}"#));
         to_node(&ToNode::Peer { peer }, &format!(r#"{{"type":"peer","peer":{document}}}"#));
     }
-    to_node(&ToNode::PeerLost { id: id("agent-1") }, r#"{"type":"peer_lost","id":"agent-1"}"#);
+    let lost = |closed| ToNode::PeerLost { id: id("agent-1"), closed };
+    to_node(&lost(false), r#"{"type":"peer_lost","id":"agent-1"}"#);
+    to_node(&lost(true), r#"{"type":"peer_lost","id":"agent-1","closed":true}"#);
     to_node(
         &ToNode::PeerGone { id: id("agent-1"), reason: "the workspace was deleted".into() },
         r#"{"type":"peer_gone","id":"agent-1","reason":"the workspace was deleted"}"#,
