@@ -13,6 +13,7 @@ use crate::relay_stream::Dialer;
 use crate::relay_stream::proxy::Proxies;
 use crate::relay_stream::tls::Trust;
 use crate::stack::{SendBatch, Stack, StackConfig, StackEvent};
+use crate::streams::StreamError;
 use crate::transport::{Network, RecvBatch, TokioNetwork};
 use crate::wg::BoringTun;
 use futures_util::FutureExt;
@@ -269,9 +270,11 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
                 }
             }
             Signal::PeerHeld => self.peers.look(),
-            Signal::Datagram { peer, bytes } => {
+            Signal::Datagram { peer, inbox, bytes } => {
                 peer.datagram_sent();
-                let _ = self.stack.send_datagram(&peer.key, bytes, now);
+                if self.stack.send_datagram(&peer.key, bytes.clone(), now) == Err(StreamError::TooLong) {
+                    inbox.give_back(&bytes);
+                }
             }
             Signal::Status(reply) => {
                 let _ = reply.send(self.stack.node().status());

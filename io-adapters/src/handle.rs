@@ -4,22 +4,24 @@
 //! handle leaves a signal and wakes it. When the last [`NodeHandle`] is dropped the node leaves the network.
 
 use crate::streams::StreamError;
-use bytes::Bytes;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
 use proto_core::node::{NodeEvent, NodeStatus};
 use proto_core::peer::PathStory;
 use proto_core::route::{Route, Via};
 use proto_core::stream::Header;
+use proto_core::stream::udp::FlowTag;
 use proto_core::time::Time;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub(crate) mod datagrams;
 pub(crate) mod pipe;
 pub(crate) mod shared;
 mod stream;
 
+pub use datagrams::{Datagram, DatagramFlow};
 use shared::{PeerShared, Shared, Signal};
 pub use stream::TunnelStream;
 
@@ -229,16 +231,11 @@ impl PeerHandle {
         answer.await.unwrap_or(Err(StreamError::Lost))
     }
 
-    /// Sends a datagram: unreliable, unordered, dropped if too many wait or if it is longer than a packet.
-    pub fn send_datagram(&self, bytes: Bytes) {
-        if self.peer.may_send_datagram() {
-            self.shared.signal(Signal::Datagram { peer: self.peer.clone(), bytes });
-        }
-    }
-
-    /// The next datagram of the peer; none once the peer is gone.
-    pub async fn receive_datagram(&self) -> Option<Bytes> {
-        self.peer.receive_datagram().await
+    /// The datagrams of a flow, sent with this tag and received with its opposite. A later call for the same flow takes
+    /// them from the earlier one.
+    #[must_use]
+    pub fn datagrams(&self, tag: FlowTag) -> DatagramFlow {
+        DatagramFlow::new(self.shared.clone(), self.clone(), tag)
     }
 
     /// Where packets travel now and what was last told of the path.

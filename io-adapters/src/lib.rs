@@ -16,9 +16,10 @@
 //! | [`store`] | the ports to the product: who is this, may they talk |
 //! | [`http`] | a small HTTP client for the few requests that programs make |
 //! | [`speedtest`], [`pcap`] | the two ends of a speed test, over any stream; a capture of what travels in tunnels |
-//! | [`splice`] | a TCP connection and a stream in the tunnel, joined |
+//! | [`dial`], [`local`] | connections to this host's programs, and sockets where they come in |
+//! | [`splice`] | a connection of this host and a stream in the tunnel, joined |
 //! | [`stack`] | the data plane around the node machine, without sockets or tasks |
-//! | [`udp`] | a UDP socket that sends and receives in batches |
+//! | [`udp`], [`udp_flow`] | a UDP socket that sends and receives in batches; UDP of programs, in the tunnel |
 //! | [`wg`] | WireGuard by boringtun |
 //! | [`process`], [`words`] | this process to the system, and those it starts; others' errors in our sentences |
 //! | [`streams`] | QUIC streams inside the tunnel |
@@ -28,10 +29,12 @@ pub mod access_url;
 pub mod certificate;
 pub mod clock;
 pub mod control;
+pub mod dial;
 pub mod driver;
 pub mod entropy;
 pub mod handle;
 pub mod http;
+pub mod local;
 pub mod pcap;
 pub mod private_file;
 pub mod process;
@@ -47,5 +50,6 @@ pub mod streams;
 pub mod stun_listener;
 pub mod transport;
 pub mod udp;
+pub mod udp_flow;
 pub mod wg;
 pub mod words;

@@ -40,3 +40,11 @@ pub enum StreamError {
     #[error("the datagram is too long")]
     TooLong,
 }
+
+impl StreamError {
+    /// The error that a read or a write of a stream failed with.
+    #[must_use]
+    pub fn of(error: &std::io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}

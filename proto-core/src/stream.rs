@@ -5,11 +5,12 @@
 //! service is answered by a reset with [`CODE_UNKNOWN_SERVICE`].
 
 use crate::limits::STREAM_HEADER_MAX;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub mod ports;
 pub mod reassembly;
+pub mod udp;
 
 /// Reset or stop code: nothing special, the stream is not wanted any more.
 pub const CODE_CANCELLED: u32 = 0;
@@ -51,9 +52,94 @@ pub enum Header {
     },
     /// Which TCP ports do programs listen on? Answered by a [`ports::Ports`] document.
     Ports,
+    /// A connection to a Unix socket of the acceptor's host, answered like [`Header::Tcp`].
+    Unix {
+        /// The socket's path.
+        path: String,
+    },
+    /// UDP to an address as seen from the acceptor: see [`udp`].
+    Udp {
+        /// Where to; an unspecified address means the acceptor's own host.
+        to: SocketAddr,
+        /// The number of the flow in [`udp::FlowTag`], another for each stream of this opener.
+        flow: u32,
+    },
+    /// The acceptor listens for as long as this stream lasts, and opens a stream ([`Header::Reverse`]) for each
+    /// connection. It answers with a [`ListenAnswer`].
+    Listen {
+        /// Where.
+        at: ListenAt,
+        /// What the connections' streams are to name.
+        listener: u32,
+    },
+    /// A connection that came where [`Header::Listen`] asked, answered like [`Header::Tcp`].
+    Reverse {
+        /// As the listener's stream named it.
+        listener: u32,
+    },
     /// A service that this build does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// Where to listen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenAt {
+    /// A TCP port of a loopback address, of both if none is named.
+    Port {
+        /// The address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bind: Option<IpAddr>,
+        /// The port; 0 for any that is free.
+        port: u16,
+    },
+    /// A Unix socket.
+    Path(String),
+}
+
+/// What became of [`Header::Listen`]: a length and JSON, as a header.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum ListenAnswer {
+    /// It listens.
+    Listening {
+        /// The addresses, or the path.
+        #[serde(default)]
+        at: Vec<String>,
+        /// The port; 0 for a path.
+        #[serde(default)]
+        port: u16,
+    },
+    /// Another program listens there.
+    InUse,
+    /// The acceptor may not listen there.
+    Forbidden,
+    /// It cannot, for another reason.
+    Failed {
+        /// The reason, in words for a person.
+        #[serde(default)]
+        why: String,
+    },
+    /// An answer that this build does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ListenAnswer {
+    /// The answer as it is sent.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads the answer off the front of a stream, as [`Header::decode`] does.
+    ///
+    /// # Errors
+    /// If it is too long or not an answer.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
+        decode(bytes)
+    }
 }
 
 /// What became of a TCP connection that was asked for by [`Header::Tcp`]: the first byte that comes back.
@@ -64,7 +150,7 @@ pub enum TcpAnswer {
     #[error("connected")]
     Connected = 0,
     /// Nobody listens there.
-    #[error("the workspace refused it: nothing listens on that port")]
+    #[error("the workspace refused it: nothing listens there")]
     Refused = 1,
     /// There is no way to that address.
     #[error("the workspace has no way to that address")]
@@ -75,6 +161,12 @@ pub enum TcpAnswer {
     /// Something else, or an answer that this build does not know.
     #[error("the workspace could not connect")]
     Failed = 4,
+    /// There is no such Unix socket.
+    #[error("the workspace has no such socket")]
+    Missing = 5,
+    /// The acceptor may not use the Unix socket.
+    #[error("the workspace's agent may not use that socket")]
+    Forbidden = 6,
 }
 
 impl TcpAnswer {
@@ -86,6 +178,8 @@ impl TcpAnswer {
             1 => Self::Refused,
             2 => Self::Unreachable,
             3 => Self::TimedOut,
+            5 => Self::Missing,
+            6 => Self::Forbidden,
             _ => Self::Failed,
         }
     }
@@ -106,11 +200,7 @@ impl Header {
     /// The header as a stream begins with it.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        // This type has only string keys and no failing serializers, so this cannot fail, and it is short.
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        let mut out = u16::try_from(json.len()).unwrap_or(0).to_be_bytes().to_vec();
-        out.extend_from_slice(&json);
-        out
+        encode(self)
     }
 
     /// Reads the header off the front of a stream: none if more bytes are needed, else the header and how many
@@ -119,15 +209,27 @@ impl Header {
     /// # Errors
     /// If it is too long or not a header. More bytes will not help.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
-        let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return Ok(None) };
-        let length = usize::from(u16::from_be_bytes(*length));
-        if length > STREAM_HEADER_MAX {
-            return Err(HeaderError::TooLong(length));
-        }
-        let Some(json) = rest.get(..length) else { return Ok(None) };
-        let header = serde_json::from_slice(json).map_err(|e| HeaderError::Json(e.to_string()))?;
-        Ok(Some((header, 2 + length)))
+        decode(bytes)
     }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    // These types have only string keys and no failing serializers, so this cannot fail, and they are short.
+    let json = serde_json::to_vec(value).unwrap_or_default();
+    let mut out = u16::try_from(json.len()).unwrap_or(0).to_be_bytes().to_vec();
+    out.extend_from_slice(&json);
+    out
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<Option<(T, usize)>, HeaderError> {
+    let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes(*length));
+    if length > STREAM_HEADER_MAX {
+        return Err(HeaderError::TooLong(length));
+    }
+    let Some(json) = rest.get(..length) else { return Ok(None) };
+    let value = serde_json::from_slice(json).map_err(|e| HeaderError::Json(e.to_string()))?;
+    Ok(Some((value, 2 + length)))
 }
 
 #[cfg(test)]
@@ -144,6 +246,11 @@ mod tests {
             Header::Ssh { workspace: "dev".into() },
             Header::Ssh { workspace: String::new() },
             Header::Ports,
+            Header::Unix { path: "/run/db.sock".into() },
+            Header::Udp { to: "0.0.0.0:53".parse().unwrap(), flow: 7 },
+            Header::Listen { at: ListenAt::Port { bind: None, port: 80 }, listener: 1 },
+            Header::Listen { at: ListenAt::Path("/tmp/x".into()), listener: 2 },
+            Header::Reverse { listener: 2 },
         ] {
             let mut bytes = header.encode();
             let length = bytes.len();
@@ -165,6 +272,22 @@ mod tests {
         assert_eq!(read(r#"{"service":"ssh"}"#), Ok(Some(Header::Ssh { workspace: String::new() })));
         assert!(matches!(read("[]"), Err(HeaderError::Json(_))));
         assert_eq!(Header::decode(&[0xff, 0xff]), Err(HeaderError::TooLong(0xffff)));
+        let answer = br#"{"answer":"postponed"}"#;
+        let bytes = [&[0, answer.len() as u8], &answer[..]].concat();
+        assert_eq!(ListenAnswer::decode(&bytes), Ok(Some((ListenAnswer::Unknown, bytes.len()))));
+    }
+
+    #[test]
+    fn answers_of_listeners_read_as_they_were_written() {
+        for answer in [
+            ListenAnswer::Listening { at: vec!["127.0.0.1:80".into()], port: 80 },
+            ListenAnswer::InUse,
+            ListenAnswer::Forbidden,
+            ListenAnswer::Failed { why: "no such folder".into() },
+        ] {
+            let bytes = answer.encode();
+            assert_eq!(ListenAnswer::decode(&bytes), Ok(Some((answer, bytes.len()))));
+        }
     }
 
     proptest! {

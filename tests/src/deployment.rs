@@ -72,6 +72,38 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Kills it, without a word to anyone; it is not waited for.
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub fn kill(&self) -> Result {
+        let id = self.id().to_string();
+        let status = Command::new("kill").args(["-9", &id]).status().map_err(|e| format!("kill: {e}"))?;
+        if status.success() { Ok(()) } else { Err(format!("process {id} cannot be killed")) }
+    }
+
+    /// Where what it says is kept.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// If it takes longer than `patience`.
+    pub fn end(&mut self, patience: Duration) -> Result<std::process::ExitStatus> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) => return Err(format!("it has not ended after {patience:?}:\n{}", self.log())),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
     /// What it has said so far.
     #[must_use]
     pub fn log(&self) -> String {

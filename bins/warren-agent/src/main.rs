@@ -16,9 +16,24 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
 
+/// How many tasks run before the sockets are looked at again: with tokio's 61 and as many busy connections, a new one is
+/// seen late.
+const EVENT_INTERVAL: u32 = 8;
+
 // One thread: an agent is small, and its data path needs no locks on one thread.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
+        Ok(runtime) => runtime.block_on(start()),
+        Err(error) => end(Stop::Fault(warren_settings::Fault::new(
+            "NO_RUNTIME",
+            format!("this program can't begin: {error}"),
+            "are there file descriptors left? `ulimit -n` shows how many there may be",
+        ))),
+    }
+}
+
+async fn start() -> ExitCode {
     let args = match Args::read(std::env::args_os()) {
         Ok(args) => args,
         Err(stop) => return end(stop),
@@ -98,6 +113,9 @@ async fn run(args: Args) -> Result<(), Failure> {
         relay: args.relay.clone(),
         relay_map: None,
     };
+    if let Err(error) = io_adapters::process::open_files() {
+        tracing::warn!(%error, "the number of connections stays limited");
+    }
     let node = io_adapters::driver::start_here(config).await;
     serve(&node, Services { ssh }, args.relay.as_deref()).await
 }

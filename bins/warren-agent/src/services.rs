@@ -1,13 +1,18 @@
 //! What the agent does for those who reach it: one stream, one service.
 
+mod listen;
 mod ping;
 mod ports;
 mod speedtest;
 pub(crate) mod ssh;
 mod tcp;
+mod udp;
 
 use io_adapters::handle::Incoming;
+use io_adapters::udp_flow::UdpFlow;
+use proto_core::stream::udp::FlowTag;
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the services need that outlives a stream.
@@ -27,7 +32,13 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
             services.ssh.serve(stream, ssh::Visit { peer: peer.clone(), workspace }).await
         }
         Header::Ports => ports::serve(stream).await,
-        Header::Unknown => {
+        Header::Unix { path } => tcp::serve_unix(stream, Path::new(&path)).await,
+        Header::Udp { to, flow } => {
+            let datagrams = peer.datagrams(FlowTag { flow, opener: false });
+            udp::serve(UdpFlow::accepted(stream, datagrams), to).await
+        }
+        Header::Listen { at, listener } => listen::serve(peer.clone(), stream, at, listener).await,
+        Header::Reverse { .. } | Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())
         }

@@ -25,7 +25,7 @@ use proto_core::limits::RELAY_WAITING_MAX;
 use proto_core::relay::{AdmissionCommand, AdmissionConfig, MeshConfig, RelayServerConfig, ServerCommand};
 use proto_core::seed::Seed;
 use proto_core::wire::derp::MeshKey;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -84,7 +84,9 @@ impl Relay {
     /// # Errors
     /// One sentence and a hint: a port is taken, a certificate or a list of keys is bad.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Fault> {
-        open_files();
+        if let Err(error) = process::open_files() {
+            tracing::warn!(%error, "the number of connections stays limited");
+        }
         // What can fail without leaving a trace comes first.
         let certificate = warren_settings::certificate(
             settings.tls_address,
@@ -270,16 +272,6 @@ async fn tidy(lobby: Lobby) {
             let _ = tokio::task::spawn_blocking(process::give_memory_back).await;
             kept = process::resident_bytes().unwrap_or(0);
         }
-    }
-}
-
-/// Raises the number of files that may be open to what the system allows: by default it is 1,024, for programs that
-/// know no better.
-fn open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum && setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::warn!(open_files = limit.current, "the number of connections stays limited");
     }
 }
 

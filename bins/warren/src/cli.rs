@@ -86,7 +86,7 @@ enum Command {
 }
 
 /// What every command may use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Global {
     /// The form of results.
     pub output: Format,

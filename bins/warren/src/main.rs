@@ -26,9 +26,24 @@ fn started() -> Instant {
     *STARTED.get_or_init(Instant::now)
 }
 
+/// How many tasks run before the sockets are looked at again: with tokio's 61 and as many busy connections, a new one is
+/// seen late.
+const EVENT_INTERVAL: u32 = 8;
+
 // One thread: what this program does waits for the network, and a data path on one thread needs no locks.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
+        Ok(runtime) => runtime.block_on(start()),
+        Err(error) => end(Stop::Fault(warren_settings::Fault::new(
+            "NO_RUNTIME",
+            format!("this program can't begin: {error}"),
+            "are there file descriptors left? `ulimit -n` shows how many there may be",
+        ))),
+    }
+}
+
+async fn start() -> ExitCode {
     started();
     let cli = match cli::Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
@@ -43,7 +58,7 @@ async fn main() -> ExitCode {
         Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&filter, &error))),
     };
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_ansi(colours).with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_ansi(colours).with_writer(|| output::Notes).with_env_filter(filter).init();
     match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// The form of a result.
@@ -33,7 +34,59 @@ pub(crate) fn line(text: impl AsRef<str>) {
 
 /// Writes a line that is not the result.
 pub(crate) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+    // In one piece, or the line below would be drawn between them.
+    let _ = Notes.write_all(format!("{}\n", text.as_ref()).as_bytes());
+}
+
+/// The line that is drawn anew in place, below all others; empty if there is none.
+static STATUS: Mutex<String> = Mutex::new(String::new());
+/// Back to the line's beginning, which is then empty.
+const CLEAR: &str = "\r\u{1b}[2K";
+
+/// Whether a line can be drawn anew in place: on a terminal that knows how.
+pub(crate) fn has_status() -> bool {
+    std::io::stderr().is_terminal() && std::env::var("TERM").is_ok_and(|t| t != "dumb")
+}
+
+/// Draws the line anew. It is cut to the terminal's width, since a second line would stay.
+pub(crate) fn status(text: &str) {
+    let columns =
+        rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+    let text: String = text.chars().take(columns.max(2) - 1).collect();
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = write!(std::io::stderr().lock(), "{CLEAR}{text}");
+    *status = text;
+}
+
+/// Leaves the line as it is, and goes on below it.
+pub(crate) fn end_status() {
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !std::mem::take(&mut *status).is_empty() {
+        let _ = writeln!(std::io::stderr().lock());
+    }
+}
+
+/// Standard error, above the line that is drawn anew.
+pub(crate) struct Notes;
+
+impl Write for Notes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = std::io::stderr().lock();
+        if status.is_empty() {
+            return out.write(bytes);
+        }
+        out.write_all(CLEAR.as_bytes())?;
+        out.write_all(bytes)?;
+        if bytes.ends_with(b"\n") {
+            out.write_all(status.as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
 /// Writes a warning, in the form that errors take.

@@ -44,6 +44,12 @@ pub(crate) const READERS: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
 ];
 
+/// For the tests of forwarded ports.
+pub(crate) const FORWARDING: &[Tool] = &[
+    Tool { program: "dnsmasq", package: "dnsmasq-base" },
+    Tool { program: "dig", package: "bind9-dnsutils" },
+];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },

@@ -50,6 +50,7 @@ const SLOW: &[&str] = &[
     "matrix",
     "nat_lab",
     "openssh",
+    "port_forward",
     "programs",
     "proxies",
     "relay_payloads",
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::STUN_CLIENTS)?;
         setup::install(setup::OPENSSH)?;
         setup::install(setup::READERS)?;
+        setup::install(setup::FORWARDING)?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\

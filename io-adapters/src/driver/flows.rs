@@ -140,8 +140,13 @@ impl Flows {
     }
 
     /// The stack takes more.
-    pub(super) fn writable<W: WgEngine>(&mut self, flow: FlowId, stack: &mut Stack<W>) {
-        self.pump_out(flow, stack);
+    pub(super) fn writable<W: WgEngine>(&mut self, id: FlowId, stack: &mut Stack<W>) {
+        self.pump_out(id, stack);
+        // The peer may have said that it reads no more, to somebody who has nothing to write.
+        let quiet = self.flows.get_mut(&id).filter(|flow| !flow.out_over && flow.sending.is_empty());
+        if let Some((flow, code)) = quiet.and_then(|flow| Some((flow, stack.stopped(id)?))) {
+            flow.pipe.fail_out(StreamError::Stopped(code));
+        }
     }
 
     /// The stack has more: what the peer opened, if this completes its header.

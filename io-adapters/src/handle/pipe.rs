@@ -140,6 +140,16 @@ impl Pipe {
         Poll::Pending
     }
 
+    /// Ready with the error that writing would meet, once there is one.
+    pub(super) fn poll_broken(&self, cx: &Context<'_>) -> Poll<StreamError> {
+        let mut state = lock(&self.state);
+        if let Some(error) = state.out_error {
+            return Poll::Ready(error);
+        }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Takes all that has come into `into`, which must be empty, and says whether the driver must be told.
     /// Ready with nothing at the stream's end.
     pub(super) fn poll_take(

@@ -1,5 +1,6 @@
 //! What handles and the driver share: signals one way, answers and wake-ups the other.
 
+use super::datagrams::{DATAGRAMS_MAX, Datagram, Inbox};
 use super::{Incoming, PathState, PeerHandle, TunnelError, TunnelStream};
 use crate::stack::FlowId;
 use crate::streams::StreamError;
@@ -8,11 +9,12 @@ use futures_util::task::AtomicWaker;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
 use proto_core::node::NodeStatus;
+use proto_core::stream::udp::{FlowTag, TAG_LEN};
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot, watch};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{oneshot, watch};
 
 /// What a handle wants of the driver.
 pub(crate) enum Signal {
@@ -39,7 +41,9 @@ pub(crate) enum Signal {
     /// Send a datagram.
     Datagram {
         /// To whom.
-        peer: std::sync::Arc<PeerShared>,
+        peer: Arc<PeerShared>,
+        /// Whom it goes back to if it is too long.
+        inbox: Arc<Inbox>,
         /// What.
         bytes: Bytes,
     },
@@ -112,10 +116,6 @@ impl Shared {
     }
 }
 
-/// Datagrams that may wait in each direction between a handle and the driver: a burst of a game or a call,
-/// little enough that what is late is dropped.
-const DATAGRAMS_MAX: usize = 256;
-
 /// What handles of one peer and the driver share.
 pub(crate) struct PeerShared {
     /// Who.
@@ -126,8 +126,7 @@ pub(crate) struct PeerShared {
     pub path: watch::Sender<PathState>,
     held: AtomicUsize,
     sending: AtomicUsize,
-    received: Mutex<VecDeque<Bytes>>,
-    arrived: Notify,
+    inboxes: Mutex<BTreeMap<FlowTag, Arc<Inbox>>>,
 }
 
 impl PeerShared {
@@ -138,8 +137,7 @@ impl PeerShared {
             path: watch::Sender::new(PathState::default()),
             held: AtomicUsize::new(0),
             sending: AtomicUsize::new(0),
-            received: Mutex::default(),
-            arrived: Notify::new(),
+            inboxes: Mutex::default(),
         }
     }
 
@@ -170,37 +168,16 @@ impl PeerShared {
         self.sending.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A datagram arrived; the oldest is dropped if too many wait.
-    pub(crate) fn deliver_datagram(&self, bytes: Bytes) {
-        {
-            let mut received = lock(&self.received);
-            if received.len() == DATAGRAMS_MAX {
-                received.pop_front();
-            }
-            received.push_back(bytes);
-        }
-        self.arrived.notify_one();
+    /// The flows that somebody reads, by the tag that comes in.
+    pub(super) fn inboxes(&self) -> MutexGuard<'_, BTreeMap<FlowTag, Arc<Inbox>>> {
+        lock(&self.inboxes)
     }
 
-    pub(super) async fn receive_datagram(&self) -> Option<Bytes> {
-        loop {
-            let arrived = self.arrived.notified();
-            let (next, more) = {
-                let mut received = lock(&self.received);
-                (received.pop_front(), !received.is_empty())
-            };
-            if more {
-                self.arrived.notify_one();
-            }
-            if next.is_some() {
-                return next;
-            }
-            if self.path.borrow().gone.is_some() {
-                // Others may be waiting too.
-                self.arrived.notify_one();
-                return None;
-            }
-            arrived.await;
+    /// A datagram arrived. Nobody's is dropped.
+    pub(crate) fn deliver_datagram(&self, bytes: Bytes) {
+        let inbox = FlowTag::read(&bytes).and_then(|tag| self.inboxes().get(&tag).cloned());
+        if let Some(inbox) = inbox {
+            inbox.put(Datagram::Received(bytes.slice(TAG_LEN..)));
         }
     }
 
@@ -211,7 +188,7 @@ impl PeerShared {
             path.route.primary = None;
             path.route.duplicate = None;
         });
-        self.arrived.notify_one();
+        self.inboxes().values().for_each(|inbox| inbox.wake());
     }
 }
 

@@ -55,16 +55,61 @@ impl TunnelStream {
     /// As the writes of [`AsyncWrite`].
     pub async fn write_bytes(&mut self, mut bytes: Bytes) -> io::Result<()> {
         while !bytes.is_empty() {
-            poll_fn(|cx| {
-                let coop = ready!(tokio::task::coop::poll_proceed(cx));
-                let tell = ready!(self.pipe.poll_write_bytes(cx, &mut bytes)).map_err(io_error)?;
-                coop.made_progress();
-                self.tell(tell);
-                Poll::Ready(io::Result::Ok(()))
-            })
-            .await?;
+            poll_fn(|cx| self.poll_write_bytes(cx, &mut bytes)).await?;
         }
         Ok(())
+    }
+
+    /// Takes what there is room for off the front of `bytes`.
+    pub(crate) fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let tell = ready!(self.pipe.poll_write_bytes(cx, bytes)).map_err(io_error)?;
+        coop.made_progress();
+        self.tell(tell);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our half.
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        self.tell(self.pipe.finish().map_err(io_error)?);
+        Ok(())
+    }
+
+    /// Ready only with the error that writing would meet.
+    pub(crate) fn poll_broken(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.poll_broken(cx).map(|error| Err(io_error(error)))
+    }
+
+    /// Ready once there are pieces to read, or with none at the end.
+    pub(crate) fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.poll_taken(cx))?;
+        Poll::Ready(Ok(self.taken.len()))
+    }
+
+    /// The pieces to read next, as many as there is room for: how many.
+    pub(crate) fn pieces<'a>(&'a self, into: &mut [io::IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slice, piece) in into.iter_mut().zip(&self.taken) {
+            *slice = io::IoSlice::new(piece);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// So many bytes of the pieces have been read.
+    pub(crate) fn advance(&mut self, mut n: usize) {
+        while let Some(piece) = self.taken.front_mut().filter(|_| n > 0) {
+            let taken = n.min(piece.len());
+            piece.advance(taken);
+            n -= taken;
+            if piece.is_empty() {
+                self.taken.pop_front();
+            }
+        }
     }
 
     /// Ready once something is taken off the pipe, or there is no more.
@@ -140,8 +185,7 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tell(self.pipe.finish().map_err(io_error)?);
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.finish())
     }
 }
 

@@ -82,6 +82,11 @@ impl<W: WgEngine> Stack<W> {
         read
     }
 
+    /// The code with which the peer said that it reads no more of a stream, if it has: what is written then fails.
+    pub fn stopped(&mut self, flow: FlowId) -> Option<u64> {
+        self.tunnel_of(flow).ok()?.1.mux.stopped(flow.local())
+    }
+
     /// Ends our half of a stream: the peer reads what was written, then the end.
     ///
     /// # Errors

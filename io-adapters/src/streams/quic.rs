@@ -226,8 +226,12 @@ impl Mux {
             Event::DatagramReceived => self.events.push_back(MuxEvent::Datagrams),
             Event::Stream(StreamEvent::Opened { dir }) => self.opened(handle, dir),
             Event::Stream(StreamEvent::Readable { id }) => self.readable(handle, id),
-            Event::Stream(StreamEvent::Writable { id } | StreamEvent::Stopped { id, .. }) => {
-                self.writable(handle, id);
+            Event::Stream(StreamEvent::Writable { id }) => self.writable(handle, id),
+            Event::Stream(StreamEvent::Stopped { id, .. }) => {
+                // Who has nothing to write just now is to know as well.
+                if let Some(&flow) = self.names.get(&(handle, id)) {
+                    self.events.push_back(MuxEvent::Writable(flow));
+                }
             }
             Event::Stream(StreamEvent::Finished { id }) => {
                 if let Some(&flow) = self.names.get(&(handle, id)) {
@@ -479,6 +483,13 @@ impl Mux {
             link.connection.set_send_window(usual);
             written
         })
+    }
+
+    /// The code with which the peer said that it reads no more of a stream, if it has.
+    pub(crate) fn stopped(&mut self, name: u64) -> Option<u64> {
+        let flow = self.flows.get(&name).filter(|flow| !flow.lost)?;
+        let link = self.links.get_mut(&flow.handle)?;
+        link.connection.send_stream(flow.id).stopped().ok().flatten().map(VarInt::into_inner)
     }
 
     pub(crate) fn finish(&mut self, name: u64) -> Result<(), StreamError> {

@@ -3,12 +3,13 @@
 
 mod world;
 
-use io_adapters::handle::{NodeHandle, PeerHandle, TunnelError};
+use io_adapters::handle::{Datagram, NodeHandle, PeerHandle, TunnelError};
 use io_adapters::relay_stream::tls::Identity;
 use io_adapters::speedtest;
 use proto_core::id::NodeId;
 use proto_core::machine::TlsCheck;
 use proto_core::stream::Header;
+use proto_core::stream::udp::{FlowTag, UdpFrame, UdpNotice};
 use proto_core::time::Duration;
 use proto_core::wire::control::NodeKind;
 use sha2::{Digest, Sha256};
@@ -203,20 +204,49 @@ async fn streams_have_back_pressure_halves_and_resets() {
     assert_eq!(within("the count", upload.read_u64()).await.unwrap(), 5_000_000);
     assert_eq!(upload.read(&mut piece).await.unwrap(), 0);
 
-    // A reset is heard on both halves, and datagrams pass beside.
+    // A reset is heard on both halves.
     let mut reset = peer.open(&Header::Tcp { to: (Ipv4Addr::UNSPECIFIED, 0).into() }).await.unwrap();
     reset.write_all(b"x").await.unwrap();
     let error = within("the reset", reset.read(&mut piece)).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
-    let datagram = async {
-        loop {
-            peer.send_datagram(bytes::Bytes::from_static(b"dgram"));
-            if let Ok(back) = timeout(Duration::from_millis(100), peer.receive_datagram()).await {
-                break back;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_pass_in_flows_and_what_is_too_long_comes_back() {
+    let world = World::new(Plan::default()).await;
+    let _agent = world.agent().await;
+    let client = world.client().await;
+    let peer = tunnel(&client).await;
+    let mut flows = Vec::new();
+    for flow in [1, 2] {
+        let header = Header::Udp { to: (Ipv4Addr::UNSPECIFIED, 0).into(), flow };
+        let datagrams = peer.datagrams(FlowTag { flow, opener: true });
+        let mut stream = peer.open(&header).await.unwrap();
+        let mut ready = [0; 3];
+        within("ready", stream.read_exact(&mut ready)).await.unwrap();
+        assert_eq!(UdpFrame::decode(&ready), Ok(Some((UdpFrame::Notice(UdpNotice::Ready), 3))));
+        flows.push((stream, datagrams));
+    }
+    for (n, (_stream, datagrams)) in flows.iter().enumerate() {
+        let said = format!("of flow {n}");
+        let back = async {
+            loop {
+                assert!(datagrams.send(said.as_bytes()));
+                if let Ok(back) = timeout(Duration::from_millis(100), datagrams.next()).await {
+                    break back;
+                }
             }
+        };
+        assert_eq!(within("the datagram", back).await, Some(Datagram::Received(said.into())));
+    }
+    let long = vec![7; 60_000];
+    assert!(flows[0].1.send(&long));
+    loop {
+        match within("what is too long", flows[0].1.next()).await {
+            Some(Datagram::Received(_)) => {}
+            back => break assert_eq!(back, Some(Datagram::TooLong(long.into()))),
         }
-    };
-    assert_eq!(within("the datagram", datagram).await.as_deref(), Some(&b"dgram"[..]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use io_adapters::clock::Origin;
 use io_adapters::control::hub::{CoordinatorHandle, coordinator};
 use io_adapters::driver::{Settings, start};
-use io_adapters::handle::{Incoming, NodeHandle};
+use io_adapters::handle::{Datagram, Incoming, NodeHandle};
 use io_adapters::relay_listener::front::{Control, Front};
 use io_adapters::relay_listener::{RelayHandle, relay};
 use io_adapters::relay_stream::proxy::Proxies;
@@ -24,6 +24,7 @@ use proto_core::relay::RelayServerConfig;
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use proto_core::stream::Header;
+use proto_core::stream::udp::{FlowTag, UdpFrame, UdpNotice};
 use proto_core::wire::control::NodeKind;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -229,10 +230,26 @@ async fn serve(incoming: Incoming) {
                 let _ = stream.shutdown().await;
             }
         }
-        Header::Tcp { .. } => {
-            stream.reset(42);
-            while let Some(datagram) = peer.receive_datagram().await {
-                peer.send_datagram(datagram);
+        Header::Tcp { .. } => stream.reset(42),
+        // What came in a datagram goes back in one; what was too long for that comes back in the stream.
+        Header::Udp { flow, .. } => {
+            let datagrams = peer.datagrams(FlowTag { flow, opener: false });
+            let _ = stream.write_all(&UdpFrame::Notice(UdpNotice::Ready).encode()).await;
+            let mut read = Vec::new();
+            loop {
+                tokio::select! {
+                    next = datagrams.next() => match next {
+                        Some(Datagram::Received(bytes)) => _ = datagrams.send(&bytes),
+                        _ => return,
+                    },
+                    came = stream.read_buf(&mut read) => match came {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) => {
+                            let _ = stream.write_all(&read).await;
+                            read.clear();
+                        }
+                    }
+                }
             }
         }
         _ => stream.reset(proto_core::stream::CODE_UNKNOWN_SERVICE),

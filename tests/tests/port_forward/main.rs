@@ -5,6 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tests::deployment::{Deployment, Place, Running};
 
+mod ends;
+mod kinds;
+mod many;
+mod terminal;
+
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Bytes of the long transfer.
@@ -28,20 +33,67 @@ fn echo() -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// `warren port-forward` and where it listens, in the order of its lines.
-fn forward(deployment: &Deployment<'_>, specs: &str) -> Result<(Running, Vec<Vec<SocketAddr>>)> {
-    let mut command = deployment.command()?;
-    command.args(["port-forward", "dev", "--tcp", specs]);
-    let mut running = Running::start(command, deployment.path("port-forward.log"))?;
-    let log = deployment.path("port-forward.log");
-    let said = running.wait("port-forward", || {
-        std::fs::read_to_string(&log).ok().filter(|said| said.contains(" -> port "))
-    })?;
-    let addresses = |line: &str| {
-        let (local, _) = line.split_once(" -> ")?;
-        local.split(" and ").map(|address| address.parse().ok()).collect()
-    };
-    Ok((running, said.lines().filter_map(addresses).collect()))
+/// `warren port-forward`, forwarding.
+struct Forwarding {
+    running: Running,
+    /// Its lines of what leads where.
+    lines: Vec<String>,
+}
+
+impl Forwarding {
+    /// Starts it with these arguments beside the workspace's name, and waits for what it shows.
+    fn start(deployment: &Deployment<'_>, arguments: &[&str]) -> Result<Self> {
+        let mut command = deployment.command()?;
+        command.args(["port-forward", "dev"]).args(arguments);
+        let mut running = Running::start(command, deployment.path("port-forward.log"))?;
+        let log = deployment.path("port-forward.log");
+        let wanted = arguments.iter().filter(|argument| !argument.starts_with("--")).count();
+        let shown = |said: &String| said.lines().filter(|line| line.contains(" -> ")).count() >= wanted;
+        let said = running.wait("port-forward", || std::fs::read_to_string(&log).ok().filter(shown))?;
+        let lines = said.lines().filter(|line| line.contains(" -> ")).map(str::to_owned).collect();
+        Ok(Self { running, lines })
+    }
+
+    /// Where a line says that somebody listens.
+    fn at(&self, line: usize) -> Vec<SocketAddr> {
+        let (from, _) = self.lines[line].split_once(" -> ").unwrap_or_default();
+        let from = from.split(" of dev").next().unwrap_or(from);
+        from.split(" and ").filter_map(|address| address.parse().ok()).collect()
+    }
+
+    /// Waits for a line on its standard error, and gives it.
+    fn says(&mut self, what: &str) -> Result<String> {
+        let log = self.running.log_path().to_owned();
+        let said = self.running.wait(what, || {
+            let said = std::fs::read_to_string(&log).ok()?;
+            said.lines().find(|line| line.contains(what)).map(str::to_owned)
+        })?;
+        Ok(said)
+    }
+
+    /// Stops it as a person does, which is to go well.
+    fn stop(mut self) -> Result {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.running.id())?).ok_or("no process")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+        let status = self.running.end(Duration::from_secs(5))?;
+        assert_eq!(status.code(), Some(0), "{}", self.running.log());
+        Ok(())
+    }
+}
+
+/// `warren port-forward` of TCP ports, and where it listens, in the order of its lines.
+fn forward(deployment: &Deployment<'_>, specs: &str) -> Result<(Forwarding, Vec<Vec<SocketAddr>>)> {
+    let forwarding = Forwarding::start(deployment, &["--tcp", specs])?;
+    let at = (0..forwarding.lines.len()).map(|line| forwarding.at(line)).collect();
+    Ok((forwarding, at))
+}
+
+/// A server, an agent, and its token.
+fn deployed() -> Result<(Deployment<'static>, Running, String)> {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let agent = deployment.start_agent("dev", &token)?;
+    Ok((deployment, agent, token))
 }
 
 fn round_trip(to: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -97,18 +149,13 @@ fn a_refused_connection_is_closed_at_once_and_said() -> Result {
     // It may end by a reset or by an end: there is nobody either way.
     let back = round_trip(at[0][0], b"").unwrap_or_default();
     assert!(back.is_empty() && began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let log = deployment.path("port-forward.log");
-    let said = running.wait("the warning", || {
-        std::fs::read_to_string(&log).ok().filter(|said| said.contains("listens on that port\n"))
-    })?;
-    let line = said.lines().find(|line| line.starts_with("warning: ")).unwrap_or_default();
+    let line = running.says("warning: a connection")?;
     assert_eq!(
         line,
         format!(
             "warning: a connection to port {nobody} was closed: \
-             the workspace refused it: nothing listens on that port"
-        ),
-        "{said}"
+             the workspace refused it: nothing listens there"
+        )
     );
     Ok(())
 }
@@ -145,6 +192,14 @@ fn what_cannot_be_forwarded_is_said_in_a_sentence() -> Result {
             ^
     hint: write [BIND:]LOCAL[:REMOTE], such as 8080:80 or 127.0.0.1:3000-3010
     code: BAD_PORT_SPEC
+    ");
+    insta::assert_snapshot!(fails("8080:80,9000-9001,[::1]:8080:81", 2)?, @r"
+    error: port 8080 is to lead to port 80 already
+
+      8080:80,9000-9001,[::1]:8080:81
+                        ^
+    hint: one port here leads to one there: take another, or 0 for any that is free
+    code: DUPLICATE_PORT
     ");
     insta::assert_snapshot!(fails(&format!("{port}:80"), 1)?, @r"
     error: can't listen on 127.0.0.1:PORT: another program listens there

@@ -1,0 +1,179 @@
+//! How connections end, and what of that the other end learns.
+
+use super::*;
+use socket2::SockRef;
+use std::io::ErrorKind;
+
+/// Bounds every wait of these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The two ends of a connection that is forwarded.
+struct Joined {
+    near: TcpStream,
+    far: TcpStream,
+}
+
+fn join(to: SocketAddr, service: &TcpListener) -> Result<Joined> {
+    let near = TcpStream::connect(to)?;
+    let (far, _) = service.accept()?;
+    for end in [&near, &far] {
+        end.set_read_timeout(Some(PATIENCE))?;
+        end.set_nodelay(true)?;
+    }
+    // Both directions work before anything ends.
+    (&near).write_all(b"hello")?;
+    (&far).write_all(b"HELLO")?;
+    for (end, said) in [(&far, b"hello"), (&near, b"HELLO")] {
+        let mut heard = [0; 5];
+        let mut end = end;
+        end.read_exact(&mut heard)?;
+        assert_eq!(&heard, said);
+    }
+    Ok(Joined { near, far })
+}
+
+/// Ends a connection without the usual goodbye.
+fn reset(end: TcpStream) -> Result {
+    SockRef::from(&end).set_linger(Some(Duration::ZERO))?;
+    drop(end);
+    Ok(())
+}
+
+/// What a read meets: the end, or an error of this kind.
+fn meets(mut end: &TcpStream) -> std::result::Result<usize, ErrorKind> {
+    end.read(&mut [0; 16]).map_err(|error| error.kind())
+}
+
+#[test]
+fn resets_halves_and_ends_are_carried_both_ways() -> Result {
+    let (deployment, _agent, _) = deployed()?;
+    let service = TcpListener::bind("127.0.0.1:0")?;
+    let port = service.local_addr()?.port();
+    let (forwarding, at) = forward(&deployment, &format!("0:{port}"))?;
+    for turned in [false, true] {
+        let joined = || -> Result<(TcpStream, TcpStream)> {
+            let Joined { near, far } = join(at[0][0], &service)?;
+            Ok(if turned { (far, near) } else { (near, far) })
+        };
+        // A reset, while both halves are open.
+        let (one, other) = joined()?;
+        reset(one)?;
+        assert_eq!(meets(&other), Err(ErrorKind::ConnectionReset), "turned: {turned}");
+
+        // A reset by one whose half has ended, though nobody writes any more.
+        let (one, other) = joined()?;
+        one.shutdown(Shutdown::Write)?;
+        assert_eq!(meets(&other), Ok(0));
+        reset(one)?;
+        let until = Instant::now() + PATIENCE;
+        let failed = loop {
+            match other.take_error()? {
+                Some(error) => break error.kind(),
+                None if Instant::now() > until => break ErrorKind::TimedOut,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        assert!(matches!(failed, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{turned} {failed:?}");
+
+        // One half ends, the other goes on, and ends in order.
+        let (one, other) = joined()?;
+        one.shutdown(Shutdown::Write)?;
+        assert_eq!(meets(&other), Ok(0));
+        (&other).write_all(b"still here")?;
+        drop(other);
+        let mut rest = Vec::new();
+        (&one).read_to_end(&mut rest)?;
+        assert_eq!(rest, b"still here", "turned: {turned}");
+
+        // An end in order is no reset.
+        let (one, other) = joined()?;
+        drop(one);
+        assert_eq!(meets(&other), Ok(0), "turned: {turned}");
+    }
+    forwarding.stop()
+}
+
+#[test]
+fn what_is_held_ends_within_three_seconds_of_the_agents_death_and_new_ones_wait_for_the_next() -> Result {
+    let (deployment, agent, token) = deployed()?;
+    let service = TcpListener::bind("127.0.0.1:0")?;
+    let port = service.local_addr()?.port();
+    for direct in [true, false] {
+        let _again = if direct { None } else { Some(deployment.start_agent("dev", &token)?) };
+        let spec = format!("0:{port}");
+        let arguments = ["--tcp", &spec];
+        let mut forwarding = if direct {
+            Forwarding::start(&deployment, &arguments)?
+        } else {
+            Forwarding::start(&deployment, &["--tcp", &spec, "--disable-direct-connections"])?
+        };
+        let to = forwarding.at(0)[0];
+        let held = join(to, &service)?;
+        if direct {
+            agent.kill()?
+        } else {
+            _again.as_ref().ok_or("no agent")?.kill()?
+        };
+        let killed = Instant::now();
+        assert_eq!(meets(&held.near), Err(ErrorKind::ConnectionReset));
+        assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
+        let line = forwarding.says("warning: a connection was closed")?;
+        insta::allow_duplicates!(
+            insta::assert_snapshot!(line, @r#"warning: a connection was closed: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since"#)
+        );
+
+        // One that comes now waits for the agent's return.
+        let waiting = TcpStream::connect(to)?;
+        forwarding.says("connections wait up to 15s for it")?;
+        let _agent = deployment.start_agent("dev", &token)?;
+        service.set_nonblocking(false)?;
+        let (mut far, _) = service.accept()?;
+        (&waiting).write_all(b"thanks")?;
+        let mut heard = [0; 6];
+        far.read_exact(&mut heard)?;
+        assert_eq!(&heard, b"thanks");
+        forwarding.says("workspace \"dev\" is back")?;
+        forwarding.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_restarts_ends_nothing() -> Result {
+    let (mut deployment, _agent, _) = deployed()?;
+    let service = TcpListener::bind("127.0.0.1:0")?;
+    let port = service.local_addr()?.port();
+    let (forwarding, at) = forward(&deployment, &format!("0:{port}"))?;
+    let held = join(at[0][0], &service)?;
+    deployment.stop_server();
+    std::thread::sleep(Duration::from_secs(4));
+    deployment.start_server(&[])?;
+    std::thread::sleep(Duration::from_secs(4));
+    (&held.near).write_all(b"hello")?;
+    let mut heard = [0; 5];
+    (&held.far).read_exact(&mut heard)?;
+    assert_eq!(&heard, b"hello");
+    forwarding.stop()
+}
+
+#[test]
+fn an_agent_that_nobody_starts_again_is_named_as_offline() -> Result {
+    let (deployment, agent, _) = deployed()?;
+    let (mut forwarding, at) = forward(&deployment, "0:9")?;
+    agent.kill()?;
+    forwarding.running.wait("the agent's end", || {
+        let list = deployment.json(&["workspaces", "list"]).ok()?;
+        (list[0]["status"] == "offline").then_some(())
+    })?;
+    let began = Instant::now();
+    let visitors: Vec<_> =
+        (0..20).map(|n| TcpStream::connect(at[0][n % 2])).collect::<std::result::Result<_, _>>()?;
+    for visitor in &visitors {
+        visitor.set_read_timeout(Some(PATIENCE))?;
+        assert_eq!(meets(visitor), Err(ErrorKind::ConnectionReset));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
+    let line = forwarding.says("warning: a connection to port 9 was closed")?;
+    insta::assert_snapshot!(line, @r#"warning: a connection to port 9 was closed: can't reach workspace "dev": its agent is not connected"#);
+    forwarding.stop()
+}
