@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own;
-//! `cargo xtask bench relay`: the relay beside the Go DERP server.
-//! Prints a table and writes `target/bench.json`, where the figures of the other kind stay as they are.
+//! `cargo xtask bench relay`: the relay beside the Go DERP server; `cargo xtask bench forward`: programs through
+//! `warren port-forward`, beside themselves without it.
+//! Prints a table and writes `target/bench.json`, where the figures of the other kinds stay as they are.
 
 use crate::setup;
 use crate::shell::{self, Result, command};
@@ -12,12 +13,13 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+mod forward;
 mod relay;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The whole path from a person to a workspace, or the relay alone, beside the Go DERP server
+    /// The whole path from a person to a workspace, the relay alone beside the Go DERP server, or forwarded ports
     #[arg(value_enum, default_value = "path")]
     what: What,
     /// Runs of each throughput measurement; the median is quoted
@@ -36,6 +38,7 @@ pub(crate) struct Args {
 enum What {
     Path,
     Relay,
+    Forward,
 }
 
 /// One figure of `target/bench.json`.
@@ -76,12 +79,13 @@ pub(crate) fn run(args: &Args) -> Result {
     let figures = match args.what {
         What::Path => path(args)?,
         What::Relay => relay::run(args.runs, args.seconds)?,
+        What::Forward => forward::run(args.runs, args.seconds)?,
     };
 
-    println!("\n{:<22} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");
+    println!("\n{:<26} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");
     for f in &figures {
         let ratio = f.ratio.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
-        println!("{:<22} {:>10.2}  {:<12} {ratio:>6}  {}", f.name, f.value, f.unit, f.peer.unwrap_or("-"));
+        println!("{:<26} {:>10.2}  {:<12} {ratio:>6}  {}", f.name, f.value, f.unit, f.peer.unwrap_or("-"));
     }
     write(&figures)
 }

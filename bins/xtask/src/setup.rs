@@ -93,6 +93,14 @@ pub(crate) fn tailscale() -> Result {
 /// For the benchmarks.
 pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
 
+/// For the benchmarks of forwarded ports, beside [`BENCH`].
+pub(crate) const BENCH_FORWARD: &[Tool] = &[
+    Tool { program: "pgbench", package: "postgresql" },
+    Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "redis-benchmark", package: "redis-tools" },
+    Tool { program: "setpriv", package: "util-linux" },
+];
+
 /// Installs those of `tools` that are missing, by apt-get.
 ///
 /// # Errors

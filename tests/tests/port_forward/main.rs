@@ -8,6 +8,7 @@ use tests::deployment::{Deployment, Place, Running};
 mod ends;
 mod kinds;
 mod many;
+mod old_agent;
 mod terminal;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
