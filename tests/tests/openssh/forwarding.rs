@@ -139,7 +139,9 @@ fn a_port_where_nobody_listens_is_refused() -> Result {
     let (_ssh, control) = master(&workspace)?;
     let (local, nobody) = (free_port()?, free_port()?);
     ask(&workspace, &control, "forward", &["-L", &format!("{local}:127.0.0.1:{nobody}")])?;
+    let began = std::time::Instant::now();
     assert_eq!(by_port(local, b"").unwrap_or_default(), b"");
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     // The connection that it came by goes on.
     assert_eq!(workspace.ssh(&["-o", &control, "dev", "echo on"])?.stdout, b"on\n");
     Ok(())

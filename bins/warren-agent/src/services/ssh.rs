@@ -13,6 +13,7 @@ mod inbox;
 mod process;
 mod session;
 mod sftp;
+mod silence;
 mod terminal;
 mod user;
 
@@ -21,11 +22,13 @@ use io_adapters::handle::{PeerHandle, TunnelStream};
 use proto_core::key::NodePublic;
 use russh::server::Config;
 use russh::{Preferred, SshId};
+use silence::Attended;
 use std::borrow::Cow;
 use std::io;
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes that a visitor may send on one channel before they are taken: a gigabit per second over 64 ms.
 const WINDOW: u32 = 8 << 20;
@@ -33,6 +36,12 @@ const WINDOW: u32 = 8 << 20;
 const PACKET: u32 = 32 << 10;
 /// Messages on their way from the connection to one channel, which takes them at once and counts their bytes itself.
 const MESSAGES: usize = 256;
+
+/// From a visitor's last word to the question whether it is still there.
+const ASK: Duration = Duration::from_secs(60);
+/// For how long a visitor may be silent: a machine that slept over night finds its sessions as they were, and the
+/// programs of one that never comes back end some day.
+const PATIENCE: Duration = Duration::from_secs(16 * 3_600);
 
 /// The SSH server.
 pub(crate) struct Server {
@@ -66,8 +75,10 @@ impl Server {
                 compression: Cow::Borrowed(&[russh::compression::NONE]),
                 ..Preferred::DEFAULT
             },
-            // A quiet visitor may stay: the tunnel knows whether there is one.
+            // A quiet visitor may stay, and is asked now and then whether it is there.
             inactivity_timeout: None,
+            keepalive_interval: Some(ASK),
+            keepalive_max: 0,
             ..Config::default()
         };
         Ok(Self { config: Arc::new(config), address: agent.inner_address() })
@@ -76,6 +87,7 @@ impl Server {
     /// Serves one connection to its end.
     pub(crate) async fn serve(&self, stream: TunnelStream, visit: Visit) -> io::Result<()> {
         let visitor = Visitor::new(visit, self.address);
+        let stream = Attended::new(stream, PATIENCE);
         let session = russh::server::run_stream(self.config.clone(), stream, visitor).await;
         session.map_err(io_error)?.await.map_err(io_error)
     }
