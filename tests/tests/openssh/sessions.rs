@@ -4,6 +4,8 @@ use super::Result;
 use super::workspace::{Ends, Workspace, finish, signal, wait};
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes that are sent to the workspace and back.
@@ -127,9 +129,27 @@ fn who_does_not_read_is_waited_for() -> Result {
     // A program that reads nothing, and endless data for it.
     let mut full = workspace.program("ssh");
     full.args(["-M", "-o", &control, "dev", "echo here; sleep 1000"]);
-    let endless = std::fs::File::open("/dev/zero")?;
-    let mut full = Ends(full.stdin(endless).stdout(Stdio::piped()).spawn()?);
+    let mut full = Ends(full.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
     full.0.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 5])?;
+    let mut into = full.0.stdin.take().ok_or("no input")?;
+    let taken = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn({
+        let taken = taken.clone();
+        move || {
+            while into.write_all(&[0; 64 << 10]).is_ok() {
+                taken.fetch_add(64 << 10, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut before_last = 0;
+    wait("a sender at rest", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = taken.load(Ordering::Relaxed);
+        let rests = now == before_last && now > 0;
+        before_last = now;
+        rests.then_some(())
+    })?;
+    assert!(before_last < 64 << 20, "{before_last} bytes were taken for nobody");
     // A program that writes endlessly, for nobody who reads.
     let mut unread = workspace.program("ssh");
     let endless = format!("yes | tee >(dd status=none bs=1M of=/dev/null) | tee {} | cat", count.display());
