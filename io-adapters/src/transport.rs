@@ -18,7 +18,7 @@ mod tokio_net;
 
 pub use batch::{DATAGRAM_ROOM, Datagrams, RecvBatch};
 pub use simple::{OneByOne, SimpleUdp};
-pub use tokio_net::{TokioListener, TokioNetwork};
+pub use tokio_net::{Outward, TokioListener, TokioNetwork};
 
 /// Bytes both ways, over whatever carries them.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -14,7 +14,7 @@ use crate::machine::{Input, Machine, Outbox, Output};
 use crate::nat::{Netcheck, NetcheckCommand};
 use crate::relay::{PoolCommand, PoolConfig, RelayPool};
 use crate::relay_map::RelayMap;
-use crate::route::{Activity, Direction, Via};
+use crate::route::{Activity, Direction, Traffic, Via};
 use crate::seed::Seed;
 use crate::time::{Monotone, Time, earliest};
 use crate::wire::control::{FEATURE_OPENED, Forbidder, NodeInfo};
@@ -75,6 +75,7 @@ pub struct Node {
     /// Whether something has changed that peers may have to be told.
     unpublished: bool,
     claim_at: Option<Time>,
+    traffic: Traffic,
     out: Outbox<NodeEvent>,
 }
 
@@ -128,6 +129,7 @@ impl Node {
             published: None,
             unpublished: true,
             claim_at: None,
+            traffic: Traffic::default(),
             out: Outbox::default(),
             seed,
             config,
@@ -159,6 +161,7 @@ impl Node {
             relays: self.pool.up().collect(),
             endpoints: self.endpoints.clone(),
             direct: self.is_direct(),
+            traffic: self.traffic,
             peers: self.book.status(&self.evidence()),
         }
     }
@@ -324,6 +327,7 @@ impl Node {
     }
 
     fn activity(&mut self, activity: Activity, now: Time) {
+        self.traffic.count(&activity);
         self.book.activity(activity, now);
         if let Via::Relay(region) = activity.via {
             self.pool.handle(Input::Activity(activity), now);

@@ -130,8 +130,8 @@ pub struct RelayNode {
     /// See [`RelayNode::stun_address_override`].
     #[serde(rename = "STUNTestIP", default, skip_serializing_if = "String::is_empty")]
     pub stun_test_ip: String,
-    /// It serves plain HTTP on port 80 for the check for captive portals. Kept for other readers: Warren makes no
-    /// such check, since a portal shows as relays that cannot be reached.
+    /// It serves plain HTTP on port 80 for the check for captive portals. Kept for other readers: no node of Warren makes
+    /// such a check, since a portal shows as relays that cannot be reached, and `warren netcheck` asks the server.
     #[serde(rename = "CanPort80", default, skip_serializing_if = "is_default")]
     pub can_port_80: bool,
     /// Warren's own: it is spoken to without TLS.

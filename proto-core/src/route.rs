@@ -47,6 +47,25 @@ pub struct Route {
     pub duplicate: Option<Via>,
 }
 
+/// Bytes of data packets, sealed, since a node or a tunnel began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// What came.
+    pub received_bytes: u64,
+    /// What went, copies along a second way among it.
+    pub sent_bytes: u64,
+}
+
+impl Traffic {
+    /// Counts what passed.
+    pub const fn count(&mut self, activity: &Activity) {
+        match activity.direction {
+            Direction::Received => self.received_bytes = self.received_bytes.saturating_add(activity.bytes),
+            Direction::Sent => self.sent_bytes = self.sent_bytes.saturating_add(activity.bytes),
+        }
+    }
+}
+
 /// Data packets that passed on one way to or from one peer since the last such report: authenticated by
 /// WireGuard, so they prove that the way carries data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod ports;
 pub mod reassembly;
+pub mod report;
 pub mod udp;
 
 /// Reset or stop code: nothing special, the stream is not wanted any more.
@@ -77,6 +78,8 @@ pub enum Header {
         /// As the listener's stream named it.
         listener: u32,
     },
+    /// How is the acceptor? Answered by a [`report::Report`] document.
+    Report,
     /// A service that this build does not know.
     #[serde(other)]
     Unknown,
@@ -251,6 +254,7 @@ mod tests {
             Header::Listen { at: ListenAt::Port { bind: None, port: 80 }, listener: 1 },
             Header::Listen { at: ListenAt::Path("/tmp/x".into()), listener: 2 },
             Header::Reverse { listener: 2 },
+            Header::Report,
         ] {
             let mut bytes = header.encode();
             let length = bytes.len();

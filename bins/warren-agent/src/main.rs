@@ -13,12 +13,15 @@ use services::Services;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
 
 /// How many tasks run before the sockets are looked at again: with tokio's 61 and as many busy connections, a new one is
 /// seen late.
 const EVENT_INTERVAL: u32 = 8;
+/// This program and its version, as others are told.
+const BUILD: &str = concat!("warren-agent ", env!("CARGO_PKG_VERSION"));
 
 // One thread: an agent is small, and its data path needs no locks on one thread.
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ impl std::fmt::Display for Failure {
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
+    let began = Instant::now();
     let token = args.token()?;
     let control = io_adapters::access_url::control_target(&args.url, &token).map_err(|e| Failure {
         exit: 2,
@@ -106,7 +110,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         node_key,
         kind: NodeKind::Agent,
         control: Some(control),
-        build: concat!("warren-agent ", env!("CARGO_PKG_VERSION")).into(),
+        build: BUILD.into(),
         direct_forbidden: args.direct_forbidden,
         // People come and go with keys of their own; the coordinator says who may come.
         pins: std::collections::BTreeMap::new(),
@@ -117,7 +121,8 @@ async fn run(args: Args) -> Result<(), Failure> {
         tracing::warn!(%error, "the number of connections stays limited");
     }
     let node = io_adapters::driver::start_here(config).await;
-    serve(&node, Services { ssh }, args.relay.as_deref()).await
+    let services = Services { ssh, node: node.clone(), began };
+    serve(&node, services, args.relay.as_deref()).await
 }
 
 /// Serves until it is told to stop, or the server refuses it for good.

@@ -3,22 +3,28 @@
 mod listen;
 mod ping;
 mod ports;
+mod report;
 mod speedtest;
 pub(crate) mod ssh;
 mod tcp;
 mod udp;
 
-use io_adapters::handle::Incoming;
+use io_adapters::handle::{Incoming, NodeHandle};
 use io_adapters::udp_flow::UdpFlow;
 use proto_core::stream::udp::FlowTag;
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What the services need that outlives a stream.
 pub(crate) struct Services {
     /// The SSH server.
     pub ssh: ssh::Server,
+    /// The agent itself.
+    pub node: NodeHandle,
+    /// Since when it runs.
+    pub began: Instant,
 }
 
 /// Serves one stream to its end.
@@ -38,6 +44,7 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
             udp::serve(UdpFlow::accepted(stream, datagrams), to).await
         }
         Header::Listen { at, listener } => listen::serve(peer.clone(), stream, at, listener).await,
+        Header::Report => report::serve(stream, &services.node, services.began).await,
         Header::Reverse { .. } | Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())

@@ -1,8 +1,8 @@
 //! The command line.
 
 use crate::commands::{
-    completion, context, login, netcheck, open, ping, port_forward, ports, speedtest, ssh, status, version,
-    workspaces,
+    completion, context, login, netcheck, open, ping, port_forward, ports, speedtest, ssh, status,
+    support_bundle, version, workspaces,
 };
 use crate::error::Result;
 use crate::output::Format;
@@ -81,6 +81,7 @@ enum Command {
     Ssh(ssh::Args),
     Netcheck(netcheck::Args),
     Status(status::Args),
+    SupportBundle(support_bundle::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -148,6 +149,7 @@ impl Cli {
             Command::Ssh(args) => ssh::run(&global, args).await,
             Command::Netcheck(args) => netcheck::run(&global, args).await,
             Command::Status(args) => status::run(&global, args).await,
+            Command::SupportBundle(args) => support_bundle::run(&global, args).await,
             Command::Completion(args) => {
                 completion::run(&args);
                 Ok(())

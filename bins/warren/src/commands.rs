@@ -11,5 +11,6 @@ pub(crate) mod ports;
 pub(crate) mod speedtest;
 pub(crate) mod ssh;
 pub(crate) mod status;
+pub(crate) mod support_bundle;
 pub(crate) mod version;
 pub(crate) mod workspaces;

@@ -7,6 +7,7 @@ mod contexts;
 mod error;
 mod forward;
 mod output;
+mod redact;
 mod session;
 mod skew;
 mod stdio;

@@ -150,6 +150,19 @@ pub(crate) fn latency(micros: u64) -> String {
     }
 }
 
+/// An amount of data for people: `340 KiB`, below ten of a unit `1.2 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let Some(at) = (0..UNITS.len()).rev().find(|&at| bytes >> (10 * (at + 1)) > 0) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10) >> (10 * (at + 1));
+    match tenths {
+        0..100 => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[at]),
+        _ => format!("{} {}", tenths / 10, UNITS[at]),
+    }
+}
+
 /// How long ago a moment of the API (RFC 3339, UTC) was, for people; the text itself if it is no such moment.
 pub(crate) fn ago(moment: &str, now: SystemTime) -> String {
     let Some(then) = unix_seconds(moment) else { return moment.to_owned() };
@@ -198,6 +211,8 @@ mod tests {
         assert_eq!(latency(840), "0.8ms");
         assert_eq!(latency(9_990), "9.9ms");
         assert_eq!(latency(21_600), "22ms");
+        let amounts = [0, 1_023, 1_024, 348_160, 1_258_291, 10 << 30, u64::MAX].map(bytes);
+        assert_eq!(amounts, ["0 B", "1023 B", "1.0 KiB", "340 KiB", "1.1 MiB", "10 GiB", "16383 PiB"]);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_112_228); // 2025-11-25T23:10:28Z
         assert_eq!(ago("2025-11-25T23:10:28.123Z", now), "now");
         assert_eq!(ago("2025-11-25T23:09:20Z", now), "1m ago");

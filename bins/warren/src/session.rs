@@ -70,6 +70,14 @@ impl ConfigDir {
         Ok(changed)
     }
 
+    /// What must not be shown to anybody, as far as it can be read: tokens, and this machine's node key.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let contexts = self.contexts().unwrap_or_default();
+        let tokens = contexts.all().into_iter().map(|(session, _)| session.token.clone());
+        let key = std::fs::read_to_string(self.path.join("node.key")).ok();
+        tokens.chain(key).collect()
+    }
+
     /// This machine's node key, made and kept at the first call. Only one process at a time may be this node: while
     /// another one is, a key of this process's own, which nobody has to remember.
     pub(crate) fn identity(&self) -> Result<Identity> {

@@ -8,15 +8,20 @@ use crate::session::Identity;
 use io_adapters::access_url;
 use io_adapters::driver;
 use io_adapters::handle::{NodeHandle, PathState, PeerHandle, TunnelError};
+use io_adapters::pcap::Tap;
 use proto_core::coord::code;
 use proto_core::id::{NodeId, RegionId};
 use proto_core::node::{CODE_KEY_CHANGED, Chooser, NodeConfig, NodeEvent, NodeStatus};
 use proto_core::relay_map::RelayMap;
 use proto_core::route::Via;
+use proto_core::stream::Header;
 use proto_core::wire::api::{Agent, AgentStatus, Workspace};
 use proto_core::wire::control::NodeKind;
+use serde::de::DeserializeOwned;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 /// How long the coordinator may take to answer before a person is told.
@@ -44,16 +49,25 @@ pub(crate) struct Tunnel {
 
 /// Opens a tunnel to the workspace of this name.
 pub(crate) async fn open(global: &Global, name: &str) -> Result<Tunnel> {
+    open_tapped(global, name, None).await
+}
+
+/// As [`open`]; what travels in the tunnel is captured.
+pub(crate) async fn open_tapped(global: &Global, name: &str, tap: Option<Tap>) -> Result<Tunnel> {
     let session = global.config.session()?;
     let api = Api::logged_in(&session);
     // The node connects while the API is asked, so that neither waits for the other.
-    let client = start(global).await?;
+    let client = start_tapped(global, tap).await?;
     let workspace = api.workspace(name).await?;
     client.open(global, workspace).await
 }
 
 /// Starts this machine's node with the login's token.
 pub(crate) async fn start(global: &Global) -> Result<Client> {
+    start_tapped(global, None).await
+}
+
+async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
     let session = global.config.session()?;
     let control = access_url::control_target(&session.url, &session.token).map_err(|e| {
         CliError::new(Exit::Failed, "BAD_URL", e.to_string())
@@ -70,7 +84,7 @@ pub(crate) async fn start(global: &Global) -> Result<Client> {
         relay: global.relay.clone().map(|relay| relay.region),
         relay_map: None,
     };
-    let node = driver::start_here(config).await;
+    let node = driver::start_here_tapped(config, tap).await;
     let (known, map) = watch::channel(RelayMap::default());
     let mut events = node.events();
     tokio::spawn(async move {
@@ -146,6 +160,16 @@ impl Tunnel {
     pub(crate) fn region(&self, id: RegionId) -> String {
         let map = self.client.map.borrow();
         map.regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
+    }
+
+    /// Asks the agent for a document: a service that answers once and ends.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, header: &Header, longest: usize) -> io::Result<T> {
+        let mut stream = self.peer.open(header).await.map_err(io::Error::other)?;
+        // The header leaves with the first byte, and here the other side speaks.
+        stream.flush().await?;
+        let mut bytes = Vec::new();
+        stream.take(longest as u64).read_to_end(&mut bytes).await?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// Waits until the path is direct, or says why it is not.

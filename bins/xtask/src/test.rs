@@ -48,6 +48,7 @@ const SLOW: &[&str] = &[
     "interception",
     "labs",
     "matrix",
+    "measures",
     "nat_lab",
     "openssh",
     "port_forward",

@@ -65,6 +65,29 @@ impl Network for TokioNetwork {
     }
 }
 
+/// The interface by which this host reaches the internet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outward {
+    /// Its name.
+    pub name: String,
+    /// The longest packet that it takes, in bytes, if the system says so.
+    pub mtu: Option<u32>,
+}
+
+impl TokioNetwork {
+    /// The interface that packets to the internet leave by, if there is one.
+    #[must_use]
+    pub fn outward() -> Option<Outward> {
+        // Nothing is sent: connecting a UDP socket only asks the routing table. The address is one for documentation.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect("192.0.2.1:9").ok()?;
+        let IpAddr::V4(own) = socket.local_addr().ok()?.ip() else { return None };
+        let has = |interface: &netdev::Interface| interface.ipv4.iter().any(|net| net.addr() == own);
+        let interface = netdev::get_interfaces().into_iter().find(has)?;
+        Some(Outward { name: interface.name, mtu: interface.mtu })
+    }
+}
+
 /// Whether another host might reach us there.
 fn is_reachable(address: &IpAddr) -> bool {
     match address {

@@ -7,7 +7,7 @@ use crate::key::{NodePublic, NodeSecret};
 use crate::nat::Report;
 use crate::peer::PathStory;
 use crate::relay_map::RelayMap;
-use crate::route::{Route, Via};
+use crate::route::{Route, Traffic, Via};
 use crate::time::{Duration, Time};
 use crate::wire::control::{Forbidder, NodeKind, Welcome};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -269,6 +269,8 @@ pub struct NodeStatus {
     pub endpoints: Vec<SocketAddr>,
     /// Whether direct paths are allowed, by us and by the coordinator.
     pub direct: bool,
+    /// What was carried for all peers, those that are gone as well.
+    pub traffic: Traffic,
     /// The peers, by name.
     pub peers: Vec<PeerStatus>,
 }
@@ -296,6 +298,8 @@ pub struct PeerStatus {
     pub latency: Option<Duration>,
     /// The way the latest authenticated packet came, and when.
     pub received: Option<(Via, Time)>,
+    /// What was carried.
+    pub traffic: Traffic,
     /// When the latest handshake was complete.
     pub handshake: Option<Time>,
     /// Whether somebody here uses the tunnel.

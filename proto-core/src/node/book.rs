@@ -7,7 +7,7 @@ use crate::key::{DiscoPublic, NodePublic};
 use crate::limits;
 use crate::machine::{Input, Machine, Output};
 use crate::peer::{PathStory, Peer, PeerCommand, PeerEvent};
-use crate::route::{Activity, Direction, Route, Via};
+use crate::route::{Activity, Direction, Route, Traffic, Via};
 use crate::time::{Duration, Time, earliest};
 use crate::wg::{HandshakeCommand, HandshakeEvent, HandshakeSupervisor};
 use crate::wire::control::NodeInfo;
@@ -40,6 +40,7 @@ pub(super) struct Entry {
     told: BTreeSet<RegionId>,
     route_since: Time,
     received: Option<(Via, Time)>,
+    traffic: Traffic,
     handshake: Option<Time>,
     story: VecDeque<(Time, PathStory)>,
     machine: Peer,
@@ -59,6 +60,7 @@ impl Entry {
             told: BTreeSet::new(),
             route_since: now,
             received: None,
+            traffic: Traffic::default(),
             handshake: None,
             story: VecDeque::new(),
             machine,
@@ -139,6 +141,7 @@ impl Entry {
             route_since: self.route_since,
             latency: self.machine.latency(),
             received: self.received,
+            traffic: self.traffic,
             handshake: self.handshake,
             engaged: self.engaged,
             lost: self.lost,
@@ -299,6 +302,7 @@ impl Book {
 
     pub(super) fn activity(&mut self, activity: Activity, now: Time) {
         let Some(entry) = self.entries.get_mut(&activity.peer) else { return };
+        entry.traffic.count(&activity);
         let command = match activity.direction {
             Direction::Sent => HandshakeCommand::Sent,
             Direction::Received => {

@@ -4,6 +4,9 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel;
+use io_adapters::access_url::AccessUrl;
+use io_adapters::http::{HttpClient, Request};
+use io_adapters::transport::TokioNetwork;
 use proto_core::explain;
 use proto_core::nat::{Mapping, Report};
 use proto_core::node::{NodeEvent, SessionState};
@@ -16,9 +19,16 @@ use std::net::IpAddr;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Seconds to wait for answers
-    #[arg(short, long, env = "WARREN_NETCHECK_TIMEOUT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(short, long, env = "WARREN_NETCHECK_TIMEOUT", default_value_t = DEFAULT_TIMEOUT, value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout: u64,
 }
+
+/// Seconds that a check may take: every relay has answered by then, or does not.
+const DEFAULT_TIMEOUT: u64 = 5;
+/// What the server answers without a body, and portals with theirs.
+const CAPTIVE_CHECK: &str = "/generate_204";
+/// How long the answer may take.
+const CAPTIVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(4);
 
 #[derive(Serialize)]
 struct Relay {
@@ -29,12 +39,28 @@ struct Relay {
 }
 
 #[derive(Serialize)]
+struct Interface {
+    name: String,
+    mtu_bytes: Option<u32>,
+}
+
+/// What is found out beside the node's own check.
+struct Beside {
+    captive_portal: Option<bool>,
+    interface: Option<Interface>,
+}
+
+#[derive(Serialize)]
 struct Document {
     udp: bool,
     ipv4: Option<String>,
     ipv6: Option<String>,
     mapping: &'static str,
     interfaces: Vec<IpAddr>,
+    /// By which this machine reaches the internet.
+    interface: Option<Interface>,
+    /// Whether a portal stands between this machine and the internet; none if that could not be told.
+    captive_portal: Option<bool>,
     relays: Vec<Relay>,
     relay_choice: Option<tunnel::Choice>,
     verdict: String,
@@ -42,11 +68,66 @@ struct Document {
 
 /// Checks.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
+    let document = check(global, args.timeout).await?;
+    if global.output == Format::Json {
+        output::json(&document);
+    } else {
+        output::line(words(&document));
+    }
+    Ok(())
+}
+
+/// The check's document, for a support bundle.
+pub(crate) async fn report(global: &Global) -> Result<serde_json::Value> {
+    let document = check(global, DEFAULT_TIMEOUT).await?;
+    Ok(serde_json::to_value(document).unwrap_or_default())
+}
+
+async fn check(global: &Global, seconds: u64) -> Result<Document> {
+    let url = global.config.session()?.url;
+    // Neither waits for the other.
+    let (found, captive_portal) = tokio::join!(ask_node(global, seconds), captive_portal(&url));
+    let interface =
+        TokioNetwork::outward().map(|outward| Interface { name: outward.name, mtu_bytes: outward.mtu });
+    let (map, report, choice) = found?;
+    Ok(document(&map, &report, choice, Beside { captive_portal, interface }))
+}
+
+/// Whether something else than the server answers for it by plain HTTP, where portals stand in the way.
+async fn captive_portal(url: &str) -> Option<bool> {
+    let server: AccessUrl = url.parse().ok()?;
+    let plain = match server.tls {
+        true => AccessUrl { tls: false, port: 80, ..server.clone() },
+        false => server.clone(),
+    };
+    let url = format!("{plain}{CAPTIVE_CHECK}");
+    let client = HttpClient::new("warren").timeout(CAPTIVE_PATIENCE);
+    let answer = client.send(Request { method: "GET", url: &url, bearer: None, json: None }).await.ok()?;
+    Some(is_portal(answer.status, answer.header("location"), &server))
+}
+
+/// Whether this answer to the check is not the server's.
+fn is_portal(status: u16, location: Option<&str>, server: &AccessUrl) -> bool {
+    let home = |to: &str| {
+        let to = to.trim_end_matches(CAPTIVE_CHECK);
+        to.is_empty() || to.parse().is_ok_and(|to: AccessUrl| to.host == server.host)
+    };
+    match status {
+        204 => false,
+        // Whoever serves the server's plain address may send everybody to the other one.
+        300..400 => !location.is_some_and(home),
+        // A proxy of its own that knows no such page; portals answer with theirs.
+        404 | 502..=504 => false,
+        _ => true,
+    }
+}
+
+async fn ask_node(global: &Global, seconds: u64) -> Result<(RelayMap, Report, Option<tunnel::Choice>)> {
     let client = tunnel::start(global).await?;
     let node = &client.node;
     let mut events = node.events();
     let (mut map, mut last) = (None, None);
-    let found = tokio::time::timeout(std::time::Duration::from_secs(args.timeout), async {
+    let found = tokio::time::timeout(std::time::Duration::from_secs(seconds), async {
         while let Some(event) = events.next().await {
             match event {
                 NodeEvent::RelayMap(newer) => {
@@ -85,16 +166,15 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         .hint("is the server reachable? Try `warren workspaces list`"));
     };
     let choice = status.and_then(|status| tunnel::choice(global, &map, &status));
-    let document = document(&map, &report, choice);
-    if global.output == Format::Json {
-        output::json(&document);
-    } else {
-        output::line(words(&document));
-    }
-    Ok(())
+    Ok((map, report, choice))
 }
 
-fn document(map: &RelayMap, report: &Report, relay_choice: Option<tunnel::Choice>) -> Document {
+fn document(
+    map: &RelayMap,
+    report: &Report,
+    relay_choice: Option<tunnel::Choice>,
+    Beside { captive_portal, interface }: Beside,
+) -> Document {
     let seen =
         |v4: bool| report.reflexive.iter().find(|r| r.address.is_ipv4() == v4).map(|r| r.address.to_string());
     let mut relays: Vec<Relay> = map
@@ -122,9 +202,18 @@ fn document(map: &RelayMap, report: &Report, relay_choice: Option<tunnel::Choice
             Mapping::Varies => "endpoint-dependent",
         },
         interfaces: report.interfaces.clone(),
+        interface,
+        captive_portal,
         relays,
         relay_choice,
-        verdict: explain::network(report).to_string(),
+        verdict: match captive_portal {
+            Some(true) => {
+                "something else answers in the server's place, probably this network's log-in page (open \
+                           a browser and log in to the network)"
+                    .to_owned()
+            }
+            _ => explain::network(report).to_string(),
+        },
     }
 }
 
@@ -133,8 +222,23 @@ fn words(document: &Document) -> String {
     let mut fact = |name: &str, value: &str| lines.push(format!("{name:<16}{value}"));
     fact("UDP", if document.udp { "yes" } else { "no: blocked, or no STUN server answers" });
     fact("IPv4", &document.ipv4.as_ref().map_or_else(|| "no".into(), |a| format!("yes, {a}")));
-    fact("IPv6", &document.ipv6.as_ref().map_or_else(|| "no".into(), |a| format!("yes, {a}")));
+    let has_ipv6 = document.interfaces.iter().any(|a| a.is_ipv6() && !a.is_loopback());
+    let no_ipv6 = if has_ipv6 { "no, though this machine has an address" } else { "no" };
+    fact("IPv6", &document.ipv6.as_ref().map_or_else(|| no_ipv6.into(), |a| format!("yes, {a}")));
     fact("NAT", document.mapping);
+    fact(
+        "Captive portal",
+        match document.captive_portal {
+            Some(true) => "yes: something else answers in the server's place",
+            Some(false) => "no",
+            None => "not known: nothing answers the server's plain HTTP",
+        },
+    );
+    let mtu = document.interface.as_ref().map_or_else(
+        || "no default route".to_owned(),
+        |i| format!("{} {}", i.mtu_bytes.map_or_else(|| "not known".into(), |mtu| mtu.to_string()), i.name),
+    );
+    fact("MTU", &mtu);
     lines.push("Relays".into());
     let width = document.relays.iter().map(|r| r.name.chars().count()).max().unwrap_or(0);
     for relay in &document.relays {
@@ -151,4 +255,23 @@ fn words(document: &Document) -> String {
 
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stranger_s_answer_is_a_portal() {
+        let server: AccessUrl = "https://warren.example".parse().unwrap();
+        let portal = |status, location| is_portal(status, location, &server);
+        assert!(!portal(204, None));
+        assert!(!portal(301, Some("https://warren.example/generate_204")), "the server's own redirect");
+        assert!(!portal(308, Some("/generate_204")));
+        assert!(portal(302, Some("http://login.hotel.example/?from=warren.example")));
+        assert!(portal(302, None));
+        assert!(portal(200, None), "a page where there is none");
+        assert!(portal(511, None), "network authentication required (RFC 6585)");
+        assert!(!portal(404, None));
+    }
 }

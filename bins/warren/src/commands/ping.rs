@@ -10,6 +10,7 @@ use proto_core::stream::Header;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Reach a workspace and say by which path
 #[derive(clap::Args, Debug)]
@@ -39,6 +40,13 @@ struct Pong {
     latency_ms: Option<f64>,
     path: String,
     error: Option<String>,
+}
+
+impl Pong {
+    /// Whether it came, and directly.
+    fn is_direct(&self) -> bool {
+        self.error.is_none() && self.path.starts_with("direct")
+    }
 }
 
 #[derive(Serialize)]
@@ -80,18 +88,27 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let mut pongs = Vec::new();
     let mut stream = tunnel.peer.open(&Header::Ping).await.map_err(|e| tunnel.gone(&e.to_string()))?;
     let until = Instant::now() + timeout;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| {
+        CliError::new(Exit::Failed, "NO_SIGNALS", format!("signals cannot be caught here: {e}"))
+    })?;
     for sequence in 1.. {
-        let pong = ping(&tunnel, &mut stream, sequence, timeout).await?;
+        let pong = tokio::select! {
+            biased;
+            // What was found out so far is a result as well.
+            _ = interrupt.recv() => break,
+            pong = ping(&tunnel, &mut stream, sequence, timeout) => pong?,
+        };
         if direct_after.is_none() && watch.borrow_and_update().is_direct() {
             direct_after = Some(began.elapsed());
         }
         if table {
-            if sequence == 1 && pong.error.is_none() {
-                step(true, "wireguard", "handshake done");
+            if sequence == 1 {
+                handshake(pong.error.is_none());
             }
-            output::line(words(&tunnel, &pong));
+            let turned = direct_after.filter(|_| pong.is_direct() && !pongs.iter().any(Pong::is_direct));
+            output::line(words(&tunnel, &pong, turned));
         }
-        let direct = pong.error.is_none() && pong.path.starts_with("direct");
+        let direct = pong.is_direct();
         pongs.push(pong);
         let last = if args.until_direct { direct || Instant::now() >= until } else { sequence >= args.count };
         if last {
@@ -100,20 +117,24 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         // With --until-direct the next ping goes out when the path changes, not a second later.
         let pause = tokio::time::sleep(interval);
         tokio::pin!(pause);
-        loop {
+        let interrupted = loop {
             tokio::select! {
                 biased;
+                _ = interrupt.recv() => break true,
                 changed = watch.changed() => {
                     let now_direct = changed.is_ok() && watch.borrow_and_update().is_direct();
                     if now_direct && direct_after.is_none() {
                         direct_after = Some(began.elapsed());
                     }
                     if changed.is_err() || (now_direct && args.until_direct) {
-                        break;
+                        break false;
                     }
                 }
-                () = &mut pause => break,
+                () = &mut pause => break false,
             }
+        };
+        if interrupted {
+            break;
         }
     }
     let report = Report {
@@ -146,6 +167,10 @@ async fn steps(tunnel: &Tunnel) {
     step(up, "coordinator", if up { "sent and received peer data" } else { "lost; the tunnel goes on" });
 }
 
+fn handshake(done: bool) {
+    step(done, "wireguard", if done { "handshake done" } else { "nothing has come back yet" });
+}
+
 fn step(good: bool, name: &str, what: &str) {
     output::line(format!("{} {name:<14} {what}", output::mark(good)));
 }
@@ -175,12 +200,16 @@ async fn ping(
     }
 }
 
-fn words(tunnel: &Tunnel, pong: &Pong) -> String {
+/// A pong in words. The first one that came directly tells when the path turned direct.
+fn words(tunnel: &Tunnel, pong: &Pong, turned: Option<Duration>) -> String {
     let name = &tunnel.workspace.name;
     match (pong.latency_ms, &pong.error) {
         (Some(latency), _) => {
             let via = if pong.path.starts_with("relay") { "via " } else { "" };
-            format!("pong from {name} {via}{} in {}", pong.path, output::latency((latency * 1_000.0) as u64))
+            let turned =
+                turned.map_or_else(String::new, |t| format!("     (direct after {}ms)", t.as_millis()));
+            let latency = output::latency((latency * 1_000.0) as u64);
+            format!("pong from {name} {via}{} in {latency}{turned}", pong.path)
         }
         (None, error) => format!("{} from {name} by {}", error.as_deref().unwrap_or("no reply"), pong.path),
     }
@@ -202,10 +231,12 @@ fn summary(pongs: &[Pong]) -> Summary {
 fn finish(report: &Report, table: bool, until_direct: bool) -> Result {
     let s = &report.summary;
     if table {
-        if let Some(after) = report.direct_after_ms {
-            output::line(format!("direct {after:.0}ms after the start"));
-        } else if let Some(why) = &report.why_relayed {
-            output::line(format!("not direct: {why}"));
+        match (&report.why_relayed, report.direct_after_ms) {
+            (Some(why), None) => output::line(format!("not direct: {why}")),
+            (Some(why), Some(after)) => {
+                output::line(format!("direct {after:.0}ms after the start, and no longer: {why}"));
+            }
+            (None, _) => {}
         }
         let times = match (s.min_ms, s.avg_ms, s.max_ms) {
             (Some(min), Some(avg), Some(max)) => format!(" · min/avg/max {min:.1}/{avg:.1}/{max:.1} ms"),

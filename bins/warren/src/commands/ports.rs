@@ -11,7 +11,6 @@ use serde::Serialize;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// List the TCP ports that programs of a workspace listen on
 #[derive(clap::Args, Debug)]
@@ -48,7 +47,11 @@ struct Document {
 /// Lists.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let tunnel = tunnel::open(global, &args.workspace).await?;
-    let asked = tokio::time::timeout(Duration::from_secs(args.timeout), ask(&tunnel)).await;
+    let asked = tokio::time::timeout(
+        Duration::from_secs(args.timeout),
+        tunnel.ask::<Ports>(&Header::Ports, ANSWER_MAX),
+    )
+    .await;
     let answer = match asked {
         Ok(answer) => answer.map_err(|error| no_answer(&tunnel, &error)),
         Err(_) => Err(tunnel.gone(&format!("no reply after {}s", args.timeout))),
@@ -66,14 +69,6 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         Format::Table => show(&document),
     }
     Ok(())
-}
-
-async fn ask(tunnel: &Tunnel) -> io::Result<Ports> {
-    let mut stream = tunnel.peer.open(&Header::Ports).await.map_err(io::Error::other)?;
-    stream.flush().await?;
-    let mut bytes = Vec::new();
-    stream.take(ANSWER_MAX as u64).read_to_end(&mut bytes).await?;
-    Ok(serde_json::from_slice(&bytes)?)
 }
 
 fn no_answer(tunnel: &Tunnel, error: &io::Error) -> CliError {

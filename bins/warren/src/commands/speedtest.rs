@@ -4,9 +4,15 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel::{self, Tunnel};
+use futures_util::future::try_join_all;
+use io_adapters::pcap::{CAPTURE_MAX, Summary, Tap};
 use io_adapters::speedtest::{self, Carried};
 use proto_core::stream::Header;
 use serde::Serialize;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,7 +20,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   warren speedtest dev --direct             wait for a direct path first
-  warren speedtest dev --direction up --time 10")]
+  warren speedtest dev --direction up --time 10
+  warren speedtest dev --parallel 4         by four streams at once
+  warren speedtest dev --pcap-file dev.pcap
+
+The capture holds what travels inside the tunnel, decrypted: read it with Wireshark, and keep it to yourself.")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
     workspace: String,
@@ -27,6 +37,12 @@ pub(crate) struct Args {
     /// Seconds of each test
     #[arg(short, long, env = "WARREN_SPEEDTEST_TIME", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     time: u64,
+    /// Streams at once
+    #[arg(short, long, env = "WARREN_SPEEDTEST_PARALLEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    parallel: u8,
+    /// Write the decrypted packets of the test to this file, for Wireshark
+    #[arg(long, env = "WARREN_SPEEDTEST_PCAP_FILE", value_name = "FILE")]
+    pcap_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -55,7 +71,10 @@ struct Interval {
 struct Test {
     direction: &'static str,
     path: String,
+    /// Why packets went through a relay, if they did.
+    why_relayed: Option<String>,
     latency_ms: f64,
+    parallel: u8,
     intervals: Vec<Interval>,
     total: Interval,
 }
@@ -67,8 +86,28 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         return Err(CliError::new(Exit::Usage, "DIRECT_FORBIDDEN", sentence)
             .hint("leave out --direct, or say --disable-direct-connections=false"));
     }
-    let tunnel = tunnel::open(global, &args.workspace).await?;
+    let capture = args.pcap_file.as_deref().map(Capture::begin).transpose()?;
+    let tap = capture.as_ref().map(|capture| capture.tap.clone());
+    let tunnel = tunnel::open_tapped(global, &args.workspace, tap).await?;
+    let measured = tests(global, &args, &tunnel).await;
+    tunnel.client.node.shutdown().await;
+    // What was captured of a test that failed is what one wants to look at.
+    let captured = capture.map_or(Ok(()), Capture::end);
+    let tests = measured?;
+    if global.output == Format::Json {
+        match tests.as_slice() {
+            [test] => output::json(test),
+            tests => output::json(&tests),
+        }
+    }
+    captured
+}
+
+async fn tests(global: &Global, args: &Args, tunnel: &Tunnel) -> Result<Vec<Test>> {
     if args.direct {
+        if !tunnel.peer.path().is_direct() && global.output == Format::Table {
+            output::note("waiting for a direct path...");
+        }
         tunnel.wait_direct(DIRECT_PATIENCE).await?;
     }
     let uploads: &[bool] = match args.direction {
@@ -78,50 +117,110 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     };
     let mut tests = Vec::new();
     for upload in uploads {
-        tests.push(measure(global, &tunnel, *upload, Duration::from_secs(args.time)).await?);
+        let plan = Plan { upload: *upload, time: Duration::from_secs(args.time), streams: args.parallel };
+        tests.push(measure(global, tunnel, plan).await?);
     }
-    tunnel.client.node.shutdown().await;
-    if global.output == Format::Json {
-        match tests.as_slice() {
-            [test] => output::json(test),
-            tests => output::json(&tests),
-        }
-    }
-    Ok(())
+    Ok(tests)
 }
 
-async fn measure(global: &Global, tunnel: &Tunnel, upload: bool, time: Duration) -> Result<Test> {
+/// What is to be measured.
+#[derive(Clone, Copy)]
+struct Plan {
+    upload: bool,
+    time: Duration,
+    streams: u8,
+}
+
+/// A capture, and where it is.
+struct Capture {
+    tap: Tap,
+    file: PathBuf,
+}
+
+impl Capture {
+    fn begin(file: &Path) -> Result<Self> {
+        let tap = Tap::create(file).map_err(|e| Self::failed(file, &e))?;
+        output::warning(
+            "DECRYPTED",
+            &format!(
+                "{} will hold what travels inside the tunnel, decrypted; only you can read it",
+                file.display()
+            ),
+        );
+        Ok(Self { tap, file: file.to_owned() })
+    }
+
+    fn end(self) -> Result {
+        let Summary { packets, left_out } = self.tap.finish().map_err(|e| Self::failed(&self.file, &e))?;
+        let file = self.file.display();
+        output::note(format!(
+            "{packets} packets are in {file}: `wireshark {file}` or `tshark -r {file}` shows them"
+        ));
+        if left_out > 0 {
+            let most = output::bytes(CAPTURE_MAX);
+            output::warning(
+                "CAPTURE_CUT",
+                &format!("{left_out} packets found no room: a capture has {most} at most"),
+            );
+        }
+        Ok(())
+    }
+
+    fn failed(file: &Path, error: &io::Error) -> CliError {
+        CliError::new(Exit::Failed, "CAPTURE_FAILED", format!("can't write {}: {error}", file.display()))
+            .hint("name a file that you may write, on a disk with room, with --pcap-file")
+    }
+}
+
+async fn measure(global: &Global, tunnel: &Tunnel, plan: Plan) -> Result<Test> {
+    let Plan { upload, time, streams } = plan;
     let table = global.output == Format::Table;
     let latency = latency(tunnel).await?;
     let name = if upload { "upload" } else { "download" };
+    let before = tunnel.path();
     if table {
-        output::line(tunnel::headline(
-            u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
-            &tunnel.path(),
-        ));
-        output::line(format!("Starting a {}s {name} test...", time.as_secs()));
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        output::line(tunnel::headline(micros, &before));
+        let by = if streams > 1 { format!(" by {streams} streams") } else { String::new() };
+        output::line(format!("Starting a {}s {name} test{by}...", time.as_secs()));
         output::line(row("INTERVAL", "TRANSFER", "BANDWIDTH"));
     }
-    let mut intervals = Vec::new();
-    let each = |start: Duration, carried: Carried| {
-        let interval = Interval::new(start, carried);
+    let seconds = RefCell::new(Seconds::new(streams));
+    let show = |interval: &Interval| {
         if table {
             output::line(interval.words());
         }
-        intervals.push(interval);
     };
-    let carried = speedtest::within(time, transfer(tunnel, upload, time, each)).await.map_err(|e| {
+    let one = |stream: usize| {
+        let (seconds, show) = (&seconds, &show);
+        async move {
+            let each = |start, carried| seconds.borrow_mut().add(stream, start, carried, show);
+            let carried = transfer(tunnel, upload, time, each).await?;
+            seconds.borrow_mut().end(stream, show);
+            io::Result::Ok(carried)
+        }
+    };
+    let all = try_join_all((0..usize::from(streams)).map(one));
+    let carried = speedtest::within(time, all).await.map_err(|e| {
         let sentence = format!("the speed test with \"{}\" broke off: {e}", tunnel.workspace.name);
         CliError::new(Exit::Failed, "SPEEDTEST_FAILED", sentence)
             .hint("is the agent still running? See `warren status`")
     })?;
-    let total = Interval::new(Duration::ZERO, carried);
+    let total = Interval::new(Duration::ZERO, together(&carried));
+    let (path, why_relayed) = (tunnel.path(), tunnel.why_relayed().await);
     if table {
         output::line("-".repeat(52));
         output::line(total.words());
+        if path != before {
+            output::line(format!("The path changed meanwhile: {path}"));
+        }
+        if let Some(why) = &why_relayed {
+            output::line(why);
+        }
     }
+    let intervals = seconds.into_inner().done;
     let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
-    Ok(Test { direction: name, path: tunnel.path(), latency_ms, intervals, total })
+    Ok(Test { direction: name, path, why_relayed, latency_ms, parallel: streams, intervals, total })
 }
 
 async fn transfer(
@@ -143,6 +242,54 @@ async fn transfer(
         // Nothing of ours follows the header.
         stream.shutdown().await?;
         speedtest::receive(&mut stream, each).await
+    }
+}
+
+/// What several streams carried at the same time.
+fn together(carried: &[Carried]) -> Carried {
+    let time = carried.iter().map(|c| c.time).max().unwrap_or_default();
+    Carried { bytes: carried.iter().map(|c| c.bytes).sum(), time }
+}
+
+/// The seconds of several streams put together: each is shown once every stream that goes on has told of it.
+struct Seconds {
+    /// Those that not all have told of, the oldest first, with what each stream carried.
+    open: VecDeque<(Duration, Vec<Carried>)>,
+    /// How many seconds each stream has told of; none once it has ended.
+    told: Vec<Option<usize>>,
+    done: Vec<Interval>,
+}
+
+impl Seconds {
+    fn new(streams: u8) -> Self {
+        Self { open: VecDeque::new(), told: vec![Some(0); streams.into()], done: Vec::new() }
+    }
+
+    fn add(&mut self, stream: usize, start: Duration, carried: Carried, show: impl Fn(&Interval)) {
+        let Some(Some(told)) = self.told.get_mut(stream) else { return };
+        let at = *told - self.done.len().min(*told);
+        *told += 1;
+        match self.open.get_mut(at) {
+            Some((_, all)) => all.push(carried),
+            None => self.open.push_back((start, vec![carried])),
+        }
+        self.close(show);
+    }
+
+    fn end(&mut self, stream: usize, show: impl Fn(&Interval)) {
+        if let Some(told) = self.told.get_mut(stream) {
+            *told = None;
+        }
+        self.close(show);
+    }
+
+    fn close(&mut self, show: impl Fn(&Interval)) {
+        while self.told.iter().flatten().all(|told| *told > self.done.len()) {
+            let Some((start, all)) = self.open.pop_front() else { return };
+            let interval = Interval::new(start, together(&all));
+            show(&interval);
+            self.done.push(interval);
+        }
     }
 }
 
@@ -193,6 +340,30 @@ fn row(interval: &str, transfer: &str, bandwidth: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seconds_of_several_streams_are_one_table() {
+        let carried = |bytes, ms| Carried { bytes, time: Duration::from_millis(ms) };
+        let shown = RefCell::new(Vec::new());
+        let show = |interval: &Interval| {
+            shown.borrow_mut().push((interval.bytes, interval.start_seconds, interval.end_seconds));
+        };
+        let mut seconds = Seconds::new(2);
+        let second = Duration::from_secs(1);
+        seconds.add(0, Duration::ZERO, carried(10, 1_000), show);
+        seconds.add(0, second, carried(20, 1_000), show);
+        assert!(shown.borrow().is_empty(), "the second stream has told nothing yet");
+        seconds.add(1, Duration::ZERO, carried(1, 1_010), show);
+        assert_eq!(*shown.borrow(), [(11, 0.0, 1.01)]);
+        seconds.add(1, second, carried(2, 1_000), show);
+        seconds.add(1, second * 2, carried(3, 20), show);
+        seconds.end(1, show);
+        assert_eq!(shown.borrow().len(), 2, "the first stream goes on");
+        seconds.add(0, second * 2, carried(30, 10), show);
+        seconds.end(0, show);
+        assert_eq!(shown.borrow()[1..], [(22, 1.0, 2.0), (33, 2.0, 2.02)]);
+        assert_eq!(seconds.done.iter().map(|interval| interval.bytes).sum::<u64>(), 66);
+    }
 
     #[test]
     fn the_table_keeps_the_columns_that_people_know() {

@@ -8,13 +8,21 @@ use crate::output::{self, Format};
 use crate::tunnel::{self, Client};
 use futures_util::stream::{self, StreamExt};
 use proto_core::stream::Header;
+use proto_core::stream::report::{ANSWER_MAX, Report};
 use proto_core::wire::api::{AgentStatus, Workspace};
 use serde::Serialize;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// List workspaces with the path to each
+/// List workspaces with the path to each, its latency, and what was carried
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "RX/TX is what the workspace's agent has received and sent in all tunnels since it started.
+
+Examples:
+  warren status
+  warren status dev -o json"
+)]
 pub(crate) struct Args {
     /// Only this workspace, NAME or OWNER/NAME
     workspace: Option<String>,
@@ -33,6 +41,12 @@ struct Row {
     status: &'static str,
     path: Option<String>,
     latency_ms: Option<f64>,
+    /// Why packets go through a relay, if they do.
+    why_relayed: Option<String>,
+    /// Bytes in the workspace's tunnels, all of them, since its agent started; none if it does not say.
+    received_bytes: Option<u64>,
+    sent_bytes: Option<u64>,
+    uptime_seconds: Option<u64>,
     version: Option<String>,
     last_seen: Option<String>,
     error: Option<String>,
@@ -85,20 +99,37 @@ async fn row(global: &Global, client: Option<&Client>, workspace: Workspace, pat
         status: workspaces::status(&workspace),
         path: None,
         latency_ms: None,
+        why_relayed: None,
+        received_bytes: None,
+        sent_bytes: None,
+        uptime_seconds: None,
         version: agent.and_then(|a| a.version.clone()),
         last_seen: agent.and_then(|a| a.last_seen.clone()),
         error: None,
     };
     if let Some(client) = client.filter(|_| is_connected(&workspace)) {
         match reach(global, client, workspace, patience).await {
-            Ok((path, latency)) => {
-                row.path = Some(path);
-                row.latency_ms = Some((latency.as_secs_f64() * 1e6).round() / 1e3);
+            Ok(reached) => {
+                row.path = Some(reached.path);
+                row.latency_ms = Some((reached.latency.as_secs_f64() * 1e6).round() / 1e3);
+                row.why_relayed = reached.why_relayed;
+                row.received_bytes = reached.report.as_ref().map(|report| report.received_bytes);
+                row.sent_bytes = reached.report.as_ref().map(|report| report.sent_bytes);
+                row.uptime_seconds = reached.report.map(|report| report.uptime_seconds);
             }
             Err(error) => row.error = Some(error.message),
         }
     }
     row
+}
+
+/// What was found out of a workspace.
+struct Reached {
+    path: String,
+    latency: Duration,
+    why_relayed: Option<String>,
+    /// What its agent says of itself; none if it is of a version that says nothing.
+    report: Option<Report>,
 }
 
 /// The best path found in time, and its round trip.
@@ -107,7 +138,7 @@ async fn reach(
     client: &Client,
     workspace: Workspace,
     patience: Duration,
-) -> Result<(String, Duration)> {
+) -> Result<Reached> {
     let tunnel = client.open(global, workspace).await?;
     let echo = async {
         let mut stream = tunnel.peer.open(&Header::Ping).await.map_err(std::io::Error::other)?;
@@ -126,7 +157,10 @@ async fn reach(
         Ok(latency) => latency.map_err(|e| tunnel.gone(&e.to_string()))?,
         Err(_) => return Err(tunnel.gone(&format!("no reply after {}s", patience.as_secs()))),
     };
-    Ok((tunnel.path(), latency))
+    let asked = tunnel.ask(&Header::Report, ANSWER_MAX);
+    let report = tokio::time::timeout(patience, asked).await.ok().and_then(std::result::Result::ok);
+    let why_relayed = tunnel.why_relayed().await;
+    Ok(Reached { path: tunnel.path(), latency, why_relayed, report })
 }
 
 fn table(rows: &[Row]) -> String {
@@ -140,6 +174,12 @@ fn table(rows: &[Row]) -> String {
                 r.status.into(),
                 or(&r.path, or(&r.error, "-").as_str()),
                 r.latency_ms.map_or_else(|| "-".into(), |ms| output::latency((ms * 1e3) as u64)),
+                match (r.received_bytes, r.sent_bytes) {
+                    (Some(received), Some(sent)) => {
+                        format!("{}/{}", output::bytes(received), output::bytes(sent))
+                    }
+                    _ => "-".into(),
+                },
                 or(&r.version, "-"),
                 r.last_seen
                     .as_deref()
@@ -147,5 +187,5 @@ fn table(rows: &[Row]) -> String {
             ]
         })
         .collect();
-    output::table(&["NAME", "OWNER", "STATUS", "PATH", "LATENCY", "VERSION", "LAST SEEN"], &cells)
+    output::table(&["NAME", "OWNER", "STATUS", "PATH", "LATENCY", "RX/TX", "VERSION", "LAST SEEN"], &cells)
 }

@@ -1,0 +1,138 @@
+//! Taking secrets out of text that is to be shown to others.
+
+/// What stands in a secret's place.
+const HIDDEN: &str = "(hidden)";
+/// What tokens begin with, whatever comes then.
+const PREFIXES: [&str; 3] = ["warren_session_", "warren_agent_", "warren_setup_"];
+/// What the name of a setting with a secret in it contains.
+const SECRET_NAMES: [&str; 4] = ["token", "password", "secret", "key"];
+
+/// What takes out secrets: those that are known, and whatever looks like one.
+#[derive(Default)]
+pub(crate) struct Redactor {
+    known: Vec<String>,
+}
+
+impl Redactor {
+    /// One that knows these secrets.
+    pub(crate) fn knowing(known: impl IntoIterator<Item = String>) -> Self {
+        // What is short would be found everywhere, and is no secret.
+        Self { known: known.into_iter().map(|s| s.trim().to_owned()).filter(|s| s.len() >= 8).collect() }
+    }
+
+    /// The text without secrets.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.known {
+            text = text.replace(secret, HIDDEN);
+        }
+        for prefix in PREFIXES {
+            text = hide_after(&text, prefix, |c| c.is_ascii_alphanumeric() || c == '_');
+        }
+        text = hide_after(&text, "Bearer ", |c| !c.is_whitespace() && c != '"');
+        hide_passwords(&text)
+    }
+
+    /// A settings file, or a list of variables, without the values of secrets.
+    pub(crate) fn settings(&self, text: &str) -> String {
+        let line = |line: &str| match line.split_once('=') {
+            Some((name, _)) if is_secret(name) => format!("{}= {HIDDEN}", name),
+            _ => line.to_owned(),
+        };
+        self.clean(&text.lines().map(line).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Whether a setting of this name has a secret as its value.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|word| name.contains(word)) && !name.trim_end().ends_with("file")
+}
+
+/// Hides what follows `prefix`, as long as it is of these letters.
+fn hide_after(text: &str, prefix: &str, belongs: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(prefix) {
+        out.push_str(before);
+        out.push_str(prefix);
+        let end = after.find(|c| !belongs(c)).unwrap_or(after.len());
+        if end > 0 {
+            out.push_str(HIDDEN);
+        }
+        rest = after.get(end..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Hides names and passwords in addresses: `http://alice:secret@proxy`.
+fn hide_passwords(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        out.push_str(before);
+        out.push_str("://");
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ','))
+            .unwrap_or(after.len());
+        let authority = after.get(..end).unwrap_or_default();
+        match authority.rsplit_once('@') {
+            Some((_, host)) => out.push_str(&format!("{HIDDEN}@{host}")),
+            None => out.push_str(authority),
+        }
+        rest = after.get(end..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_looks_like_a_secret_is_hidden() {
+        let redactor = Redactor::knowing(["0123456789abcdef".to_owned(), "x".to_owned()]);
+        let cases = [
+            "key 0123456789abcdef, x",
+            "token warren_session_00ff, warren_agent_zz.",
+            "Authorization: Bearer abc.def\"",
+            "via http://alice:pw@proxy:3128/ and https://warren.example/",
+            "warren_session_",
+        ];
+        insta::assert_snapshot!(cases.map(|text| redactor.clean(text)).join("\n"), @r#"
+        key (hidden), x
+        token warren_session_(hidden), warren_agent_(hidden).
+        Authorization: Bearer (hidden)"
+        via http://(hidden)@proxy:3128/ and https://warren.example/
+        warren_session_
+        "#);
+    }
+
+    #[test]
+    fn settings_keep_their_names() {
+        let text =
+            "url = \"https://a.example\"\npassword = \"pw\"\nWARREN_TOKEN=abc\ntoken-file = \"/t\"\n[ping]";
+        insta::assert_snapshot!(Redactor::default().settings(text), @r#"
+        url = "https://a.example"
+        password = (hidden)
+        WARREN_TOKEN= (hidden)
+        token-file = "/t"
+        [ping]
+        "#);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_a_known_secret_is_left(before in "\\PC*", after in "\\PC*", secret in "[a-z0-9]{16,64}") {
+            let redactor = Redactor::knowing([secret.clone()]);
+            let text = format!("{before}{secret}{after} warren_session_{secret} {secret}");
+            prop_assert!(!redactor.clean(&text).contains(&secret));
+            let unknown = format!("{before} warren_agent_{secret} {after}");
+            let elsewhere = before.contains(&secret) || after.contains(&secret);
+            prop_assert!(elsewhere || !Redactor::default().clean(&unknown).contains(&secret));
+        }
+    }
+}
