@@ -34,6 +34,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long the client waits for an echo before it writes the next.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a tunnel may take to be opened.
+const OPENING: Duration = Duration::from_secs(10);
+/// From one attempt to open it to the next.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// What the nodes saw, in order. Clones are the same one.
 #[derive(Clone, Default)]
 pub struct Diary(Arc<Mutex<Pages>>);
@@ -156,8 +161,8 @@ async fn echo(mut stream: TunnelStream) {
     }
 }
 
-/// Runs the client until `until`: opens the tunnel and sends a frame of `size` bytes every `pause`, each of
-/// which must come back whole.
+/// Runs the client until `until`: opens the tunnel, again if it ends, and sends a frame of `size` bytes every
+/// `pause`, each of which must come back whole.
 ///
 /// # Errors
 /// If a frame comes back changed.
@@ -167,20 +172,26 @@ pub async fn client(
     (size, pause): (usize, Duration),
     until: Time,
 ) -> turmoil::Result {
-    let peer = loop {
-        match timeout(Duration::from_secs(10), node.open_tunnel(NodeId(AGENT.into()))).await {
-            Ok(Ok(peer)) => break peer,
-            // The agent or the server is not there yet.
-            Ok(Err(_)) | Err(_) if now() < until => sleep(Duration::from_millis(500)).await,
-            _ => return Ok(()),
-        }
-    };
+    let mut peer: Option<PeerHandle> = None;
     let mut number = 0;
     let mut stream = None;
     while now() < until {
+        // As programs do: a tunnel that has ended, with an agent that was killed for example, is opened again.
+        if peer.as_ref().is_some_and(|peer| peer.path().gone.is_some()) {
+            peer = None;
+            stream = None;
+        }
+        if peer.is_none() {
+            peer = reach(&node).await;
+        }
+        let Some(peer) = &peer else {
+            // The agent or the server is not there.
+            sleep(AGAIN).await;
+            continue;
+        };
         number += 1;
         let sent = now();
-        match timeout(PATIENCE, exchange(&peer, &mut stream, number, size)).await {
+        match timeout(PATIENCE, exchange(peer, &mut stream, number, size)).await {
             Ok(Some(true)) => {
                 let direct = peer.path().is_direct();
                 diary.lock().echoes.push(Echo { sent, back: now(), direct });
@@ -193,6 +204,11 @@ pub async fn client(
         sleep(next.since(now()).max(Duration::from_millis(1))).await;
     }
     Ok(())
+}
+
+/// A tunnel to the agent, if it can be had.
+async fn reach(node: &NodeHandle) -> Option<PeerHandle> {
+    timeout(OPENING, node.open_tunnel(NodeId(AGENT.into()))).await.ok()?.ok()
 }
 
 /// One frame there and back; none if the stream was lost.
