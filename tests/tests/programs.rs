@@ -451,6 +451,7 @@ fn help_reads_well() -> Result {
         ("help_ping", &["ping", "--help"]),
         ("help_speedtest", &["speedtest", "--help"]),
         ("help_ssh", &["ssh", "--help"]),
+        ("help_config_ssh", &["config-ssh", "--help"]),
         ("help_port_forward", &["port-forward", "--help"]),
         ("help_login", &["login", "--help"]),
         ("help_workspaces", &["workspaces", "--help"]),

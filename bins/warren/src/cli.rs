@@ -1,8 +1,8 @@
 //! The command line.
 
 use crate::commands::{
-    completion, context, login, netcheck, open, ping, port_forward, ports, speedtest, ssh, status,
-    support_bundle, version, workspaces,
+    completion, config_ssh, context, login, netcheck, open, ping, port_forward, ports, speedtest, ssh,
+    status, support_bundle, version, workspaces,
 };
 use crate::error::Result;
 use crate::output::Format;
@@ -12,7 +12,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcom
 use proto_core::wire::control::Forbidder;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use warren_settings::Stop;
+use warren_settings::{Given, Origin, Stop};
 
 /// Reach your remote workspaces from anywhere
 #[derive(Parser, Debug)]
@@ -59,6 +59,9 @@ struct Options {
     /// By what it was chosen, if it was.
     #[arg(skip)]
     relay_by: String,
+    /// What of these was said by a flag or a variable, as flags.
+    #[arg(skip)]
+    again: Vec<String>,
     /// Say more on standard error; twice for every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -75,6 +78,7 @@ enum Command {
     #[command(subcommand, alias = "workspace")]
     Workspaces(workspaces::Command),
     Ping(ping::Args),
+    ConfigSsh(config_ssh::Args),
     PortForward(port_forward::Args),
     Ports(ports::Args),
     Speedtest(speedtest::Args),
@@ -97,6 +101,8 @@ pub(crate) struct Global {
     pub direct_forbidden: Option<Forbidder>,
     /// The home relay that was chosen, if any was.
     pub relay: Option<RelayWish>,
+    /// The flags by which another process of this program is told what this one was.
+    pub again: Vec<String>,
 }
 
 /// A home relay that the person chose.
@@ -115,6 +121,7 @@ impl Cli {
         let mut read = Self::from_arg_matches(&given.matches).map_err(Stop::Usage)?;
         read.options.direct_forbidden = given.direct_forbidden();
         read.options.relay_by = given.said_by("relay");
+        read.options.again = read.options.again(&given);
         Ok(read)
     }
 
@@ -134,6 +141,7 @@ impl Cli {
             output: self.options.output,
             config: ConfigDir::new(self.options.config_dir)?.for_server(self.options.server),
             direct_forbidden: self.options.direct_forbidden,
+            again: self.options.again,
             relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
         match self.command {
@@ -143,6 +151,7 @@ impl Cli {
             Command::Open(args) => open::run(&global, args).await,
             Command::Workspaces(command) => workspaces::run(&global, command).await,
             Command::Ping(args) => ping::run(&global, args).await,
+            Command::ConfigSsh(args) => config_ssh::run(&global, &args),
             Command::PortForward(args) => port_forward::run(&global, args).await,
             Command::Ports(args) => ports::run(&global, args).await,
             Command::Speedtest(args) => speedtest::run(&global, args).await,
@@ -156,6 +165,27 @@ impl Cli {
             }
             Command::Version(args) => version::run(&global, args).await,
         }
+    }
+}
+
+impl Options {
+    /// What another process is to be told, since it may run elsewhere and with other variables. It reads files itself.
+    fn again(&self, given: &Given) -> Vec<String> {
+        let path =
+            |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        let said = |id: &str| matches!(given.origin(id), Origin::Flag | Origin::Variable);
+        let values = [
+            ("--config-dir", self.config_dir.as_ref().map(path)),
+            ("--config", self.config.as_ref().map(path)),
+            ("--server", self.server.clone().filter(|_| said("server"))),
+            ("--relay", self.relay.clone().filter(|_| said("relay"))),
+        ];
+        let mut again: Vec<_> =
+            values.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", value?))).collect();
+        if self.disable_direct_connections && said("disable_direct_connections") {
+            again.push("--disable-direct-connections".to_owned());
+        }
+        again
     }
 }
 

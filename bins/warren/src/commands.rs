@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod completion;
+pub(crate) mod config_ssh;
 pub(crate) mod context;
 pub(crate) mod login;
 pub(crate) mod netcheck;

@@ -10,6 +10,7 @@ mod output;
 mod redact;
 mod session;
 mod skew;
+mod ssh_config;
 mod stdio;
 mod tunnel;
 

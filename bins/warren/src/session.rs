@@ -37,6 +37,11 @@ impl ConfigDir {
         self.path.join("config.toml")
     }
 
+    /// Where OpenSSH keeps the host keys of workspaces.
+    pub(crate) fn known_hosts(&self) -> PathBuf {
+        self.path.join("known_hosts")
+    }
+
     /// The same folder, for a command that is meant for this server.
     pub(crate) fn for_server(self, server: Option<String>) -> Self {
         Self { server, ..self }

@@ -1,5 +1,6 @@
 //! A workspace reached by the programs of OpenSSH and by those that start them, through `warren ssh --stdio`.
 
+mod config;
 mod files;
 mod forwarding;
 mod many;

@@ -20,12 +20,32 @@ pub(crate) struct Args {
     /// Carry the SSH protocol between standard input and output, for another SSH client
     #[arg(long, required = true)]
     stdio: bool,
+    /// What is taken off the workspace's name, a dot before it: `dev.alice.warren` is then alice/dev
+    #[arg(long, value_name = "SUFFIX")]
+    hostname_suffix: Option<String>,
+}
+
+impl Args {
+    /// The workspace's name as the server knows it.
+    fn workspace(&self) -> String {
+        workspace_of(&self.workspace, self.hostname_suffix.as_deref())
+    }
+}
+
+/// The workspace of a host name that ends with the suffix: `WORKSPACE` or `WORKSPACE.OWNER` stands before it.
+fn workspace_of(host: &str, suffix: Option<&str>) -> String {
+    let name = suffix.and_then(|suffix| host.strip_suffix(suffix.trim_start_matches('.'))?.strip_suffix('.'));
+    match name.map(|name| name.split_once('.')) {
+        Some(Some((workspace, owner))) => format!("{owner}/{workspace}"),
+        Some(None) => name.unwrap_or_default().to_owned(),
+        None => host.to_owned(),
+    }
 }
 
 /// Carries a connection of another client.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     // Any other status than this one could be the remote program's.
-    carry(global, &args.workspace).await.map_err(|error| error.exit(Exit::NoSession))
+    carry(global, &args.workspace()).await.map_err(|error| error.exit(Exit::NoSession))
 }
 
 async fn carry(global: &Global, name: &str) -> Result {
@@ -49,4 +69,19 @@ fn lost(tunnel: &Tunnel, error: &io::Error) -> CliError {
         );
     }
     tunnel.gone(&error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_workspaces() {
+        let names = |suffix| {
+            ["dev", "dev.warren", "dev.alice.warren", ".warren", "devwarren"].map(|h| workspace_of(h, suffix))
+        };
+        assert_eq!(names(Some("warren")), ["dev", "dev", "alice/dev", "", "devwarren"]);
+        assert_eq!(names(Some(".warren")), names(Some("warren")));
+        assert_eq!(names(None), ["dev", "dev.warren", "dev.alice.warren", ".warren", "devwarren"]);
+    }
 }
