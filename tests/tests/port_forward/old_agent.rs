@@ -48,7 +48,7 @@ fn an_agent_that_is_too_old_is_named_at_once() -> Result {
         forwarding.lines.iter().position(|line| line.ends_with("-> port 80 of dev")).ok_or("no line")?;
     let began = Instant::now();
     assert!(round_trip(forwarding.at(tcp)[0], b"").is_err());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let line = forwarding.says("warning: a connection")?;
     insta::assert_snapshot!(line, @"warning: a connection to port 80 was closed: the workspace's agent is too old for this (UNKNOWN_SERVICE): put a newer warren-agent there");
     UdpSocket::bind("127.0.0.1:0")?.send_to(b"?", forwarding.at(1 - tcp)[0])?;
