@@ -30,8 +30,14 @@ pub(crate) const STUN_CLIENTS: &[Tool] = &[
 ];
 
 /// For the tests with OpenSSH's programs and those that use them.
-pub(crate) const OPENSSH: &[Tool] =
-    &[Tool { program: "ssh", package: "openssh-client" }, Tool { program: "setsid", package: "util-linux" }];
+pub(crate) const OPENSSH: &[Tool] = &[
+    Tool { program: "ssh", package: "openssh-client" },
+    Tool { program: "rsync", package: "rsync" },
+    Tool { program: "git", package: "git" },
+    Tool { program: "tmux", package: "tmux" },
+    Tool { program: "top", package: "procps" },
+    Tool { program: "setsid", package: "util-linux" },
+];
 
 /// For the tests of what is made for shells, man and Wireshark.
 pub(crate) const READERS: &[Tool] = &[
