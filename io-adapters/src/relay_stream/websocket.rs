@@ -8,6 +8,7 @@ use super::upgrade::{self, UpgradeError};
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use proto_core::machine::StreamTarget;
+use proto_core::wire::derp::{FRAME_HEADER_LEN, PACKET_MAX};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,9 +23,9 @@ pub const SUBPROTOCOL: &str = "derp";
 
 /// Bytes of one message that we send: what is in it can only be read once all of it has come.
 const MESSAGE: usize = 64 * 1024;
-/// Bytes of one message that we take: a whole DERP frame of the longest kind, and some more for peers that
-/// collect several.
-const MESSAGE_MAX: usize = 1 << 20;
+/// Bytes of one message that we take: two packets of the longest kind, for peers that collect several. All of it is
+/// kept until its end has come, and a relay has thousands of peers whom it does not know yet.
+const MESSAGE_MAX: usize = 2 * (FRAME_HEADER_LEN + 32 + PACKET_MAX);
 
 /// A byte stream in binary messages.
 #[derive(Debug)]
@@ -186,5 +187,19 @@ mod tests {
         // A masked binary frame that announces 4 GiB.
         a.write_all(&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]).await.unwrap();
         assert_eq!(b.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+
+        // The same in fragments, each of which might be: no more is kept than two packets are long.
+        let (mut a, b) = tokio::io::duplex(1 << 20);
+        let mut b = WebSocketIo::accepted(b, Vec::new()).await;
+        let fragment = |first: bool| {
+            let mut frame = vec![if first { 0x02 } else { 0 }, 0xfe, 0x80, 0, 1, 2, 3, 4];
+            frame.resize(8 + 0x8000, 0);
+            frame
+        };
+        for n in 0..5 {
+            a.write_all(&fragment(n == 0)).await.unwrap();
+        }
+        let read = tokio::time::timeout(std::time::Duration::from_secs(10), b.read_u8()).await;
+        assert_eq!(read.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }
