@@ -83,13 +83,11 @@ pub async fn serve(relay: RelayHandle, mut wants: Wants, verifier: Verifier, fil
         }
     }
     // The last word came before the end.
-    if wants.saves.has_changed().unwrap_or(true) && !wants.saves.borrow().is_empty() {
-        save(&mut wants, &file).await;
-    }
+    save(&mut wants, &file).await;
 }
 
 async fn save(wants: &mut Wants, file: &Path) {
-    let all = wants.saves.borrow_and_update().clone();
+    let Some(all) = wants.saves.borrow_and_update().clone() else { return };
     let path = file.to_owned();
     let written = tokio::task::spawn_blocking(move || write_admitted(&path, &all)).await;
     if let Ok(Err(error)) = written {
@@ -185,6 +183,11 @@ pub fn read_list(path: &Path) -> Result<BTreeSet<NodePublic>, ListError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Origin;
+    use crate::relay_listener;
+    use proto_core::key::NodeSecret;
+    use proto_core::relay::RelayServerConfig;
+    use proto_core::seed::Seed;
 
     fn admitted(n: u8) -> Admitted {
         Admitted { key: NodePublic([n; 32]), yes_at: 1_800_000_000 + u64::from(n) }
@@ -216,6 +219,25 @@ mod tests {
             std::fs::remove_file(&aside).unwrap();
             assert_eq!(read_admitted(&path).unwrap().len(), left);
             assert!(!aside.exists(), "the file is whole again");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_word_is_kept_even_if_it_names_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admitted");
+        for (word, kept) in [(None, vec![admitted(1)]), (Some(Vec::new()), Vec::new())] {
+            write_admitted(&path, &[admitted(1)]).unwrap();
+            let config = RelayServerConfig::new(NodeSecret::from_bytes([1; 32]));
+            let (relay, _task) = relay_listener::relay(config, Seed::from_u64(1), Origin::now());
+            let (questions, asked) = tokio::sync::mpsc::channel(1);
+            let (saves, saved) = tokio::sync::watch::channel(None);
+            saves.send_replace(word);
+            // The relay stops at once.
+            drop((questions, saves));
+            let wants = Wants { questions: asked, saves: saved };
+            serve(relay, wants, Verifier::new(Vec::new(), "test"), path.clone()).await;
+            assert_eq!(read_admitted(&path).unwrap(), kept);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 pub struct Gate {
     machine: Admission,
     questions: mpsc::Sender<Question>,
-    saves: watch::Sender<Vec<Admitted>>,
+    saves: watch::Sender<Option<Vec<Admitted>>>,
 }
 
 /// What a gate wants of the world.
@@ -25,8 +25,8 @@ pub struct Gate {
 pub struct Wants {
     /// Questions for the verifier. Each is answered by [`super::RelayHandle::admission`].
     pub questions: mpsc::Receiver<Question>,
-    /// What is to be kept over a restart.
-    pub saves: watch::Receiver<Vec<Admitted>>,
+    /// What is to be kept over a restart; none before that has been said.
+    pub saves: watch::Receiver<Option<Vec<Admitted>>>,
 }
 
 /// What a gate has counted, and what it knows.
@@ -45,7 +45,7 @@ pub struct GateStatus {
 pub fn gate(config: AdmissionConfig, seed: Seed, now: Time) -> (Gate, Wants) {
     // The machine has no more open at once.
     let (questions, asked) = mpsc::channel(VERIFY_OPEN_MAX);
-    let (saves, saved) = watch::channel(Vec::new());
+    let (saves, saved) = watch::channel(None);
     let gate = Gate { machine: Admission::new(config, seed, now), questions, saves };
     (gate, Wants { questions: asked, saves: saved })
 }
@@ -113,7 +113,7 @@ impl Gate {
                     return Some(ServerCommand::Expel(key));
                 }
                 AdmissionEvent::Save(all) => {
-                    self.saves.send_replace(all);
+                    self.saves.send_replace(Some(all));
                 }
                 AdmissionEvent::Verifier { why_not: Some(why) } => {
                     tracing::warn!(
