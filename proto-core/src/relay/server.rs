@@ -321,8 +321,10 @@ impl RelayServer {
     }
 
     fn verdict(&mut self, stream: StreamId, admit: bool, now: Time) {
-        let full = admit && self.connections.len() - self.waiting >= self.config.connections_max;
+        let full = self.connections.len() - self.waiting >= self.config.connections_max;
         let Some(connection) = self.connections.get_mut(&stream) else { return };
+        // The other relays of the mesh are few, and are what moves clients away from a full one.
+        let full = admit && full && !connection.mesh;
         let Stage::Asked { key, .. } = &connection.stage else { return };
         let key = *key;
         let crowd = self.keys.get(&key).map_or(0, |key| key.connections.len());

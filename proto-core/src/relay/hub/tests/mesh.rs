@@ -103,6 +103,20 @@ fn the_mesh_key_lets_in_without_asking_and_a_wrong_one_makes_an_ordinary_client(
 }
 
 #[test]
+fn a_relay_full_of_clients_has_room_for_its_mesh() {
+    let mut bench = Bench::of_mesh();
+    let config =
+        RelayServerConfig { connections_max: 1, mesh: Some(KEY), ..RelayServerConfig::new(server_secret()) };
+    bench.hub = RelayHub::new(config, Seed::from_u64(1), Time::ZERO);
+    bench.login(1);
+    bench.login(2);
+    assert!(bench.is_closed(2) && bench.hub.server().counters().full == 1);
+    bench.login_with(7, KEY);
+    assert!(!bench.is_closed(7));
+    assert_eq!(bench.hub.server().counters().mesh_joined, 1);
+}
+
+#[test]
 fn what_is_for_relays_alone_ends_an_ordinary_connection() {
     for bytes in [
         Frame::WatchConns.to_bytes(),
