@@ -98,6 +98,10 @@ pub const COORDINATOR_REQUESTS_MAX: usize = 65_536;
 /// Tailscale's 32 frames lose a third of an unpaced stream.
 pub const RELAY_QUEUE_DATA: (usize, usize) = (512, 512 << 10);
 
+/// Bytes of packets that wait for all connections of a relay together: two thousand full queues. Those who run it on
+/// a small machine say less.
+pub const RELAY_QUEUES_MAX: usize = 1 << 30;
+
 /// Disco frames and bytes that wait: they are small, rare and must not be starved.
 pub const RELAY_QUEUE_DISCO: (usize, usize) = (64, 64 << 10);
 

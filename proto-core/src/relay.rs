@@ -29,6 +29,6 @@ pub use link::{LinkCommand, LinkConfig, LinkEvent, RelayLink};
 pub use lobby::{Entered, Lobby};
 pub use mesh::{MeshChange, MeshCommand, MeshConfig, MeshEvent, RelayMesh};
 pub use pool::{PoolCommand, PoolConfig, PoolEvent, RelayPool};
-pub use queue::SendQueue;
+pub use queue::{Budget, SendQueue};
 pub use rate::Bucket;
 pub use server::{Agreement, RelayServer, RelayServerConfig, ServerCommand, ServerCounters, ServerEvent};

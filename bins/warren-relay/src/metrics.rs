@@ -176,7 +176,7 @@ fn packets(out: &mut Text, relay: &RelayStatus) {
     by_kind(out, passed.bytes_out - passed.control_bytes_out, passed.disco_bytes_out);
     out.one(&[("kind", "control")], passed.control_bytes_out);
     out.counter("warren_relay_packets_dropped_total", "Packets dropped.");
-    let reasons = ["unknown_destination", "gone", "queue_full", "unknown_forwarded"];
+    let reasons = ["unknown_destination", "gone", "queue_full", "unknown_forwarded", "queues_full"];
     for (reason, kinds) in reasons.iter().zip(passed.dropped) {
         for (kind, count) in ["disco", "data"].iter().zip(kinds) {
             out.one(&[("reason", reason), ("kind", kind)], count);
@@ -300,7 +300,7 @@ mod tests {
         relay.forwarded.bytes_out = 5_000;
         relay.forwarded.disco_bytes_out = 1_000;
         relay.forwarded.control_bytes_out = 500;
-        relay.forwarded.dropped = [[1, 2], [3, 4], [5, 6], [7, 8]];
+        relay.forwarded.dropped = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]];
         relay.held = (7, Duration::from_micros(1_250_000));
         relay.hushed = (8, Duration::from_micros(2_000_000));
         let mut gate = GateStatus { admitted: 8, reachable: true, ..GateStatus::default() };

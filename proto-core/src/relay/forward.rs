@@ -47,11 +47,13 @@ pub enum DropReason {
     QueueHead,
     /// Another relay of the mesh sent it on, but no connection has the destination's key (any more).
     UnknownForwarded,
+    /// It was in a queue, or would have been, when all queues together held as much as they may.
+    Crowded,
 }
 
 impl DropReason {
     /// How many there are.
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 }
 
 /// What passed through a relay, or one connection of it.

@@ -2,8 +2,8 @@
 //! simulation lane and the tests run it; the adapter composes the same parts with a lock each.
 
 use super::{
-    ForwardCounters, ForwardTable, Forwarded, MeshChange, MeshCommand, MeshEvent, RelayMesh, RelayServer,
-    RelayServerConfig, SendQueue, Sender, ServerCommand, ServerEvent,
+    Budget, ForwardCounters, ForwardTable, Forwarded, MeshChange, MeshCommand, MeshEvent, RelayMesh,
+    RelayServer, RelayServerConfig, SendQueue, Sender, ServerCommand, ServerEvent,
 };
 use crate::id::StreamId;
 use crate::key::NodePublic;
@@ -30,6 +30,7 @@ pub struct RelayHub {
     server: RelayServer,
     mesh: Option<RelayMesh>,
     table: ForwardTable<StreamId>,
+    budget: Budget,
     connections: BTreeMap<StreamId, Connection>,
     /// Connections with something to write.
     dirty: BTreeSet<StreamId>,
@@ -44,6 +45,12 @@ struct Connection {
     sender: Option<Sender>,
     queue: SendQueue,
     credit: Option<usize>,
+}
+
+impl Connection {
+    fn within(budget: &Budget) -> Self {
+        Self { queue: SendQueue::within(budget), ..Self::default() }
+    }
 }
 
 /// A packet and the connection that it came by.
@@ -63,6 +70,7 @@ impl RelayHub {
         Self {
             clock,
             table: ForwardTable::new(&seed),
+            budget: Budget::new(config.queues_max),
             server: RelayServer::new(config, seed, now),
             mesh: None,
             connections: BTreeMap::new(),
@@ -145,7 +153,7 @@ impl RelayHub {
         while let Some(output) = self.mesh.as_mut().and_then(Machine::poll) {
             match output.into_event(&mut self.out) {
                 Some(MeshEvent::Up { stream, .. }) => {
-                    self.connections.insert(stream, Connection::default());
+                    self.connections.insert(stream, Connection::within(&self.budget));
                 }
                 Some(MeshEvent::Change(change)) => {
                     if let MeshChange::Lost { link } = change {
@@ -284,7 +292,7 @@ impl Machine for RelayHub {
             Input::StreamBytes { stream, bytes } => self.bytes(stream, bytes, now),
             Input::StreamOpened { stream } => {
                 self.forget(stream);
-                self.connections.insert(stream, Connection::default());
+                self.connections.insert(stream, Connection::within(&self.budget));
                 self.server.handle(input, now);
             }
             Input::StreamClosed { stream, .. } => {

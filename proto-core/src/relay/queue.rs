@@ -7,8 +7,13 @@ use crate::wire::derp::{
     FRAME_HEADER_LEN, Frame, FrameKind, GoneReason, PACKET_MAX, forward_header, packet_header, peek,
 };
 
+mod budget;
 #[cfg(test)]
 mod tests;
+
+pub use budget::Budget;
+
+use budget::Share;
 
 /// What waits to be written to one connection: whole frames, control ahead of disco ahead of data, bounded
 /// in frames and bytes, the oldest dropped.
@@ -22,11 +27,22 @@ pub struct SendQueue {
     data: Lane,
     /// Who comes and goes, for a relay of the mesh that watches.
     watch: Option<Box<Watch>>,
+    /// Of what all queues of the relay may hold in packets.
+    share: Share,
+    /// Bytes of packets in what was taken last, which its owner holds until it comes for more.
+    in_hand: usize,
     /// What has been dropped and handed out on this side; absorb it into the relay's now and then.
     pub counters: ForwardCounters,
 }
 
 impl SendQueue {
+    /// A queue whose packets, and those that were taken last, count towards a budget. What the relay itself says does
+    /// not: it must be said, and is little.
+    #[must_use]
+    pub fn within(budget: &Budget) -> Self {
+        Self { share: Share::of(budget.clone()), ..Self::default() }
+    }
+
     /// Queues a packet as a RecvPacket frame. True if the queue was empty: wake the writer.
     pub fn push(&mut self, from: &NodePublic, payload: &[u8]) -> bool {
         self.push_packet(&packet_header(FrameKind::RecvPacket, from, payload.len()), payload)
@@ -44,13 +60,31 @@ impl SendQueue {
         }
         let was_empty = self.is_empty();
         let kind = PacketKind::of(payload);
-        let (lane, cap) = match kind {
+        let length = header.len() + payload.len();
+        let held = self.held();
+        let may_hold = self.share.may_hold(held + length);
+        let crowded = may_hold < held + length;
+        let reason = if crowded { DropReason::Crowded } else { DropReason::QueueHead };
+        let (lane, (frames_max, bytes_max)) = match kind {
             PacketKind::Disco => (&mut self.disco, limits::RELAY_QUEUE_DISCO),
             PacketKind::Data => (&mut self.data, limits::RELAY_QUEUE_DATA),
         };
-        let dropped = lane.push(header, payload, cap);
-        self.counters.drop(DropReason::QueueHead, kind, dropped);
+        let room = may_hold.saturating_sub(held - lane.bytes());
+        if length > room {
+            self.counters.drop(reason, kind, 1);
+            return false;
+        }
+        let dropped = lane.push(header, payload, (frames_max, bytes_max.min(room)));
+        self.counters.drop(reason, kind, dropped);
+        if crowded {
+            self.share.holds(self.held());
+        }
         was_empty
+    }
+
+    /// Bytes of packets, waiting and in hand.
+    const fn held(&self) -> usize {
+        self.in_hand + self.disco.bytes() + self.data.bytes()
     }
 
     /// Queues one or more whole frames that the relay itself says. True if the queue was empty: wake the
@@ -100,9 +134,11 @@ impl SendQueue {
     }
 
     /// Moves whole frames to the end of `out`: at least one if any waits, and else no more than `max` bytes.
-    /// If `out` is empty and everything fits, buffers are swapped instead of copied.
+    /// If `out` is empty and everything fits, buffers are swapped instead of copied. What was taken before is not held
+    /// any more.
     pub fn take(&mut self, max: usize, out: &mut Vec<u8>) {
         let begin = out.len();
+        let before = self.disco.bytes() + self.data.bytes();
         let watch = self.watch.as_mut().map(|watch| (&mut watch.lane, None));
         let lanes = [
             Some((&mut self.control, None)),
@@ -131,6 +167,8 @@ impl SendQueue {
             }
         }
         self.counters.bytes_out += (out.len() - begin) as u64;
+        self.in_hand = before - self.disco.bytes() - self.data.bytes();
+        self.share.holds(before);
     }
 
     /// Whether nothing waits.
@@ -152,6 +190,8 @@ impl SendQueue {
         self.counters.drop(DropReason::Gone, PacketKind::Disco, self.disco.frames as u64);
         self.counters.drop(DropReason::Gone, PacketKind::Data, self.data.frames as u64);
         (self.control, self.disco, self.data, self.watch) = Default::default();
+        self.in_hand = 0;
+        self.share.holds(0);
     }
 }
 

@@ -114,3 +114,42 @@ fn what_a_dead_connection_leaves_behind_is_counted_and_counters_add_up() {
     assert_eq!(sum.dropped(DropReason::Gone, PacketKind::Data), 1);
     assert_eq!(sum.dropped(DropReason::Gone, PacketKind::Disco), 1);
 }
+
+#[test]
+fn many_full_queues_hold_no_more_than_their_budget_and_a_new_one_finds_room() {
+    let (total, base) = (4 << 20, 32 << 10);
+    let budget = Budget::new(total);
+    let packet = [7; 1_400];
+    let mut queues: Vec<_> = (0..100).map(|_| SendQueue::within(&budget)).collect();
+    for queue in &mut queues {
+        (0..512).for_each(|_| _ = queue.push(&A, &packet));
+        // Its writer has its hands full, and gets no further.
+        queue.take(64 << 10, &mut Vec::new());
+        (0..512).for_each(|_| _ = queue.push(&A, &packet));
+    }
+    let held: usize = queues.iter().map(SendQueue::held).sum();
+    assert!(budget.taken() <= total && held <= total + 100 * base, "{held} bytes");
+    let counters = &queues[99].counters;
+    assert!(counters.dropped(DropReason::Crowded, PacketKind::Data) > 500);
+    assert_eq!(counters.dropped(DropReason::QueueHead, PacketKind::Data), 0);
+
+    let mut new = SendQueue::within(&budget);
+    (0..20).for_each(|_| _ = new.push(&A, &packet));
+    assert_eq!(new.counters, ForwardCounters::default());
+    // A packet that is longer than all that is left is not kept, and harms none that is there.
+    assert!(!new.push(&A, &[0; PACKET_MAX]));
+    assert_eq!(new.counters.dropped(DropReason::Crowded, PacketKind::Data), 1);
+    let mut out = Vec::new();
+    new.take(usize::MAX, &mut out);
+    assert_eq!(new.counters.packets_out, 20);
+
+    for queue in &mut queues {
+        queue.take(usize::MAX, &mut out);
+        queue.take(usize::MAX, &mut out);
+    }
+    assert_eq!(budget.taken(), 0);
+    (0..512).for_each(|_| _ = queues[0].push(&A, &packet));
+    assert!(budget.taken() > 0);
+    queues[0].abandon();
+    assert_eq!(budget.taken(), 0);
+}

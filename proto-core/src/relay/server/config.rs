@@ -17,6 +17,8 @@ pub struct RelayServerConfig {
     pub ask: bool,
     /// Clients at once; more are closed.
     pub connections_max: usize,
+    /// Bytes of packets that may wait for all clients together ([`crate::relay::Budget`]).
+    pub queues_max: usize,
     /// What the relays of the mesh prove themselves by; none if there is no mesh.
     pub mesh: Option<MeshKey>,
 }
@@ -30,6 +32,7 @@ impl RelayServerConfig {
             agreement: None,
             ask: false,
             connections_max: limits::RELAY_CONNECTIONS_MAX,
+            queues_max: limits::RELAY_QUEUES_MAX,
             mesh: None,
         }
     }
