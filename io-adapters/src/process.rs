@@ -1,5 +1,7 @@
 //! What the operating system knows of this process, and how it starts others.
 
+use std::path::Path;
+
 /// Memory in use, resident set, in bytes; none where the system does not tell.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
@@ -7,6 +9,24 @@ pub fn resident_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1_024)
+}
+
+/// Memory that this process may use, in bytes: the machine's, or as much of it as the process's control group has; none
+/// where the system does not tell.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    let all = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group.lines().find_map(|line| line.strip_prefix("0::/"));
+    // Each group is bounded by those above it, too.
+    let groups = group.map(Path::new).into_iter().flat_map(Path::ancestors);
+    let bound = |group: &Path| -> Option<u64> {
+        let file = Path::new("/sys/fs/cgroup").join(group).join("memory.max");
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    };
+    groups.filter_map(bound).chain([kib * 1_024]).min()
 }
 
 /// Raises the number of files that may be open to what the system allows: by default it is 1,024, for programs that
@@ -68,6 +88,12 @@ mod tests {
             panic!("{said}")
         };
         assert_eq!((process, terminal), (session, "0"), "{said}");
+    }
+
+    #[test]
+    fn a_process_uses_less_memory_than_it_may() {
+        let (used, may) = (super::resident_bytes().unwrap(), super::memory_bytes().unwrap());
+        assert!(used < may, "{used} of {may}");
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::transport::AnyStream;
 use bytes::Bytes;
 use proto_core::id::StreamId;
 use proto_core::key::NodePublic;
-use proto_core::limits::{RELAY_WORDS_RATE, RELAY_WRITE_TIMEOUT};
+use proto_core::limits::{RELAY_QUEUES_MAX, RELAY_WRITE_TIMEOUT};
 use proto_core::machine::{Input, Machine, Output};
 use proto_core::relay::{
-    AdmissionCommand, Bucket, ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue,
+    AdmissionCommand, Budget, ForwardCounters, ForwardTable, RelayServer, RelayServerConfig, SendQueue,
     ServerCommand, ServerCounters, ServerEvent,
 };
 use proto_core::seed::Seed;
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 #[cfg(feature = "aws-lc")]
 mod agreement;
@@ -40,6 +40,7 @@ mod mesh;
 mod pace;
 mod reader;
 mod room;
+mod served;
 mod turn;
 mod writer;
 
@@ -53,9 +54,7 @@ use http::{DerpRequest, answer, derp_fields};
 use lobby::Place;
 use mesh::{Mesh, MeshMessage};
 use pace::Held;
-use reader::Reader;
-use turn::{Turn, Turns};
-use writer::write_all;
+use turn::Turns;
 
 /// What may wait for the server's task before connections are read more slowly.
 const INBOX: usize = 1_024;
@@ -71,6 +70,8 @@ struct Inner {
     clock: Origin,
     table: RwLock<ForwardTable<Arc<Connection>>>,
     forwarded: Mutex<ForwardCounters>,
+    /// What may wait in all queues together.
+    budget: Budget,
     streams: AtomicU64,
     inbox: mpsc::Sender<Message>,
     events: broadcast::Sender<ServerEvent>,
@@ -157,6 +158,14 @@ pub struct RelayStatus {
     pub mesh: Option<MeshStatus>,
 }
 
+/// What may wait for all clients of a relay of this machine, in bytes of packets. The buffers that they lie in are up
+/// to three times as long, and the machine has more to do.
+#[must_use]
+pub fn queues_max() -> usize {
+    let share = crate::process::memory_bytes().map_or(u64::MAX, |all| all / 8);
+    usize::try_from(share).unwrap_or(usize::MAX).min(RELAY_QUEUES_MAX)
+}
+
 /// Makes a relay: the handle to use it, and the task to spawn.
 #[must_use]
 pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHandle, RelayTask) {
@@ -166,6 +175,7 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         ..config
     };
     let table = RwLock::new(ForwardTable::new(&seed));
+    let budget = Budget::new(config.queues_max);
     let machine = RelayServer::new(config, seed, clock.time());
     let (sender, inbox) = mpsc::channel(INBOX);
     let inner = Arc::new(Inner {
@@ -173,6 +183,7 @@ pub fn relay(config: RelayServerConfig, seed: Seed, clock: Origin) -> (RelayHand
         clock,
         table,
         forwarded: Mutex::default(),
+        budget,
         streams: AtomicU64::new(0),
         inbox: sender,
         events: broadcast::Sender::new(EVENTS),
@@ -243,90 +254,6 @@ impl RelayHandle {
         self.serve_after(Vec::new(), io, Arrival { from, ..Arrival::default() }).await;
     }
 
-    /// As [`RelayHandle::serve`], with the answer to the upgrade still to be sent: it leaves with the first frame.
-    async fn serve_after(&self, answer: Vec<u8>, io: AnyStream, who: Arrival) {
-        let stream = StreamId(self.0.streams.fetch_add(1, Ordering::Relaxed));
-        let connection = Arc::new(Connection::new(stream, who.from));
-        if self.0.inbox.send(Message::Opened(connection.clone())).await.is_err() {
-            return;
-        }
-        let (read, write) = tokio::io::split(io);
-        let mut reader = Reader::new(read, connection.clone(), who.place);
-        let why = tokio::select! {
-            biased;
-            why = write_all(answer, write, &connection) => why,
-            why = self.read(&mut reader) => why,
-        };
-        lock(&connection.queue).abandon();
-        self.absorb(&mut reader, &connection);
-        self.0.endings.count(&why, reader.is_inside_frame());
-        let _ = self.0.inbox.send(Message::Closed { stream: connection.stream, why }).await;
-    }
-
-    /// Reads one connection to its end, and says why it ended.
-    async fn read(&self, reader: &mut Reader) -> Ended {
-        let connection = reader.connection().clone();
-        let mut pace = self.0.rates.read().unwrap_or_else(PoisonError::into_inner).pace(self.0.clock.time());
-        if let Some(pace) = &pace {
-            reader.read_at_most(pace.piece());
-        }
-        let mut words = Bucket::new(RELAY_WORDS_RATE, self.0.clock.time());
-        let mut turn = self.0.turns.begin();
-        loop {
-            let work = match reader.read(&self.0, &mut turn).await {
-                Ok(Some(work)) => work,
-                Ok(None) => return Ended::Left,
-                Err(error) => return Ended::Broke(error),
-            };
-            for command in work.commands {
-                if self.0.inbox.send(Message::Command(command)).await.is_err() {
-                    return Ended::Stopped;
-                }
-            }
-            let said = work.frames.len();
-            if said > 0 {
-                let message = Message::Received { stream: connection.stream, bytes: work.frames };
-                if self.0.inbox.send(message).await.is_err() {
-                    return Ended::Stopped;
-                }
-            }
-            if work.broken {
-                // The server's task closes the connection.
-                turn.end();
-                return std::future::pending().await;
-            }
-            if work.login {
-                // Nothing that follows means anything before we know whose it is.
-                turn.end();
-                connection.joined.notified().await;
-                if let Some(key) = *lock(&connection.key) {
-                    reader.joined(key, &self.0);
-                }
-                if connection.is_mesh() {
-                    pace = None;
-                    reader.read_at_most(usize::MAX);
-                }
-            }
-            self.absorb(reader, &connection);
-            if let Some(pace) = &mut pace {
-                let wait = pace.charge(work.fresh, self.0.clock.time());
-                hold(wait, &self.0.held, &mut turn).await;
-            }
-            if let Some(words) = &mut words {
-                hold(words.charge(said, self.0.clock.time()), &self.0.hushed, &mut turn).await;
-            }
-            turn.took((work.bytes, work.count), &connection).await;
-        }
-    }
-
-    fn absorb(&self, reader: &mut Reader, connection: &Connection) {
-        let mut forwarded = lock(&self.0.forwarded);
-        if let Some(counters) = reader.counters() {
-            forwarded.absorb(counters);
-        }
-        forwarded.absorb(&mut lock(&connection.queue).counters);
-    }
-
     /// Gives the server an order. It is lost if the relay has stopped.
     pub async fn command(&self, command: ServerCommand) {
         let _ = self.0.inbox.send(Message::Command(command)).await;
@@ -362,26 +289,17 @@ impl RelayHandle {
     }
 }
 
-/// Does not read a client for so long.
-async fn hold(wait: Duration, held: &Held, turn: &mut Turn<'_>) {
-    if !wait.is_zero() {
-        turn.end();
-        held.add(wait);
-        sleep(wait).await;
-    }
-}
-
 /// Words to a client that has not logged in must get to it as soon as a frame must later.
 async fn said(write: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     timeout(RELAY_WRITE_TIMEOUT, write).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 impl Connection {
-    fn new(stream: StreamId, from: Option<IpAddr>) -> Self {
+    fn new(stream: StreamId, from: Option<IpAddr>, budget: &Budget) -> Self {
         Self {
             stream,
             from,
-            queue: Mutex::default(),
+            queue: Mutex::new(SendQueue::within(budget)),
             wake: Notify::new(),
             key: Mutex::default(),
             joined: Notify::new(),

@@ -104,6 +104,7 @@ impl Relay {
         let mut config = RelayServerConfig::new(secret.clone());
         config.mesh = mesh_key.clone();
         config.ask = guard.is_some();
+        config.queues_max = relay_listener::queues_max();
         config.connections_max = usize::try_from(settings.max_clients).unwrap_or(usize::MAX);
         let (handle, mut task) = relay_listener::relay(config, seed.fork("relay"), origin);
         let (client, total) = (settings.rate_limit_client.0, settings.rate_limit_total.0);

@@ -83,7 +83,8 @@ impl Hub {
         let mut tasks = vec![tokio::spawn(task.run())];
         let relay = config.relay_key.map(|key| {
             // Whoever knows the address may use the relay, as with Tailscale's: it carries nothing readable.
-            let relay = RelayServerConfig::new(NodeSecret::from_bytes(key));
+            let mut relay = RelayServerConfig::new(NodeSecret::from_bytes(key));
+            relay.queues_max = relay_listener::queues_max();
             let (handle, task) = relay_listener::relay(relay, config.seed.fork("relay"), origin);
             tasks.push(tokio::spawn(task.run()));
             handle

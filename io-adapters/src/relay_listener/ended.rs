@@ -12,6 +12,8 @@ pub(super) enum Ended {
     Left,
     /// The relay closed it.
     Closed,
+    /// Whoever served it gave it up, to make room for others.
+    GivenUp,
     /// The relay has stopped.
     Stopped,
     /// The client took nothing for too long.
@@ -76,6 +78,7 @@ impl fmt::Display for Ended {
         match self {
             Self::Left => f.write_str("the client closed the connection"),
             Self::Closed => f.write_str("closed by the relay"),
+            Self::GivenUp => f.write_str("given up to make room for others"),
             Self::Stopped => f.write_str("the relay has stopped"),
             Self::Stalled => write!(f, "the client took nothing for {} s", RELAY_WRITE_TIMEOUT.as_secs()),
             Self::Broke(error) => error.fmt(f),

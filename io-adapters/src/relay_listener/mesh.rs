@@ -188,7 +188,7 @@ impl Mesh {
     }
 
     fn open(&mut self, stream: StreamId, target: StreamTarget) {
-        let connection = Arc::new(Connection::new(stream, None));
+        let connection = Arc::new(Connection::new(stream, None, &self.inner.budget));
         connection.mesh.store(true, Ordering::Relaxed);
         self.links.insert(stream, connection.clone());
         let (dialling, inner) = ((self.dial)(target), self.inner.clone());

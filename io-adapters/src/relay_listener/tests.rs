@@ -171,6 +171,78 @@ async fn who_reads_nothing_at_all_is_closed() {
 }
 
 #[tokio::test]
+async fn who_was_expelled_says_no_more_and_is_soon_gone() {
+    let mut world = world();
+    let mut a = world.client(10, 1 << 16).await;
+    let Client { io, key, .. } = world.client(11, 64).await;
+    for _ in 0..10 {
+        a.send(key, &[0; 1_000]).await;
+    }
+    a.io.write_all(&Frame::Ping(*b"all sent").to_bytes()).await.unwrap();
+    a.until(|f| matches!(f, Frame::Pong(_))).await;
+    world.relay.command(ServerCommand::Expel(key)).await;
+    assert_eq!(world.relay.status().await.unwrap().connections, 1);
+    // It takes a byte now and then, and so never stalls.
+    let packet = Frame::SendPacket { to: a.key, bytes: b"still here" }.to_bytes();
+    let (mut read, mut write) = tokio::io::split(io);
+    let lingering = async {
+        while write.write_all(&packet).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let dripping = async {
+        while read.read_u8().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(20), async { tokio::join!(lingering, dripping) }).await;
+    assert!(ended.is_ok(), "the relay has ended it");
+    let own = a.key;
+    a.send(own, b"from myself").await;
+    assert_eq!(a.packet().await, b"from myself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_fight_over_a_key_are_held_as_if_they_pinged() {
+    let mut world = world();
+    let mut there = world.client(10, 1 << 16).await;
+    let mut clones = [world.client(11, 1 << 16).await, world.client(11, 1 << 16).await];
+    let pings = proto_core::limits::RATE_BURST_MIN as usize / Frame::Ping([0; 8]).to_bytes().len();
+    for n in 0..2 * (pings + 10) {
+        clones[n % 2].send(there.key, b"it is me").await;
+        there.packet().await;
+        // By now the relay's task knows who spoke.
+        if world.relay.status().await.unwrap().hushed.0 > 0 {
+            assert!(n >= pings, "after {n} packets");
+            return;
+        }
+    }
+    panic!("nobody was held");
+}
+
+#[tokio::test]
+async fn logins_that_are_given_up_take_no_place() {
+    let world = world();
+    for n in 0..=proto_core::limits::RELAY_WAITING_MAX {
+        let (mut ours, theirs) = tokio::io::duplex(1_024);
+        ours.write_all(b"GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n").await.unwrap();
+        let greeting = Frame::ServerKey { key: world.relay.public() }.to_bytes();
+        let mut heard = vec![0; greeting.len()];
+        // As the door does that needs its place for another.
+        tokio::select! {
+            served = world.front.serve(Box::new(theirs), None) => panic!("login {n} was ended: {served:?}"),
+            read = ours.read_exact(&mut heard) => assert!(read.is_ok(), "login {n} found no place"),
+        }
+        assert_eq!(heard, greeting);
+    }
+    world.relay.stop().await;
+    // Nobody is waited for: a connection that nobody serves would never end.
+    let mut tasks = world.tasks;
+    let stopped = timeout(RELAY_WRITE_TIMEOUT / 2, async { while tasks.join_next().await.is_some() {} });
+    assert!(stopped.await.is_ok());
+}
+
+#[tokio::test]
 async fn the_companions_of_derp_answer() {
     let mut world = world();
     let mut said = String::new();

@@ -94,12 +94,13 @@ mod tests {
     use super::*;
     use proto_core::id::StreamId;
     use proto_core::key::NodePublic;
+    use proto_core::relay::Budget;
     use std::cell::RefCell;
     use std::collections::BTreeSet;
     use std::rc::Rc;
 
     fn connection() -> Connection {
-        Connection::new(StreamId(1), None)
+        Connection::new(StreamId(1), None, &Budget::new(1 << 20))
     }
 
     async fn play(turns: &Turns, who: usize, rounds: usize, order: &RefCell<Vec<usize>>) {
