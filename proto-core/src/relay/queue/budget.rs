@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of one piece.
 const PIECE: usize = 32 << 10;
-/// Bytes that a queue may hold without asking: some twenty packets, and no less than a Tailscale relay's 32 of their
-/// usual mixture.
+/// Bytes that a queue may hold without asking: some twenty packets of full size.
 const BASE: usize = 32 << 10;
 /// A queue that has taken no more than this gives nothing back before it has been emptied: what one read brings for
 /// it, in a relay where nothing is amiss.
