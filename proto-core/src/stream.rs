@@ -8,6 +8,7 @@ use crate::limits::STREAM_HEADER_MAX;
 use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
+pub mod exec;
 pub mod ports;
 pub mod reassembly;
 pub mod report;
@@ -47,6 +48,12 @@ pub enum Header {
     /// The SSH protocol (RFC 4251), the acceptor being the server. Who the opener is was settled by the tunnel, so the
     /// server lets in whoever asks, by any method or none.
     Ssh {
+        /// The workspace's name as the opener knows it, for the programs that run there; may be empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        workspace: String,
+    },
+    /// A program of the acceptor's: see [`exec`].
+    Exec {
         /// The workspace's name as the opener knows it, for the programs that run there; may be empty.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         workspace: String,
@@ -248,6 +255,7 @@ mod tests {
             Header::Tcp { to: "127.0.0.1:22".parse().unwrap() },
             Header::Ssh { workspace: "dev".into() },
             Header::Ssh { workspace: String::new() },
+            Header::Exec { workspace: "dev".into() },
             Header::Ports,
             Header::Unix { path: "/run/db.sock".into() },
             Header::Udp { to: "0.0.0.0:53".parse().unwrap(), flow: 7 },

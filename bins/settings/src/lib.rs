@@ -6,7 +6,7 @@
 //! name; every program has an argument `config` that names the file.
 //!
 //! Beside it stands what servers share from their start: the [`Fault`] that keeps one from starting, addresses to
-//! [`Listen`] on, the [`StateDirectory`], the [`log()`].
+//! [`Listen`] on, the [`StateDirectory`], the [`log()`]; and what programs on one thread do, [`run_on_one_thread`].
 
 #![forbid(unsafe_code)]
 
@@ -15,12 +15,14 @@ mod listening;
 mod log;
 mod man;
 mod names;
+mod runtime;
 mod state;
 
 pub use io_adapters::words::{io_words, words};
 pub use listening::{Listen, bad_certificate, busy, certificate};
 pub use log::{LogFormat, log};
 pub use names::nearest;
+pub use runtime::run_on_one_thread;
 pub use state::{StateDirectory, state_directory};
 
 use clap::parser::ValueSource;

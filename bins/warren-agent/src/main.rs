@@ -17,23 +17,11 @@ use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
 
-/// How many tasks run before the sockets are looked at again: with tokio's 61 and as many busy connections, a new one is
-/// seen late.
-const EVENT_INTERVAL: u32 = 8;
 /// This program and its version, as others are told.
 const BUILD: &str = concat!("warren-agent ", env!("CARGO_PKG_VERSION"));
 
-// One thread: an agent is small, and its data path needs no locks on one thread.
 fn main() -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
-        Ok(runtime) => runtime.block_on(start()),
-        Err(error) => end(Stop::Fault(warren_settings::Fault::new(
-            "NO_RUNTIME",
-            format!("this program can't begin: {error}"),
-            "are there file descriptors left? `ulimit -n` shows how many there may be",
-        ))),
-    }
+    warren_settings::run_on_one_thread(start()).unwrap_or_else(|fault| end(Stop::Fault(fault)))
 }
 
 async fn start() -> ExitCode {

@@ -1,8 +1,10 @@
 //! What the agent does for those who reach it: one stream, one service.
 
+mod exec;
 mod listen;
 mod ping;
 mod ports;
+mod program;
 mod report;
 mod speedtest;
 pub(crate) mod ssh;
@@ -37,6 +39,7 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
         Header::Ssh { workspace } => {
             services.ssh.serve(stream, ssh::Visit { peer: peer.clone(), workspace }).await
         }
+        Header::Exec { workspace } => exec::serve(stream, peer.clone(), workspace, services.node.key()).await,
         Header::Ports => ports::serve(stream).await,
         Header::Unix { path } => tcp::serve_unix(stream, Path::new(&path)).await,
         Header::Udp { to, flow } => {

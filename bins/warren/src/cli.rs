@@ -21,6 +21,7 @@ use warren_settings::{Given, Origin, Stop};
   warren login https://warren.example.com --username alice
   warren workspaces create dev
   warren ping dev
+  warren ssh dev
 
 Exit status: 0 ok, 1 failed, 2 usage, 3 not logged in or forbidden, 4 not found, 5 unreachable.")]
 pub(crate) struct Cli {
@@ -135,8 +136,8 @@ impl Cli {
         self.options.verbose
     }
 
-    /// Runs the command.
-    pub(crate) async fn run(self) -> Result {
+    /// Runs the command: the status to exit with, if it went well.
+    pub(crate) async fn run(self) -> Result<u8> {
         let global = Global {
             output: self.options.output,
             config: ConfigDir::new(self.options.config_dir)?.for_server(self.options.server),
@@ -144,7 +145,7 @@ impl Cli {
             again: self.options.again,
             relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
-        match self.command {
+        let done = match self.command {
             Command::Login(args) => login::run(&global, args).await,
             Command::Logout => login::logout(&global).await,
             Command::Context(command) => context::run(&global, command).await,
@@ -155,7 +156,8 @@ impl Cli {
             Command::PortForward(args) => port_forward::run(&global, args).await,
             Command::Ports(args) => ports::run(&global, args).await,
             Command::Speedtest(args) => speedtest::run(&global, args).await,
-            Command::Ssh(args) => ssh::run(&global, args).await,
+            // The status of the program in the workspace.
+            Command::Ssh(args) => return ssh::run(&global, args).await,
             Command::Netcheck(args) => netcheck::run(&global, args).await,
             Command::Status(args) => status::run(&global, args).await,
             Command::SupportBundle(args) => support_bundle::run(&global, args).await,
@@ -164,7 +166,8 @@ impl Cli {
                 Ok(())
             }
             Command::Version(args) => version::run(&global, args).await,
-        }
+        };
+        done.map(|()| 0)
     }
 }
 

@@ -6,8 +6,10 @@ mod commands;
 mod contexts;
 mod error;
 mod forward;
+mod netinfo;
 mod output;
 mod redact;
+mod remote;
 mod session;
 mod skew;
 mod ssh_config;
@@ -28,21 +30,8 @@ fn started() -> Instant {
     *STARTED.get_or_init(Instant::now)
 }
 
-/// How many tasks run before the sockets are looked at again: with tokio's 61 and as many busy connections, a new one is
-/// seen late.
-const EVENT_INTERVAL: u32 = 8;
-
-// One thread: what this program does waits for the network, and a data path on one thread needs no locks.
 fn main() -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
-        Ok(runtime) => runtime.block_on(start()),
-        Err(error) => end(Stop::Fault(warren_settings::Fault::new(
-            "NO_RUNTIME",
-            format!("this program can't begin: {error}"),
-            "are there file descriptors left? `ulimit -n` shows how many there may be",
-        ))),
-    }
+    warren_settings::run_on_one_thread(start()).unwrap_or_else(|fault| end(Stop::Fault(fault)))
 }
 
 async fn start() -> ExitCode {
@@ -62,7 +51,7 @@ async fn start() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_ansi(colours).with_writer(|| output::Notes).with_env_filter(filter).init();
     match cli.run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             let text = if format == output::Format::Json { error.json() } else { error.text() };
             output::note(text.trim_end());

@@ -98,6 +98,11 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
 }
 
 impl Client {
+    /// A region's short name.
+    pub(crate) fn region(&self, id: RegionId) -> String {
+        self.map.borrow().regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
+    }
+
     /// The choice of the home relay, if somebody chose.
     pub(crate) async fn choice(&self, global: &Global) -> Option<Choice> {
         let status = self.node.status().await.ok()?;
@@ -158,8 +163,7 @@ impl Tunnel {
 
     /// A region's short name.
     pub(crate) fn region(&self, id: RegionId) -> String {
-        let map = self.client.map.borrow();
-        map.regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
+        self.client.region(id)
     }
 
     /// Asks the agent for a document: a service that answers once and ends.

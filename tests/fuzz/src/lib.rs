@@ -18,7 +18,7 @@ pub use relay::{http_head, relay, relay_link, relay_queue};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("stun", stun),
     ("disco", disco),
     ("derp", derp),
@@ -30,6 +30,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("control", control),
     ("relay_map", relay_map),
     ("stream_header", stream_header),
+    ("exec_frame", exec_frame),
 ];
 
 /// A disco peer and what we share with it. The curve's arithmetic is done once: it would take nearly all of the time.
@@ -185,5 +186,29 @@ pub fn stream_header(data: &[u8]) {
         assert!(length <= data.len());
         let bytes = header.encode();
         assert_eq!(stream::Header::decode(&bytes), Ok(Some((header, bytes.len()))));
+    }
+}
+
+/// Frames of a program's stream, from either end.
+pub fn exec_frame(data: &[u8]) {
+    use stream::exec::{Ask, FRAME_MAX, HEAD_LEN, Head, Told};
+    let mut rest = data;
+    while let Ok(Some(head)) = Head::decode(rest) {
+        assert!(head.length <= FRAME_MAX);
+        let Some(held) = rest.get(HEAD_LEN..HEAD_LEN + head.length) else { return };
+        rest = &rest[HEAD_LEN + head.length..];
+        // What is written again reads the same; a kind that is not known has no bytes of its own.
+        if let Ok(ask) = Ask::parse(head.kind, held)
+            && ask != Ask::Unknown
+        {
+            let again = ask.encode();
+            assert_eq!(Ask::parse(head.kind, &again[HEAD_LEN..]), Ok(ask));
+        }
+        if let Ok(told) = Told::parse(head.kind, held)
+            && told != Told::Unknown
+        {
+            let again = told.encode();
+            assert_eq!(Told::parse(head.kind, &again[HEAD_LEN..]), Ok(told));
+        }
     }
 }

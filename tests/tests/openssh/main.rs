@@ -1,9 +1,16 @@
-//! A workspace reached by the programs of OpenSSH and by those that start them, through `warren ssh --stdio`.
+//! A workspace reached by the programs of OpenSSH and by those that start them, through `warren ssh --stdio`; and by
+//! `warren ssh` itself.
 
 mod config;
 mod files;
 mod forwarding;
 mod many;
+mod native;
+mod native_ends;
+mod native_terminal;
+#[path = "../old_agent/mod.rs"]
+mod old_agent;
+mod screen;
 mod sessions;
 mod terminals;
 mod workspace;

@@ -67,6 +67,13 @@ impl Workspace {
         finish(self.program("ssh").args(arguments), b"")
     }
 
+    /// `warren ssh` with these arguments, to be run by the caller.
+    pub(crate) fn native(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.deployment.command()?;
+        command.arg("ssh").args(arguments);
+        Ok(command)
+    }
+
     /// What a command in the workspace prints; it must succeed.
     pub(crate) fn says(&self, command: &str) -> Result<String> {
         let out = self.ssh(&["dev", command])?;
@@ -77,6 +84,11 @@ impl Workspace {
     /// A path in a folder that ends with the workspace.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.deployment.path(name)
+    }
+
+    /// The server and its owner's login.
+    pub(crate) fn deployment(&mut self) -> &mut Deployment<'static> {
+        &mut self.deployment
     }
 
     /// The agent.

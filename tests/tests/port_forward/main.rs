@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tests::deployment::{Deployment, Place, Running};
 
+#[path = "../old_agent/mod.rs"]
+mod agent_of_old;
 mod ends;
 mod kinds;
 mod many;

@@ -1,42 +1,8 @@
-//! An agent of an earlier version, which knows no service of these.
+//! What is said of an agent of an earlier version, which knows no service of these.
 
+use super::agent_of_old::old_agent;
 use super::*;
-use io_adapters::access_url::control_target;
-use proto_core::key::NodeSecret;
-use proto_core::node::NodeConfig;
-use proto_core::stream::CODE_UNKNOWN_SERVICE;
-use proto_core::wire::control::NodeKind;
 use std::net::UdpSocket;
-
-/// Runs one for as long as the test does.
-fn old_agent(deployment: &Deployment<'_>, token: &str) -> Result {
-    let config = NodeConfig {
-        node_key: NodeSecret::generate(&io_adapters::entropy::seed()),
-        kind: NodeKind::Agent,
-        control: Some(control_target(deployment.url(), token)?),
-        build: "warren-agent 0.0.1".into(),
-        direct_forbidden: None,
-        pins: std::collections::BTreeMap::new(),
-        relay: None,
-        relay_map: None,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            let node = io_adapters::driver::start_here(config).await;
-            while let Some(incoming) = node.accept().await {
-                incoming.stream.reset(CODE_UNKNOWN_SERVICE);
-            }
-        });
-    });
-    let until = Instant::now() + Duration::from_secs(20);
-    while deployment.json(&["workspaces", "list"])?[0]["status"] != "connected" {
-        if Instant::now() > until {
-            return Err("the old agent does not connect".into());
-        }
-    }
-    Ok(())
-}
 
 #[test]
 fn an_agent_that_is_too_old_is_named_at_once() -> Result {

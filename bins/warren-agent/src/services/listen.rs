@@ -121,13 +121,16 @@ where
 }
 
 /// Who asked, and by what name.
-struct Caller {
-    peer: PeerHandle,
-    listener: u32,
+pub(crate) struct Caller {
+    /// Who.
+    pub peer: PeerHandle,
+    /// What the connections' streams are to name.
+    pub listener: u32,
 }
 
 impl Caller {
-    async fn carry(&self, socket: impl Socket) {
+    /// Carries a connection to them.
+    pub(crate) async fn carry(&self, socket: impl Socket) {
         let opened = async {
             let header = Header::Reverse { listener: self.listener };
             let mut stream = self.peer.open(&header).await.map_err(io::Error::other)?;

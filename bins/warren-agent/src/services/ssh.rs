@@ -5,24 +5,19 @@
 //! The host key lets OpenSSH's `known_hosts` notice a workspace that was put in another's place.
 
 mod carry;
-mod environment;
 mod forward;
 mod handler;
 mod host_key;
-mod inbox;
-mod process;
 mod session;
 mod sftp;
-mod silence;
-mod terminal;
-mod user;
 
+use super::program::PATIENCE;
+use super::program::silence::Attended;
 use handler::Visitor;
 use io_adapters::handle::{PeerHandle, TunnelStream};
 use proto_core::key::NodePublic;
 use russh::server::Config;
 use russh::{Preferred, SshId};
-use silence::Attended;
 use std::borrow::Cow;
 use std::io;
 use std::net::Ipv6Addr;
@@ -39,9 +34,6 @@ const MESSAGES: usize = 256;
 
 /// From a visitor's last word to the question whether it is still there.
 const ASK: Duration = Duration::from_secs(60);
-/// For how long a visitor may be silent: a machine that slept over night finds its sessions as they were, and the
-/// programs of one that never comes back end some day.
-const PATIENCE: Duration = Duration::from_secs(16 * 3_600);
 
 /// The SSH server.
 pub(crate) struct Server {

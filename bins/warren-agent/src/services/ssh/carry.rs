@@ -1,6 +1,6 @@
 //! Data between a channel and what is behind it: a program, a connection, another's socket.
 
-use super::inbox::{Inbox, Throttle};
+use crate::services::program::inbox::{Inbox, Throttle};
 use bytes::BytesMut;
 use russh::server::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};

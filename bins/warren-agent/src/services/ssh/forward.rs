@@ -1,7 +1,8 @@
 //! Forwarded connections: from the visitor's machine to where the workspace can connect, and the other way round.
 
 use super::carry::join;
-use super::inbox::Throttle;
+use crate::services::program::inbox::Throttle;
+use crate::services::program::keys::accept;
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use std::collections::HashMap;
@@ -9,9 +10,8 @@ use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -161,49 +161,6 @@ impl Listeners {
     fn has_room(&self) -> io::Result<()> {
         let full = self.ports.len() + self.sockets.len() >= LISTENERS;
         if full { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(()) }
-    }
-}
-
-/// A socket in the workspace that leads to the visitor's own SSH agent, in a folder that nobody else may enter.
-pub(super) struct Keys {
-    folder: TempDir,
-    _accepting: JoinSet<()>,
-}
-
-impl Keys {
-    /// Listens until it is dropped.
-    pub(super) fn forward(handle: Handle, throttle: Throttle) -> io::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("warren-ssh-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir()?;
-        let listener = UnixListener::bind(folder.path().join(Self::NAME))?;
-        let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, move |connection| {
-            let (handle, throttle) = (handle.clone(), throttle.clone());
-            tokio::spawn(async move {
-                if let Ok(channel) = handle.channel_open_agent().await {
-                    join(channel, connection, throttle).await;
-                }
-            });
-        }));
-        Ok(Self { folder, _accepting: accepting })
-    }
-
-    const NAME: &str = "agent";
-
-    /// Where it is.
-    pub(super) fn path(&self) -> PathBuf {
-        Path::join(self.folder.path(), Self::NAME)
-    }
-}
-
-async fn accept(listener: UnixListener, serve: impl Fn(UnixStream)) {
-    loop {
-        match listener.accept().await {
-            Ok((connection, _)) => serve(connection),
-            Err(_) => sleep(PAUSE).await,
-        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a visitor asks for on a connection, and the answers.
 
 use super::Visit;
-use super::environment::{Asked, Place};
-use super::forward::{Keys, Listeners, Opening};
-use super::inbox::Throttle;
-use super::process::{Start, What};
+use super::carry::join;
+use super::forward::{Listeners, Opening};
 use super::session::Session;
-use super::terminal::{Size, Wanted};
+use crate::services::program::environment::{Asked, Place};
+use crate::services::program::inbox::Throttle;
+use crate::services::program::keys::Keys;
+use crate::services::program::process::{Start, What};
+use crate::services::program::terminal::{Size, Wanted};
 use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session as Connection,
@@ -216,7 +218,16 @@ impl Handler for Visitor {
     async fn agent_request(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<bool> {
         let back = self.back(connection);
         let Some(prepared) = self.sessions.get_mut(&channel) else { return Ok(false) };
-        match Keys::forward(back.0, back.1) {
+        let (handle, throttle) = back;
+        let serve = move |connection| {
+            let (handle, throttle) = (handle.clone(), throttle.clone());
+            tokio::spawn(async move {
+                if let Ok(channel) = handle.channel_open_agent().await {
+                    join(channel, connection, throttle).await;
+                }
+            });
+        };
+        match Keys::forward(serve) {
             Ok(keys) => prepared.keys = Some(keys),
             Err(error) => tracing::debug!(%error, "a visitor's keys cannot be reached from here"),
         }

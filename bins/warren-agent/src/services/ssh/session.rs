@@ -1,22 +1,20 @@
 //! One session: a channel and the program on it.
 
 use super::carry::{deliver, pass_on, take_in};
-use super::inbox::{Inbox, Throttle};
-use super::process::{self, End, Group, Running, Start, What};
 use super::sftp;
-use super::terminal::{Control, Size};
-use super::user::User;
+use crate::services::program::inbox::{Inbox, Throttle};
+use crate::services::program::not_started;
+use crate::services::program::process::{self, End, Group, Running, Start, What};
+use crate::services::program::terminal::{Control, Size};
+use crate::services::program::user::User;
 use russh::server::{Handle, Msg};
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use std::io;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 /// The stream of extended data that is standard error (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
-/// Exit statuses of a shell for a program that cannot be started, and for one that is not there.
-const NOT_STARTED: u32 = 126;
-const NOT_FOUND: u32 = 127;
 
 /// A channel on which a program will be started.
 pub(super) struct Session {
@@ -96,9 +94,9 @@ impl Session {
 
     /// Says why a program could not be started, where its own errors would have come.
     async fn refuse(&self, error: &io::Error) -> End {
-        let sentence = format!("warren-agent: can't start the program: {error}\r\n");
+        let (sentence, status) = not_started(error);
         let _ = self.outgoing.extended_data_bytes(STDERR, sentence.into_bytes()).await;
-        End::Status(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED })
+        End::Status(status.into())
     }
 
     /// Says how it ended. That goes before the end of the data: a visitor who has ended too closes the channel then,
@@ -107,7 +105,8 @@ impl Session {
         let id = self.outgoing.id();
         let _ = match end {
             End::Status(status) => self.handle.exit_status_request(id, status).await,
-            End::Signal { signal, core_dumped } => {
+            End::Signal { name, core_dumped, .. } => {
+                let signal = Sig::Custom(name);
                 self.handle.exit_signal_request(id, signal, core_dumped, String::new(), String::new()).await
             }
         };
@@ -120,7 +119,7 @@ impl Session {
 fn obey(message: ChannelMsg, group: Group, control: Option<&Control>) {
     match message {
         ChannelMsg::Signal { signal } => {
-            if let Some(signal) = process::signal(&signal) {
+            if let Some(signal) = process::signal(name(&signal)) {
                 group.send(signal);
             }
         }
@@ -135,6 +134,25 @@ fn obey(message: ChannelMsg, group: Group, control: Option<&Control>) {
             }
         }
         _ => {}
+    }
+}
+
+/// A signal's name in the protocol.
+fn name(signal: &Sig) -> &str {
+    match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
     }
 }
 

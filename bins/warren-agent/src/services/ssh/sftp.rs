@@ -8,7 +8,7 @@ mod files;
 mod listing;
 mod wire;
 
-use super::inbox::Inbox;
+use crate::services::program::inbox::Inbox;
 use bytes::{Buf, Bytes, BytesMut};
 use files::Files;
 use russh::ChannelWriteHalf;

@@ -17,7 +17,7 @@ const NO_CHARACTER: u32 = 255;
 
 /// The terminal that a visitor asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// Its kind, as in `TERM`.
     pub kind: String,
     /// Its size.
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
 
 /// The size of a terminal, as it comes over the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Size {
+pub(crate) struct Size {
     /// In characters.
     pub columns: u32,
     /// In characters.
@@ -40,7 +40,7 @@ pub(super) struct Size {
 }
 
 /// A pseudo-terminal: the end for programs, and ours.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     /// Ours, for data.
     pub ours: Pty,
     /// What programs are started with.
@@ -52,11 +52,11 @@ pub(super) struct Terminal {
 }
 
 /// What changes a terminal under way.
-pub(super) struct Control(OwnedFd);
+pub(crate) struct Control(OwnedFd);
 
 impl Terminal {
     /// A new one as wanted.
-    pub(super) fn open(wanted: &Wanted) -> io::Result<Self> {
+    pub(crate) fn open(wanted: &Wanted) -> io::Result<Self> {
         let (ours, theirs) = pty_process::open().map_err(io_error)?;
         let path = rustix::pty::ptsname(&ours, Vec::new())?;
         let control = Control(ours.as_fd().try_clone_to_owned()?);
@@ -72,7 +72,7 @@ impl Terminal {
 
 impl Control {
     /// Makes it as large as the visitor's; its programs are told by a signal.
-    pub(super) fn resize(&self, size: Size) {
+    pub(crate) fn resize(&self, size: Size) {
         let cells = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
         let size = rustix::termios::Winsize {
             ws_row: cells(size.rows),
@@ -84,7 +84,7 @@ impl Control {
     }
 
     /// The character by which a program that reads lines learns that there are no more, if one reads lines now.
-    pub(super) fn end_of_input(&self) -> Option<u8> {
+    pub(crate) fn end_of_input(&self) -> Option<u8> {
         let settings = tcgetattr(&self.0).ok()?;
         let character = settings.special_codes[SpecialCodeIndex::VEOF];
         (settings.local_modes.contains(LocalModes::ICANON) && character != 0).then_some(character)
@@ -92,7 +92,7 @@ impl Control {
 }
 
 /// The system's error in one of the library's.
-pub(super) fn io_error(error: pty_process::Error) -> io::Error {
+pub(crate) fn io_error(error: pty_process::Error) -> io::Error {
     match error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(error) => error.into(),

@@ -1,11 +1,10 @@
 //! Programs started for a visitor: how they begin, what they are told under way, and how they end.
 
 use super::environment::{self, Asked, Given, Place};
-use super::forward::Keys;
+use super::keys::Keys;
 use super::terminal::{Control, Terminal, Wanted};
 use super::user::User;
 use io_adapters::process::in_own_session;
-use russh::Sig;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::{Child, ChildStderr, Command};
 
 /// What a visitor wants to be run.
-pub(super) enum What {
+pub(crate) enum What {
     /// The user's shell.
     Shell,
     /// A command, by the user's shell.
@@ -27,7 +26,7 @@ pub(super) enum What {
 }
 
 /// A program as it is to be started.
-pub(super) struct Start {
+pub(crate) struct Start {
     /// What to run.
     pub what: What,
     /// Variables that were asked for.
@@ -41,7 +40,7 @@ pub(super) struct Start {
 }
 
 /// A program that was started.
-pub(super) struct Running {
+pub(crate) struct Running {
     /// Itself.
     pub child: Child,
     /// Its standard input.
@@ -58,14 +57,14 @@ pub(super) struct Running {
 
 /// Sends signals to a program and what it has started.
 #[derive(Clone, Copy)]
-pub(super) struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Start {
     /// Starts it.
     ///
     /// # Errors
     /// What the operating system says.
-    pub(super) fn run(self) -> io::Result<Running> {
+    pub(crate) fn run(self) -> io::Result<Running> {
         let user = User::current();
         let terminal = self.terminal.as_ref().map(Terminal::open).transpose()?;
         let shown = self.terminal.as_ref().zip(terminal.as_ref());
@@ -123,13 +122,13 @@ fn on_terminal(command: Command, terminal: Terminal) -> io::Result<Running> {
 }
 
 /// The program and those that it started, as far as they are still of its group.
-pub(super) fn group(child: &Child) -> Group {
+pub(crate) fn group(child: &Child) -> Group {
     Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
 }
 
 /// Tells a program whose visitor is gone, if it still runs, as the line of a terminal would have. One that has ended
 /// may have left others to go on alone, which is no affair of the visitor's.
-pub(super) fn hang_up(child: &mut Child) {
+pub(crate) fn hang_up(child: &mut Child) {
     if let Ok(None) = child.try_wait() {
         group(child).send(Signal::HUP);
     }
@@ -137,7 +136,7 @@ pub(super) fn hang_up(child: &mut Child) {
 
 impl Group {
     /// Sends a signal to all of it. It must not be used after its first program was waited for.
-    pub(super) fn send(self, signal: Signal) {
+    pub(crate) fn send(self, signal: Signal) {
         if let Some(leader) = self.0 {
             let _ = kill_process_group(leader, signal);
         }
@@ -146,13 +145,15 @@ impl Group {
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By itself, with this status.
     Status(u32),
     /// By a signal.
     Signal {
-        /// Which.
-        signal: Sig,
+        /// Which, by its name.
+        name: String,
+        /// Which, by its number.
+        number: i32,
         /// Whether it left a picture of its memory.
         core_dumped: bool,
     },
@@ -161,7 +162,7 @@ pub(super) enum End {
 impl From<ExitStatus> for End {
     fn from(status: ExitStatus) -> Self {
         match status.signal() {
-            Some(signal) => Self::Signal { signal: name(signal), core_dumped: status.core_dumped() },
+            Some(number) => Self::Signal { name: name(number), number, core_dumped: status.core_dumped() },
             None => Self::Status(status.code().and_then(|code| u32::try_from(code).ok()).unwrap_or(0)),
         }
     }
@@ -195,28 +196,13 @@ const SIGNALS: &[(&str, Signal)] = &[
 ];
 
 /// The system's signal of that name.
-pub(super) fn signal(asked: &Sig) -> Option<Signal> {
-    let name = match asked {
-        Sig::ABRT => "ABRT",
-        Sig::ALRM => "ALRM",
-        Sig::FPE => "FPE",
-        Sig::HUP => "HUP",
-        Sig::ILL => "ILL",
-        Sig::INT => "INT",
-        Sig::KILL => "KILL",
-        Sig::PIPE => "PIPE",
-        Sig::QUIT => "QUIT",
-        Sig::SEGV => "SEGV",
-        Sig::TERM => "TERM",
-        Sig::USR1 => "USR1",
-        Sig::Custom(name) => name.as_str(),
-    };
-    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, signal)| *signal)
+pub(crate) fn signal(asked: &str) -> Option<Signal> {
+    SIGNALS.iter().find(|(known, _)| *known == asked).map(|(_, signal)| *signal)
 }
 
-fn name(number: i32) -> Sig {
+fn name(number: i32) -> String {
     let known = SIGNALS.iter().find(|(_, signal)| signal.as_raw() == number);
-    Sig::Custom(known.map_or_else(|| format!("{number}@warren"), |(name, _)| (*name).to_owned()))
+    known.map_or_else(|| format!("{number}@warren"), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -226,11 +212,10 @@ mod tests {
     #[test]
     fn signals_keep_their_names() {
         for (text, known) in SIGNALS {
-            assert_eq!(signal(&Sig::Custom((*text).to_owned())), Some(*known));
-            assert!(matches!(name(known.as_raw()), Sig::Custom(said) if said == *text));
+            assert_eq!(signal(text), Some(*known));
+            assert_eq!(name(known.as_raw()), *text);
         }
-        assert_eq!(signal(&Sig::TERM), Some(Signal::TERM));
-        assert_eq!(signal(&Sig::Custom("NONE".into())), None);
-        assert!(matches!(name(64), Sig::Custom(said) if said == "64@warren"));
+        assert_eq!(signal("NONE"), None);
+        assert_eq!(name(64), "64@warren");
     }
 }

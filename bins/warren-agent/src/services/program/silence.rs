@@ -10,14 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The stream of a visitor who says something now and then.
-pub(super) struct Attended<S> {
+pub(crate) struct Attended<S> {
     stream: S,
     patience: Duration,
     over: Pin<Box<Sleep>>,
 }
 
 impl<S> Attended<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+    pub(crate) fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, over: Box::pin(sleep(patience)) }
     }
 

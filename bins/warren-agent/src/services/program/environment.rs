@@ -17,7 +17,7 @@ const SSH_PORT: u16 = 22;
 
 /// What a session is told about itself.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The workspace's name, as the visitor calls it.
     pub workspace: String,
     /// The visitor's address inside the tunnel.
@@ -28,14 +28,14 @@ pub(super) struct Place {
 
 /// The variables that a visitor asked for and got.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     variables: BTreeMap<String, String>,
     bytes: usize,
 }
 
 impl Asked {
     /// Sets a variable, unless it is not the visitor's to set or there are too many.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> bool {
         let bytes = self.bytes + name.len() + value.len();
         if !may_be_set(name) || value.contains('\0') || bytes > ASKED_BYTES || self.variables.len() >= ASKED {
             return false;
@@ -82,7 +82,7 @@ fn is_inherited(name: &OsStr) -> bool {
 }
 
 /// What a session's programs are given.
-pub(super) struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// Variables that were asked for.
     pub asked: &'a Asked,
     /// The terminal's kind and its file.
@@ -92,7 +92,7 @@ pub(super) struct Given<'a> {
 }
 
 /// All variables of a session's programs.
-pub(super) fn variables(user: &User, place: &Place, given: &Given<'_>) -> BTreeMap<OsString, OsString> {
+pub(crate) fn variables(user: &User, place: &Place, given: &Given<'_>) -> BTreeMap<OsString, OsString> {
     let mut all: BTreeMap<OsString, OsString> =
         std::env::vars_os().filter(|(name, _)| is_inherited(name)).collect();
     all.entry("PATH".into()).or_insert_with(|| PATH.into());

@@ -23,17 +23,17 @@ const SMALL: usize = 4 << 10;
 
 /// Which of a connection's inboxes hold too much.
 #[derive(Clone, Default)]
-pub(super) struct Throttle(Arc<AtomicUsize>);
+pub(crate) struct Throttle(Arc<AtomicUsize>);
 
 impl Throttle {
     /// The window to grant next, where `usual` is the one for a visitor whose data is read.
-    pub(super) fn window(&self, usual: u32) -> u32 {
+    pub(crate) fn window(&self, usual: u32) -> u32 {
         if self.0.load(Ordering::Relaxed) == 0 { usual } else { HELD_BACK }
     }
 }
 
 /// The unread data of one channel.
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     state: Mutex<State>,
     changed: Notify,
     throttle: Throttle,
@@ -50,12 +50,12 @@ struct State {
 }
 
 impl Inbox {
-    pub(super) fn new(throttle: Throttle) -> Self {
+    pub(crate) fn new(throttle: Throttle) -> Self {
         Self { state: Mutex::default(), changed: Notify::new(), throttle }
     }
 
     /// Takes in what has arrived.
-    pub(super) fn push(&self, data: Bytes) {
+    pub(crate) fn push(&self, data: Bytes) {
         let mut state = self.lock();
         state.length += data.len();
         if data.len() >= SMALL {
@@ -72,13 +72,13 @@ impl Inbox {
     }
 
     /// There will be no more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.lock().ended = true;
         self.changed.notify_one();
     }
 
     /// The next piece; none at the end. For one reader.
-    pub(super) async fn next(&self) -> Option<Bytes> {
+    pub(crate) async fn next(&self) -> Option<Bytes> {
         loop {
             {
                 let mut state = self.lock();

@@ -10,7 +10,7 @@ const SHELL: &str = "/bin/sh";
 
 /// What the system knows of the agent's user.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct User {
+pub(crate) struct User {
     /// The login name.
     pub name: OsString,
     /// The home folder.
@@ -21,7 +21,7 @@ pub(super) struct User {
 
 impl User {
     /// Looked up now: a shell that was changed is the next session's.
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         let uid = rustix::process::getuid().as_raw();
         let local = || std::fs::read("/etc/passwd").ok().and_then(|file| find(&file, uid));
         // The program asks wherever the system keeps its users, a directory on the network for example.
@@ -52,7 +52,7 @@ impl User {
     }
 
     /// Where programs start: the home folder, or the root if there is none.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         if self.home.is_dir() { &self.home } else { Path::new("/") }
     }
 }

@@ -1,0 +1,89 @@
+//! What becomes of a session by `warren ssh` when the path, the server or the agent is away.
+
+use super::Result;
+use super::native_terminal::with_terminal;
+use super::screen::Screen;
+use super::workspace::{Ends, Workspace, wait};
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tests::deployment::{Deployment, Place};
+use tests::lab::{Lab, Nat};
+
+#[test]
+fn a_killed_agent_ends_it_with_a_sentence() -> Result {
+    let mut workspace = Workspace::start()?;
+    // The program itself outlives the agent, and is no use to anybody then.
+    let mut command = workspace.native(&["dev", "echo up; exec sleep 60"])?;
+    let mut ssh = Ends(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+    ssh.0.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 3])?;
+    workspace.agent().kill()?;
+    let killed = Instant::now();
+    let status = wait("the end", || ssh.0.try_wait().ok().flatten())?;
+    println!("ended {:?} after its agent", killed.elapsed());
+    // Two seconds of patience, which simulated time holds exactly; the rest is for a busy machine.
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert_eq!(status.code(), Some(255));
+    let mut said = String::new();
+    ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
+    insta::assert_snapshot!(said, @r#"
+    error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
+    hint: `warren status` shows what there is
+    code: AGENT_GONE
+    "#);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_started_anew_is_not_noticed() -> Result {
+    let mut workspace = Workspace::start()?;
+    let mut screen = Screen::start(with_terminal(&workspace.native(&["-t", "dev", "cat"])?), 80, 24)?;
+    screen.types("before\r")?;
+    screen.shows("before\r\nbefore\r\n")?;
+    workspace.deployment().stop_server();
+    // Long enough that both have noticed.
+    std::thread::sleep(Duration::from_secs(4));
+    screen.types("without\r")?;
+    screen.shows("without\r\nwithout\r\n")?;
+    workspace.deployment().start_server(&[])?;
+    std::thread::sleep(Duration::from_secs(4));
+    screen.types("after\r")?;
+    let text = screen.shows("after\r\nafter\r\n")?;
+    assert_eq!(text, "after\r\nafter\r\n", "nothing else is shown");
+    screen.types("\x04")?;
+    assert_eq!(wait("the end", || screen.program.0.try_wait().ok().flatten())?.code(), Some(0));
+    assert_eq!(screen.text(), "");
+    Ok(())
+}
+
+#[test]
+fn a_path_that_is_cut_is_waited_for() -> Result {
+    let lab = Lab::new(Nat::PortRestricted, Nat::PortRestricted)?;
+    let deployment = Deployment::start(Place::Lab(&lab), &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let mut command = deployment.command()?;
+    command.args(["ssh", "-t", "dev", "cat"]);
+    let mut screen = Screen::start(with_terminal(&command), 80, 24)?;
+    screen.types("before\r")?;
+    screen.shows("before\r\nbefore\r\n")?;
+    let cut = "table ip cut {
+        counter dropped {}
+        chain cutting { type filter hook forward priority filter; counter name dropped drop; }
+    }";
+    lab.ok("inet", &["nft", cut])?;
+    screen.types("lost\r")?;
+    std::thread::sleep(Duration::from_secs(20));
+    assert_eq!(screen.text(), "", "nothing is shown meanwhile");
+    assert_eq!(screen.program.0.try_wait()?, None, "it waits");
+    let dropped = lab.ok("inet", &["nft", "list", "counter", "ip", "cut", "dropped"])?;
+    assert!(!dropped.contains("packets 0 "), "nothing was cut: {dropped}");
+    lab.ok("inet", &["nft", "delete", "table", "ip", "cut"])?;
+    let healed = Instant::now();
+    let text = screen.shows("lost\r\nlost\r\n")?;
+    println!("back {:?} after the path", healed.elapsed());
+    assert_eq!(text, "lost\r\nlost\r\n", "nothing else is shown");
+    screen.types("\x04")?;
+    assert_eq!(wait("the end", || screen.program.0.try_wait().ok().flatten())?.code(), Some(0));
+    Ok(())
+}
