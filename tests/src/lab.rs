@@ -9,6 +9,10 @@
 //! Everything lives in namespaces that the lab makes and removes; nothing can reach any other network.
 //! It needs root, `ip` and `nft`, and says so.
 
+mod slow;
+
+pub use slow::{Passed, SlowWire};
+
 use crate::Result;
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -45,14 +49,8 @@ impl Lab {
     /// # Errors
     /// Without root, `ip` or `nft`: with what to do.
     pub fn new(alice: Nat, bob: Nat) -> Result<Self> {
-        let id = Command::new("id").arg("-u").output().map_err(|e| format!("can't run id: {e}"))?;
-        if id.stdout.trim_ascii() != b"0" {
-            return Err("the NAT lab makes network namespaces, which needs root\n\
-                        hint: run `cargo xtask test` as root"
-                .into());
-        }
-        let prefix = format!("w{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
-        let mut lab = Self { prefix, hosts: Vec::new() };
+        require_root()?;
+        let mut lab = Self::empty();
         for host in ["inet", "server", "nat-a", "nat-b", "alice", "bob"] {
             lab.host(host)?;
         }
@@ -76,6 +74,11 @@ impl Lab {
         lab.masquerade("nat-a", alice)?;
         lab.masquerade("nat-b", bob)?;
         Ok(lab)
+    }
+
+    fn empty() -> Self {
+        let prefix = format!("w{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        Self { prefix, hosts: Vec::new() }
     }
 
     /// A command that will run on `host`.
@@ -163,6 +166,14 @@ impl Lab {
     fn name(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
+}
+
+fn require_root() -> Result {
+    let id = Command::new("id").arg("-u").output().map_err(|e| format!("can't run id: {e}"))?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(());
+    }
+    Err("the NAT lab makes network namespaces, which needs root\nhint: run `cargo xtask test` as root".into())
 }
 
 impl Drop for Lab {
