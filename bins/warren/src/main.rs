@@ -41,7 +41,7 @@ async fn start() -> ExitCode {
         Err(stop) => return end(stop),
     };
     let format = cli.format();
-    output::begin(format);
+    output::begin(format, cli.verbosity() > 0 || std::env::var_os("WARREN_LOG").is_some());
     let level = ["warn", "info", "debug"][usize::from(cli.verbosity().min(2))];
     let filter = std::env::var("WARREN_LOG").unwrap_or_else(|_| level.to_owned());
     let filter = match tracing_subscriber::EnvFilter::try_new(&filter) {
@@ -49,7 +49,7 @@ async fn start() -> ExitCode {
         Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&filter, &error))),
     };
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_ansi(colours).with_writer(|| output::Notes).with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_ansi(colours).with_writer(|| output::Log).with_env_filter(filter).init();
     match cli.run().await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -19,9 +19,58 @@ pub(crate) enum Format {
 /// Whether what is no result is JSON as well.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Notes in which form this process answers.
-pub(crate) fn begin(format: Format) {
+/// Notes in which form this process answers, and whether its log was asked for.
+pub(crate) fn begin(format: Format, log_wanted: bool) {
     JSON.store(format == Format::Json, Ordering::Relaxed);
+    LOG_WANTED.store(log_wanted, Ordering::Relaxed);
+}
+
+/// Whether a person asked for the log.
+static LOG_WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether standard error is another program's now.
+static LENT: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is in raw mode, where a new line does not begin at the left.
+static RAW: AtomicBool = AtomicBool::new(false);
+
+/// Standard error is a program's in a workspace, until this is dropped: the log is silent unless it was asked for.
+pub(crate) struct Lent(());
+
+impl Lent {
+    pub(crate) fn begin() -> Self {
+        LENT.store(true, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        LENT.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The terminal is in raw mode from now on, or no longer.
+pub(crate) fn raw(is_raw: bool) {
+    RAW.store(is_raw, Ordering::Relaxed);
+}
+
+/// Where the log goes: to standard error, while it is ours or the log was asked for.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if LENT.load(Ordering::Relaxed) && !LOG_WANTED.load(Ordering::Relaxed) {
+            return Ok(bytes.len());
+        }
+        if RAW.load(Ordering::Relaxed) {
+            let lines = String::from_utf8_lossy(bytes).replace('\n', "\r\n");
+            return Notes.write_all(lines.as_bytes()).map(|()| bytes.len());
+        }
+        Notes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Notes.flush()
+    }
 }
 
 /// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects.

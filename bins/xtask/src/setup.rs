@@ -107,6 +107,9 @@ pub(crate) const BENCH_FORWARD: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux" },
 ];
 
+/// For the benchmark of commands from far away: what the slow wire is written in.
+pub(crate) const SLOW_WIRE: &[Tool] = &[Tool { program: "python3", package: "python3" }];
+
 /// Installs those of `tools` that are missing, by apt-get.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! What becomes of a session by `warren ssh` when the path, the server or the agent is away.
 
 use super::Result;
-use super::native_terminal::with_terminal;
+use super::native_terminal::{CAT, with_terminal};
 use super::screen::Screen;
 use super::workspace::{Ends, Workspace, wait};
 use std::io::Read;
@@ -37,7 +37,8 @@ fn a_killed_agent_ends_it_with_a_sentence() -> Result {
 #[test]
 fn a_server_that_is_started_anew_is_not_noticed() -> Result {
     let mut workspace = Workspace::start()?;
-    let mut screen = Screen::start(with_terminal(&workspace.native(&["-t", "dev", "cat"])?), 80, 24)?;
+    let mut screen = Screen::start(with_terminal(&workspace.native(&["-t", "dev", CAT])?), 80, 24)?;
+    screen.shows("up\r\n")?;
     screen.types("before\r")?;
     screen.shows("before\r\nbefore\r\n")?;
     workspace.deployment().stop_server();
@@ -63,8 +64,9 @@ fn a_path_that_is_cut_is_waited_for() -> Result {
     let token = deployment.create_workspace("dev")?;
     let _agent = deployment.start_agent("dev", &token)?;
     let mut command = deployment.command()?;
-    command.args(["ssh", "-t", "dev", "cat"]);
+    command.args(["ssh", "-t", "dev", CAT]);
     let mut screen = Screen::start(with_terminal(&command), 80, 24)?;
+    screen.shows("up\r\n")?;
     screen.types("before\r")?;
     screen.shows("before\r\nbefore\r\n")?;
     let cut = "table ip cut {

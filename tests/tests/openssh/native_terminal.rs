@@ -6,6 +6,9 @@ use super::workspace::{Workspace, signal, wait};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Sends back what is typed, once it has said that it is there: what is typed before is shown twice.
+pub(crate) const CAT: &str = "echo up; exec cat";
+
 /// `warren ssh` that has the terminal for its own.
 fn on_terminal(workspace: &Workspace, arguments: &[&str]) -> Result<Command> {
     Ok(with_terminal(&workspace.native(arguments)?))
@@ -127,9 +130,8 @@ fn the_terminal_is_as_it_was_whatever_happens() -> Result {
 fn a_hung_session_is_left_by_the_escape() -> Result {
     let mut workspace = Workspace::start()?;
     let agent = workspace.agent().id();
-    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "dev", "cat"])?, 80, 24)?;
-    screen.types("up\r")?;
-    screen.shows("up\r\nup\r\n")?;
+    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "dev", CAT])?, 80, 24)?;
+    screen.shows("up\r\n")?;
     screen.types("~~ a ~. b\r")?;
     screen.shows("~ a ~. b\r\n~ a ~. b\r\n")?;
     screen.types("~?")?;
@@ -146,12 +148,14 @@ fn a_hung_session_is_left_by_the_escape() -> Result {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(ended.code(), Some(255));
     // Another character, and none.
-    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "-e", "^]", "dev", "cat"])?, 80, 24)?;
+    let mut screen = Screen::start(on_terminal(&workspace, &["-t", "-e", "^]", "dev", CAT])?, 80, 24)?;
+    screen.shows("up\r\n")?;
     screen.types("~.\r")?;
     screen.shows("~.\r\n~.\r\n")?;
     screen.types("\x1d.")?;
     assert_eq!(wait("the end", || screen.program.0.try_wait().ok().flatten())?.code(), Some(255));
-    let mut screen = Screen::start(on_terminal(&workspace, &["-te", "none", "dev", "cat"])?, 80, 24)?;
+    let mut screen = Screen::start(on_terminal(&workspace, &["-te", "none", "dev", CAT])?, 80, 24)?;
+    screen.shows("up\r\n")?;
     screen.types("~.\r")?;
     screen.shows("~.\r\n~.\r\n")?;
     screen.types("\x04")?;
@@ -166,9 +170,8 @@ fn a_session_is_suspended_and_comes_back() -> Result {
     let mut shell = workspace.other("bash");
     shell.args(["--norc", "--noprofile", "-i"]).env("PS1", "");
     let mut screen = Screen::start(with_terminal(&shell), 80, 24)?;
-    screen.types(&format!("{} ssh -t dev cat\r", warren.display()))?;
-    // What is typed before it is up is for the shell's terminal.
-    std::thread::sleep(Duration::from_secs(1));
+    screen.types(&format!("{} ssh -t dev 'echo it is u\"\"p; exec cat'\r", warren.display()))?;
+    screen.shows("it is up\r\n")?;
     screen.types("here\r")?;
     screen.shows("here\r\nhere\r\n")?;
     screen.types("~\x1a")?;

@@ -4,7 +4,7 @@ use crate::cli::Global;
 use crate::commands::config_ssh::SUFFIX;
 use crate::error::{CliError, Exit, Result};
 use crate::netinfo::{self, NetworkInfo};
-use crate::output;
+use crate::output::{self, Lent};
 use crate::remote::session::{self, Over, Wish};
 use crate::remote::{escape, keys, terminal};
 use crate::stdio;
@@ -115,11 +115,12 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result<u8> {
     let reached = async {
         let tunnel = tunnel::open(global, &args.workspace()).await?;
         let info = NetworkInfo::keep(&args.network_info, args.stdio, &tunnel)?;
+        let lent = Lent::begin();
         let status = match wish {
             Some(wish) => program(&tunnel, wish).await,
             None => carry(&tunnel).await,
         };
-        drop(info);
+        drop((info, lent));
         tunnel.client.node.shutdown().await;
         status
     };

@@ -1,5 +1,6 @@
 //! The person's own terminal: what it is, and that it is as it was when we leave.
 
+use crate::output;
 use proto_core::stream::exec::{Size, Terminal};
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr,
@@ -59,12 +60,15 @@ impl Raw {
     pub(crate) fn again(&self) -> std::io::Result<()> {
         let mut settings = self.before.clone();
         settings.make_raw();
-        Ok(tcsetattr(&self.terminal, OptionalActions::Now, &settings)?)
+        tcsetattr(&self.terminal, OptionalActions::Now, &settings)?;
+        output::raw(true);
+        Ok(())
     }
 
     /// Makes it as it was.
     pub(crate) fn leave(&self) {
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+        output::raw(false);
     }
 }
 

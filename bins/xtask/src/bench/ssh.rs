@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 pub(super) fn run(runs: usize) -> Result<Vec<Figure>> {
     setup::install(setup::NAT_LAB)?;
     setup::install(setup::OPENSSH)?;
-    setup::install(setup::READERS)?;
+    setup::install(setup::SLOW_WIRE)?;
     let mut figures = near(runs)?;
     figures.extend(far(runs)?);
     Ok(figures)
