@@ -177,7 +177,7 @@ impl Reader {
             self.skip -= skipped;
             rest = &rest[skipped..];
             let Some(header) = peek(rest) else { break };
-            if header.check().is_err() {
+            if header.check_from_node().is_err() {
                 // The server's task judges it by the header as we do, counts it and closes the connection.
                 work.frames.extend_from_slice(&rest[..FRAME_HEADER_LEN]);
                 work.broken = true;

@@ -2,7 +2,7 @@ use super::front::Front;
 use super::*;
 use crate::store::MemStore;
 use proto_core::key::NodeSecret;
-use proto_core::wire::derp::{ClientInfo, Decoder, Frame};
+use proto_core::wire::derp::{ClientInfo, Decoder, Frame, FrameKind};
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 /// A relay with its front door, and what is needed to stop it.
@@ -262,6 +262,20 @@ async fn the_companions_of_derp_answer() {
         said.push_str("---\n");
     }
     insta::assert_snapshot!(said);
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_long_for_a_node_is_not_waited_for() {
+    let mut world = world();
+    let mut client = world.client(10, 1 << 16).await;
+    // As long as a relay's may be, and only begun.
+    let mut header = vec![FrameKind::ServerInfo as u8];
+    header.extend_from_slice(&(FrameKind::ServerInfo.payload_max() as u32).to_be_bytes());
+    client.io.write_all(&header).await.unwrap();
+    let mut rest = Vec::new();
+    let closed = client.io.read_to_end(&mut rest);
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(10), closed);
+    closed.await.expect("the relay waits for the rest").unwrap();
 }
 
 #[tokio::test]

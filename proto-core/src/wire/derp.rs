@@ -151,7 +151,23 @@ impl Header {
             _ => Ok(()),
         }
     }
+
+    /// As [`Header::check`], at a relay: what only a relay sends may not be longer than what a node may send, so that
+    /// thousands of hostile nodes cost less.
+    ///
+    /// # Errors
+    /// [`DerpError::TooLong`].
+    pub fn check_from_node(&self) -> Result<(), DerpError> {
+        self.check()?;
+        if self.is_known() && self.payload as usize > NODE_PAYLOAD_MAX {
+            return Err(DerpError::TooLong { kind: self.kind, payload: self.payload });
+        }
+        Ok(())
+    }
 }
+
+/// The most bytes of payload of a known frame that a node sends.
+const NODE_PAYLOAD_MAX: usize = FrameKind::ForwardPacket.payload_max();
 
 /// Why a stream cannot be DERP. The connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! Frames out of a stream that comes in pieces.
 
-use super::{DerpError, FRAME_HEADER_LEN, Frame, FrameKind, Header, PACKET_MAX, decode, peek};
-use crate::limits;
+use super::{DerpError, FRAME_HEADER_LEN, Frame, Header, PACKET_MAX, decode, peek};
 
 /// Keeps the piece of a frame whose rest has not come yet: at most one frame of a known kind. Frames of
 /// unknown kinds are skipped as they come, however long.
@@ -10,8 +9,8 @@ pub struct Decoder {
     partial: Vec<u8>,
     /// Bytes still to come of a frame that is being skipped.
     skip: usize,
-    /// The most bytes of a known frame's payload at this end.
-    payload_max: usize,
+    /// What comes is from a node.
+    at_relay: bool,
 }
 
 impl Default for Decoder {
@@ -24,22 +23,17 @@ impl Decoder {
     /// A decoder at the start of the stream from a relay.
     #[must_use]
     pub const fn new() -> Self {
-        Self { partial: Vec::new(), skip: 0, payload_max: limits::DERP_SERVER_INFO_MAX }
+        Self { partial: Vec::new(), skip: 0, at_relay: false }
     }
 
-    /// A decoder at the start of the stream from a node. What only a relay sends may not be longer here than
-    /// what a node may send, so that thousands of hostile nodes cost less.
+    /// A decoder at the start of the stream from a node, with the shorter lengths of [`Header::check_from_node`].
     #[must_use]
     pub const fn for_relay() -> Self {
-        Self { partial: Vec::new(), skip: 0, payload_max: FrameKind::ForwardPacket.payload_max() }
+        Self { partial: Vec::new(), skip: 0, at_relay: true }
     }
 
     fn check(&self, header: Header) -> Result<(), DerpError> {
-        header.check()?;
-        if header.is_known() && header.payload as usize > self.payload_max {
-            return Err(DerpError::TooLong { kind: header.kind, payload: header.payload });
-        }
-        Ok(())
+        if self.at_relay { header.check_from_node() } else { header.check() }
     }
 
     /// Forgets the frame that was completed, and the room it took if that was much.
