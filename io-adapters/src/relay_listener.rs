@@ -34,6 +34,7 @@ mod agreement;
 mod ended;
 pub mod front;
 pub mod gate;
+mod guest;
 pub mod http;
 pub mod lobby;
 mod mesh;
@@ -41,6 +42,7 @@ mod pace;
 mod reader;
 mod room;
 mod served;
+mod steps;
 mod turn;
 mod writer;
 

@@ -121,6 +121,10 @@ pub trait TcpAccept: Send + Sync + 'static {
     /// # Errors
     /// What the operating system says; the caller pauses and goes on.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Tcp, SocketAddr)>> + Send;
+
+    /// Has the system forget the connection at once when it is dropped, and tell the other end by a reset: what is not
+    /// sent yet is lost, and nothing is kept for those that might come late. Where that can't be, it ends as usual.
+    fn abort(_connection: &Self::Tcp) {}
 }
 
 impl<T: UdpLink> UdpLink for std::sync::Arc<T> {

@@ -1,8 +1,11 @@
 //! A small front door: the relay, its companions, a program's pages of health and the coordinator behind one
 //! listener, without a web server. `warren-relay` and the simulations use it; `warren-server` has its own and calls the same handles.
 
+use super::guest::Guest;
 use super::http::{DerpRequest, Head, HeadError, answer, no_content_fields};
-use super::lobby::{Lobby, Place};
+use super::lobby::{Call, Lobby, Place};
+use super::steps::Steps;
+use super::turn::let_others_go;
 use super::{Arrival, RelayHandle};
 use crate::control::ControlStream;
 use crate::control::hub::CoordinatorHandle;
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections accepted before others get a turn: each costs some ten system calls.
 const ACCEPTED_TURN: u64 = 4;
+/// From one such turn to the next when all places are taken: with it, no more than 4,000 come in a second, about as many
+/// as a core can shake hands with.
+const CROWDED_PAUSE: Duration = Duration::from_millis(1);
 /// What a request's head has usually, in bytes: room for one read.
 const HEAD: usize = 1_024;
 /// Connections served at once; beyond, the kernel's backlog holds them.
@@ -37,6 +43,7 @@ pub struct Front<S> {
     control: Option<Control<S>>,
     program: Option<Program>,
     lobby: Lobby,
+    steps: Steps,
     counters: FrontCounters,
 }
 
@@ -84,7 +91,14 @@ impl<S: Store> Front<S> {
     /// A door to the relay at `/derp` and the coordinator, if there are such.
     #[must_use]
     pub fn new(relay: Option<RelayHandle>, control: Option<Control<S>>) -> Self {
-        Self { relay, control, program: None, lobby: Lobby::default(), counters: FrontCounters::default() }
+        Self {
+            relay,
+            control,
+            program: None,
+            lobby: Lobby::default(),
+            steps: Steps::new(),
+            counters: FrontCounters::default(),
+        }
     }
 
     /// The same door, which also says what it belongs to and how that is.
@@ -159,10 +173,10 @@ impl<S: Store> Front<S> {
                         let alarm = PanicAlarm(panicked.clone());
                         serving.spawn(async move {
                             let _alarm = alarm;
-                            front.connection(io, from, tls).await;
+                            front.connection(Guest::new(io, L::abort), from, tls).await;
                         });
                         if accepted.is_multiple_of(ACCEPTED_TURN) {
-                            tokio::task::yield_now().await;
+                            self.pause().await;
                         }
                     }
                     Err(error) => {
@@ -178,24 +192,45 @@ impl<S: Store> Front<S> {
         }
     }
 
-    async fn connection<T>(&self, io: T, from: SocketAddr, tls: Option<Identity>)
+    /// Between two who come. While nobody can have a place but another's, as in a crowd, all take their time: the kernel
+    /// itself is kept busy by connections that come and go. Whoever has a place may still log in as fast as it can.
+    async fn pause(&self) {
+        if self.lobby.is_full() { sleep(CROWDED_PAUSE).await } else { let_others_go().await }
+    }
+
+    async fn connection<T>(&self, mut io: Guest<T>, from: SocketAddr, tls: Option<Identity>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Some((place, mut call)) = self.lobby.enter(from.ip()) else {
+        let Some((place, call)) = self.lobby.enter(from.ip()) else {
             return tracing::debug!(%from, "a connection was turned away: there is no place");
         };
-        let served = async {
-            let io: AnyStream = match tls {
-                None => Box::new(io),
-                Some(identity) => Box::pin(self.shake_hands(io, identity)).await?,
-            };
-            self.serve_in(io, Some(from.ip()), Some(place)).await
-        };
+        let seat = place.seat();
+        io.sit(seat.clone());
+        // Boxed, since a future that is moved from one into another takes its room in both.
+        let serving = Box::pin(self.serve_in_place(io, tls, (from, place, call)));
+        self.steps.walk(serving, || seat.is_taken()).await;
+    }
+
+    /// Serves until the end, or until the place is another's.
+    async fn serve_in_place<T>(
+        &self,
+        io: Guest<T>,
+        tls: Option<Identity>,
+        (from, place, mut call): (SocketAddr, Place, Call),
+    ) where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         tokio::select! {
             biased;
             () = call.wait() => tracing::debug!(%from, "a connection was closed to make room for others"),
-            served = served => {
+            served = async {
+                let io: AnyStream = match tls {
+                    None => Box::new(io),
+                    Some(identity) => Box::pin(self.shake_hands(io, identity)).await?,
+                };
+                self.serve_in(io, Some(from.ip()), Some(place)).await
+            } => {
                 if let Err(error) = served {
                     tracing::debug!(%error, %from, "a connection ended early");
                 }
@@ -472,5 +507,36 @@ mod tests {
         let broken = Broken(Box::pin(sleep(Duration::from_millis(1))));
         let listener = Once(std::sync::Mutex::new(Some(broken)));
         let _elapsed = timeout(Duration::from_secs(1), front.listen(listener, None)).await;
+    }
+
+    /// Accepts connections that say nothing, as fast as it is asked, each from another address, ten thousand in all.
+    #[derive(Default)]
+    struct Crowd(AtomicU64);
+
+    impl TcpAccept for Crowd {
+        type Tcp = tokio::io::DuplexStream;
+        fn local_addr(&self) -> SocketAddr {
+            ([127, 0, 0, 1], 1).into()
+        }
+        async fn accept(&self) -> io::Result<(Self::Tcp, SocketAddr)> {
+            let n = self.0.fetch_add(1, Ordering::Relaxed);
+            if n > 10_000 {
+                std::future::pending::<()>().await;
+            }
+            let (io, other) = tokio::io::duplex(1);
+            std::mem::forget(other);
+            Ok((io, ([10, 0, (n >> 8) as u8, n as u8], 1).into()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_take_their_time_while_no_place_is_free() {
+        const PLACES: usize = 100;
+        let front = Arc::new(Front::<MemStore>::new(None, None).with_lobby(Lobby::new(PLACES)));
+        let came = || front.counters().accepted.load(Ordering::Relaxed);
+        let window = Duration::from_millis(100);
+        let _elapsed = timeout(window, front.clone().listen(Crowd::default(), None)).await;
+        let beyond = came() - PLACES as u64;
+        assert!((50 * ACCEPTED_TURN..=102 * ACCEPTED_TURN).contains(&beyond), "{beyond} in {window:?}");
     }
 }

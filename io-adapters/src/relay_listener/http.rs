@@ -1,6 +1,7 @@
 //! As much of an HTTP/1.1 server as relays need: request heads, and the answers of `/derp` and its
 //! companions. Large servers bring their own and use only the answers.
 
+use crate::relay_stream::upgrade::head_end;
 use crate::relay_stream::websocket::SUBPROTOCOL;
 use proto_core::key::NodePublic;
 use proto_core::wire::derp::VERSION;
@@ -9,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of a request's head: what proxies add stays far below.
 pub const HEAD_MAX: usize = 16 * 1024;
+/// Bytes to have more room for when a head is longer than most: thousands may keep theirs for a while.
+const PIECE: usize = 2 * 1024;
 /// Letters of a method: more than any has that is asked of a relay.
 const METHOD_MAX: usize = 16;
 /// Header fields of a request.
@@ -62,9 +65,18 @@ impl Head {
         io: &mut T,
         buffer: &mut Vec<u8>,
     ) -> Result<Option<(Self, usize)>, HeadError> {
+        let mut seen = 0;
         loop {
-            if let Some(head) = Self::parse(buffer)? {
+            // What has been looked at is not looked at again, or a head that comes in many pieces costs its square.
+            let decided =
+                seen < METHOD_MAX || buffer.len() >= HEAD_MAX || head_end(&buffer[seen..]).is_some();
+            if decided && let Some(head) = Self::parse(buffer)? {
                 return Ok(Some(head));
+            }
+            // The end itself may come in two pieces.
+            seen = buffer.len().saturating_sub(3);
+            if buffer.len() == buffer.capacity() {
+                buffer.reserve_exact(PIECE);
             }
             if io.read_buf(buffer).await? == 0 {
                 let nothing = buffer.is_empty();
@@ -83,7 +95,7 @@ impl Head {
     /// [`HeadError::Malformed`] or [`HeadError::TooLong`].
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadError> {
         let window = &bytes[..bytes.len().min(HEAD_MAX)];
-        let Some(end) = crate::relay_stream::upgrade::head_end(window) else {
+        let Some(end) = head_end(window) else {
             let method = window.iter().take_while(|b| b.is_ascii_uppercase()).count();
             // What does not begin with a method never becomes a request.
             if method > METHOD_MAX || window.get(method).is_some_and(|b| method == 0 || *b != b' ') {
@@ -272,6 +284,29 @@ mod tests {
         assert!(matches!(Head::parse(long.as_bytes()), Err(HeadError::TooLong)));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(FIELDS_MAX + 1));
         assert!(matches!(Head::parse(many.as_bytes()), Err(HeadError::TooLong)));
+    }
+
+    #[tokio::test]
+    async fn a_head_in_two_pieces_is_read_wherever_it_was_cut() {
+        use tokio::io::AsyncWriteExt as _;
+        let whole = b"GET /derp HTTP/1.1\r\nHost: x\r\n\r\nand on";
+        for cut in 1..whole.len() {
+            let (mut there, mut here) = tokio::io::duplex(1_024);
+            let (first, second) = whole.split_at(cut);
+            let read = async {
+                let mut buffer = Vec::new();
+                let head = Head::read(&mut here, &mut buffer).await.unwrap().unwrap();
+                (head.path, buffer)
+            };
+            let write = async {
+                there.write_all(first).await.unwrap();
+                tokio::task::yield_now().await;
+                there.write_all(second).await.unwrap();
+            };
+            let ((path, rest), ()) = tokio::join!(read, write);
+            assert_eq!(path, "/derp", "{cut}");
+            assert!(b"and on".starts_with(&rest), "{cut}");
+        }
     }
 
     #[test]

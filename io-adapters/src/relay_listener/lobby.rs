@@ -6,7 +6,7 @@ use proto_core::limits::RELAY_WAITING_MAX;
 use proto_core::relay::{self, Entered};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -26,7 +26,7 @@ struct Shared {
 struct State {
     places: relay::Lobby,
     /// By the place's number: how to tell who sits there that it must go.
-    calls: BTreeMap<u64, oneshot::Sender<()>>,
+    calls: BTreeMap<u64, (oneshot::Sender<()>, Arc<Seat>)>,
 }
 
 /// What a lobby has counted.
@@ -45,6 +45,14 @@ pub struct LobbyStatus {
 pub struct Place {
     lobby: Lobby,
     number: u64,
+    seat: Arc<Seat>,
+}
+
+/// What is known of a place wherever it is asked.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    left: AtomicBool,
+    called: AtomicBool,
 }
 
 /// Tells who has a place that it must give it up.
@@ -78,7 +86,8 @@ impl Lobby {
         let number = match state.places.enter(from, now) {
             Entered::Placed(place) => place,
             Entered::Instead { place, gone } => {
-                if let Some(call) = state.calls.remove(&gone) {
+                if let Some((call, seat)) = state.calls.remove(&gone) {
+                    seat.called.store(true, Ordering::Relaxed);
                     // Who does not listen any more is about to go by itself.
                     let _ = call.send(());
                 }
@@ -91,8 +100,15 @@ impl Lobby {
             }
         };
         let (call, called) = oneshot::channel();
-        state.calls.insert(number, call);
-        Some((Place { lobby: self.clone(), number }, Call(called)))
+        let seat = Arc::new(Seat::default());
+        state.calls.insert(number, (call, seat.clone()));
+        Some((Place { lobby: self.clone(), number, seat }, Call(called)))
+    }
+
+    /// Whether all places are taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().places.is_full()
     }
 
     /// What it has counted.
@@ -110,8 +126,28 @@ impl Lobby {
     }
 }
 
+impl Place {
+    /// What is known of it, also when it has been left.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
+    }
+}
+
+impl Seat {
+    /// Whether nobody has left it.
+    pub(super) fn is_taken(&self) -> bool {
+        !self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether who had it had to go.
+    pub(super) fn is_called(&self) -> bool {
+        self.called.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.seat.left.store(true, Ordering::Relaxed);
         let mut state = self.lobby.lock();
         state.places.leave(self.number);
         state.calls.remove(&self.number);

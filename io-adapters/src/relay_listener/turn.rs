@@ -8,7 +8,9 @@
 //! turn is therefore written then, together, unless it is much already.
 
 use super::{Connection, lock};
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes read from one connection before its destinations are written to and others get a turn: far less than a
@@ -23,12 +25,15 @@ const MUCH: usize = 64 * 1024;
 /// All turns of a relay.
 pub(super) struct Turns(Semaphore);
 
+/// As many permits as this thread's runtime has threads.
+pub(super) fn one_a_thread() -> Semaphore {
+    Semaphore::new(tokio::runtime::Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers()))
+}
+
 impl Turns {
     /// As many at a time as this thread's runtime has threads.
     pub(super) fn new() -> Self {
-        let threads =
-            tokio::runtime::Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
-        Self(Semaphore::new(threads))
+        Self(one_a_thread())
     }
 
     /// The turns of one connection.
@@ -52,12 +57,13 @@ impl Turn<'_> {
         self.bytes += bytes.max(frames * (TURN / TURN_FRAMES));
         if self.bytes >= TURN {
             self.bytes = 0;
-            // Those written to run now, and whoever the network has woken meanwhile.
-            tokio::task::yield_now().await;
+            // Those written to run now.
+            let_others_go().await;
             self.permit = None;
             connection.set_in_line(true);
             self.permit = self.turns.0.acquire().await.ok();
             connection.set_in_line(false);
+            let_others_go().await;
         }
     }
 
@@ -73,6 +79,28 @@ impl Turn<'_> {
     }
 }
 
+/// Lets all others go that can, those too whom the network has something for: the sockets are looked at first.
+///
+/// After a mere yield the runtime wakes the network's tasks and then ours, and whoever was woken last runs first. So we
+/// stand in line once more, at its end.
+pub(super) async fn let_others_go() {
+    tokio::task::yield_now().await;
+    let mut stood = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stood, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether so many bytes are much to write: who does shall let others go before.
+pub(super) const fn is_much(bytes: usize) -> bool {
+    bytes >= MUCH
+}
+
 impl Connection {
     fn set_in_line(&self, in_line: bool) {
         let queue = lock(&self.queue);
@@ -85,7 +113,7 @@ impl Connection {
     /// Whether to wake its writer, after something was put in its queue, which is locked still: `was_empty` before,
     /// and now has so many bytes. Those who are busy leave what is not much to a connection that is in line.
     pub(super) fn must_wake(&self, was_empty: bool, (busy, queued): (bool, usize)) -> bool {
-        if self.in_line.load(Ordering::Relaxed) { !busy || queued >= MUCH } else { was_empty }
+        if self.in_line.load(Ordering::Relaxed) { !busy || is_much(queued) } else { was_empty }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The writing side of one connection.
 
 use super::ended::Ended;
+use super::turn::{is_much, let_others_go};
 use super::{Connection, lock, room};
 use crate::transport::AnyStream;
 use proto_core::limits::{MESH_WRITE_TIMEOUT, RELAY_WRITE_TIMEOUT};
@@ -39,6 +40,9 @@ pub(super) async fn write_all(
             }
             connection.wake.notified().await;
             continue;
+        }
+        if is_much(out.len()) {
+            let_others_go().await;
         }
         let mut at = 0;
         while at < out.len() {

@@ -99,11 +99,14 @@ fn is_reachable(address: &IpAddr) -> bool {
     }
 }
 
+/// Whether accepted connections have their listener's options. On other systems each is told, by four system calls.
+const INHERITED: bool = cfg!(target_os = "linux");
+
 /// Small frames must not wait for one another, and a connection must not outlive its other end by hours. A
 /// system that lacks an option does without.
-fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
+fn prepare<'s>(socket: impl Into<SockRef<'s>>) {
+    let socket = socket.into();
+    let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
@@ -127,6 +130,9 @@ impl TokioListener {
         socket.set_reuseaddr(true)?;
         socket.bind(on)?;
         let listener = socket.listen(BACKLOG)?;
+        if INHERITED {
+            prepare(&listener);
+        }
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
@@ -141,7 +147,13 @@ impl TcpAccept for TokioListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, from) = self.listener.accept().await?;
-        prepare(&stream);
+        if !INHERITED {
+            prepare(&stream);
+        }
         Ok((stream, from))
+    }
+
+    fn abort(connection: &TcpStream) {
+        let _ = SockRef::from(connection).set_linger(Some(Duration::ZERO));
     }
 }

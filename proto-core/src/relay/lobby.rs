@@ -80,15 +80,21 @@ impl Lobby {
         self.waiting.is_empty()
     }
 
+    /// Whether all places are taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= self.places
+    }
+
     /// Somebody comes.
     pub fn enter(&mut self, from: IpAddr, now: Time) -> Entered {
         let source = Source::from(from);
-        let gone = if self.waiting.len() < self.places {
-            None
-        } else {
+        let gone = if self.is_full() {
             let Some(gone) = self.who_goes(source, now) else { return Entered::Full };
             self.leave(gone);
             Some(gone)
+        } else {
+            None
         };
         let place = self.next;
         self.next += 1;
