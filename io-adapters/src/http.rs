@@ -1,6 +1,6 @@
 //! A small HTTP/1.1 client for the few requests that programs make: the server's API, a relay map by URL.
 
-use crate::relay_stream::proxy::{Proxies, ProxyError};
+use crate::relay_stream::proxy::{Hop, Proxies, ProxyError};
 use crate::relay_stream::tls;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
@@ -162,12 +162,12 @@ impl HttpClient {
     async fn ask(&self, place: &Place, request: &Request<'_>) -> Result<(Answer, Option<String>), HttpError> {
         let (host, port) = (place.host.clone(), place.port);
         let stream = match Proxies::from_environment().to(&host, port, place.tls) {
-            None => connect(&host, port).await?,
+            None => Hop::Plain(connect(&host, port).await?),
             Some(proxy) => {
                 proxy.check()?;
                 let stream = connect(&proxy.host, proxy.port).await;
                 let stream = stream.map_err(|e| proxy.unreachable(e.to_string()))?;
-                proxy.tunnel(stream, &host, port).await?
+                proxy.tunnel(stream, tls::system(), &host, port).await?
             }
         };
         if !place.tls {

@@ -22,7 +22,7 @@ pub mod websocket;
 
 use crate::control::ControlStream;
 use fallback::{DerpIo, Fallback};
-use proxy::{Proxies, Proxy, ProxyError};
+use proxy::{Hop, Proxies, Proxy, ProxyError};
 use tls::{ClientTls, TlsError, Trust};
 use upgrade::UpgradeError;
 
@@ -61,13 +61,13 @@ pub enum DialError {
     Slow(String),
 }
 
-/// A TCP connection, with TLS or without.
+/// A TCP connection, with TLS or without, to its other end or through a proxy.
 #[derive(Debug)]
 pub enum Io<T> {
     /// As it is.
-    Plain(T),
-    /// Inside TLS.
-    Tls(Box<ClientTls<T>>),
+    Plain(Hop<T>),
+    /// Inside TLS with whom it leads to.
+    Tls(Box<ClientTls<Hop<T>>>),
 }
 
 impl<T> Io<T> {
@@ -128,10 +128,10 @@ impl<N: Network> Dialer<N> {
     /// # Errors
     /// [`DialError::Connect`], [`DialError::Proxy`] or [`DialError::Tls`].
     pub async fn dial(&self, target: &StreamTarget) -> Result<Io<N::Tcp>, DialError> {
-        let tcp = match self.proxy_to(target) {
+        let hop = match self.proxy_to(target) {
             None => {
                 let failed = |why| DialError::Connect { host: authority(target), why };
-                connect(&self.network, &target.addresses, target.port).await.map_err(failed)?
+                Hop::Plain(connect(&self.network, &target.addresses, target.port).await.map_err(failed)?)
             }
             Some(proxy) => {
                 proxy.check()?;
@@ -139,12 +139,12 @@ impl<N: Network> Dialer<N> {
                 let addresses = self.network.resolve(&proxy.host).await;
                 let addresses = addresses.map_err(|e| unreachable(e.to_string()))?;
                 let tcp = connect(&self.network, &addresses, proxy.port).await.map_err(unreachable)?;
-                proxy.tunnel(tcp, &target.host, target.port).await?
+                proxy.tunnel(tcp, &self.trust, &target.host, target.port).await?
             }
         };
         match &target.tls {
-            None => Ok(Io::Plain(tcp)),
-            Some(check) => Ok(Io::Tls(Box::new(self.trust.connect(tcp, &target.host, check).await?))),
+            None => Ok(Io::Plain(hop)),
+            Some(check) => Ok(Io::Tls(Box::new(self.trust.connect(hop, &target.host, check).await?))),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::error::{CliError, Exit, Result};
 use crate::session::Session;
 use crate::skew;
 use io_adapters::http::{HttpClient, HttpError, Request};
+use io_adapters::relay_stream::proxy::ProxyError;
 use proto_core::wire::api::{
     BuildInfo, CreateWorkspace, CreatedWorkspace, Grant, Login, Me, Problem, Setup, VERSION_HEADER,
     Workspace, Workspaces,
@@ -125,7 +126,7 @@ impl Api {
         }
         let sentence = format!("can't reach the server at {}: {error}", self.url);
         let hint = match error {
-            HttpError::Tls(_) => {
+            HttpError::Tls(_) | HttpError::Proxy(ProxyError::Tls { .. }) => {
                 "if the certificate is of an authority of your own, or of a proxy that opens TLS, set SSL_CERT_FILE to that authority's file"
             }
             _ => "is the server running, and is the address right? `warren login URL` takes another",

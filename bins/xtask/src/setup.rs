@@ -18,8 +18,11 @@ pub(crate) const NAT_LAB: &[Tool] = &[
 ];
 
 /// For the tests behind proxies.
-pub(crate) const PROXIES: &[Tool] =
-    &[Tool { program: "nginx", package: "nginx" }, Tool { program: "tinyproxy", package: "tinyproxy-bin" }];
+pub(crate) const PROXIES: &[Tool] = &[
+    Tool { program: "nginx", package: "nginx" },
+    Tool { program: "tinyproxy", package: "tinyproxy-bin" },
+    Tool { program: "stunnel", package: "stunnel4" },
+];
 
 /// For the tests with others' STUN clients.
 pub(crate) const STUN_CLIENTS: &[Tool] = &[

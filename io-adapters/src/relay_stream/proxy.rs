@@ -1,20 +1,26 @@
 //! HTTP proxies on the way out, asked by CONNECT (RFC 9110, 9.3.6) for a connection to relay or server.
 //!
 //! Which proxy is asked follows the variables that other programs go by: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
-//! and `NO_PROXY`, in either case. A credential in the proxy's address is sent as `Proxy-Authorization`.
+//! and `NO_PROXY`, in either case. A credential in the proxy's address is sent as `Proxy-Authorization`. An
+//! `https://` proxy is spoken to inside TLS, whoever is asked for: what it is told, the credential too, nobody on the
+//! way to it reads.
 
+use super::tls::{ClientTls, TlsError, Trust};
 use super::upgrade::{self, UpgradeError};
 use hyper_util::client::proxy::matcher::Matcher;
-use std::fmt;
+use proto_core::machine::TlsCheck;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll};
+use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Why a proxy gives no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// Its address cannot be used.
-    #[error("the proxy {proxy} cannot be used: only http:// proxies are understood")]
+    #[error("the proxy {proxy} cannot be used: only http:// and https:// proxies are understood")]
     Unusable {
         /// Which one.
         proxy: String,
@@ -26,6 +32,14 @@ pub enum ProxyError {
         proxy: String,
         /// Why.
         why: String,
+    },
+    /// It is not to be trusted, or speaks no TLS.
+    #[error("the proxy {proxy} cannot be used: {why}")]
+    Tls {
+        /// Which one.
+        proxy: String,
+        /// What is wrong.
+        why: TlsError,
     },
     /// It says no.
     #[error("the proxy {proxy} refused a connection to {target}: {status}{hint}")]
@@ -62,7 +76,23 @@ pub struct Proxy {
     pub port: u16,
     /// The value of `Proxy-Authorization`.
     credential: Option<String>,
-    plain: bool,
+    /// What is spoken with it; none if we cannot.
+    speaks: Option<Speaks>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Https,
+}
+
+/// A connection to somebody, straight or by a proxy that asked for TLS.
+#[derive(Debug)]
+pub enum Hop<T> {
+    /// As it is.
+    Plain(T),
+    /// Inside the TLS that the proxy ends.
+    Tls(Box<ClientTls<T>>),
 }
 
 impl Proxies {
@@ -81,21 +111,44 @@ impl Proxies {
         let uri = format!("{scheme}://{}/", authority(host, port)).parse().ok()?;
         let found = matcher.intercept(&uri)?;
         let uri = found.uri();
+        let (speaks, usual) = match uri.scheme_str() {
+            Some("http") => (Some(Speaks::Http), 80),
+            Some("https") => (Some(Speaks::Https), 443),
+            _ => (None, 80),
+        };
         Some(Proxy {
             host: uri.host()?.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(usual),
             credential: found.basic_auth().and_then(|value| value.to_str().ok()).map(str::to_owned),
-            plain: uri.scheme_str() == Some("http"),
+            speaks,
         })
     }
 }
 
 impl Proxy {
-    /// Asks for a connection to `host` on one to the proxy, which it becomes.
+    /// Asks for a connection to `host` on one to the proxy, which it becomes. Its certificate, if it has one, is to be
+    /// vouched for by those whom `trust` names.
     ///
     /// # Errors
     /// [`ProxyError`].
-    pub async fn tunnel<T>(&self, mut io: T, host: &str, port: u16) -> Result<T, ProxyError>
+    pub async fn tunnel<T>(&self, io: T, trust: &Trust, host: &str, port: u16) -> Result<Hop<T>, ProxyError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.check()?;
+        let hop = match self.speaks {
+            Some(Speaks::Https) => {
+                let check = TlsCheck::Roots { name: self.host.clone() };
+                let shaken = trust.connect(io, &self.host, &check).await;
+                let failed = |why| ProxyError::Tls { proxy: self.to_string(), why };
+                Hop::Tls(Box::new(shaken.map_err(failed)?))
+            }
+            _ => Hop::Plain(io),
+        };
+        self.ask(hop, host, port).await
+    }
+
+    async fn ask<T>(&self, mut io: T, host: &str, port: u16) -> Result<T, ProxyError>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -113,10 +166,14 @@ impl Proxy {
         })?;
         if !(200..300).contains(&answer.code) {
             // tinyproxy answers a wrong password as a web server would.
-            let hint = if matches!(answer.code, 401 | 407) {
-                " (the user and password belong into its address: http://USER:PASSWORD@HOST:PORT)"
-            } else {
-                ""
+            let hint = match (answer.code, self.speaks) {
+                (401 | 407, Some(Speaks::Https)) => {
+                    " (the user and password belong into its address: https://USER:PASSWORD@HOST:PORT)"
+                }
+                (401 | 407, _) => {
+                    " (the user and password belong into its address: http://USER:PASSWORD@HOST:PORT)"
+                }
+                _ => "",
             };
             let status = format!("{} {}", answer.code, answer.reason.escape_debug());
             return Err(ProxyError::Refused { proxy: self.to_string(), target, status, hint });
@@ -128,9 +185,9 @@ impl Proxy {
     /// Whether it can be used.
     ///
     /// # Errors
-    /// [`ProxyError::Unusable`] if it speaks something else than plain HTTP.
+    /// [`ProxyError::Unusable`] if it speaks something else than HTTP, in TLS or without.
     pub fn check(&self) -> Result<(), ProxyError> {
-        if self.plain { Ok(()) } else { Err(ProxyError::Unusable { proxy: self.to_string() }) }
+        self.speaks.map(drop).ok_or_else(|| ProxyError::Unusable { proxy: self.to_string() })
     }
 
     /// Why it cannot be reached.
@@ -163,6 +220,38 @@ impl fmt::Debug for Proxies {
     }
 }
 
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Hop<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Hop<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,9 +264,11 @@ mod tests {
 
     async fn asked(answer: &[u8]) -> (Result<(), String>, String) {
         let proxy = proxies().to("relay.test", 443, true).unwrap();
+        let trust = Trust::only(Vec::new());
         let (ours, mut theirs) = tokio::io::duplex(4_096);
         theirs.write_all(answer).await.unwrap();
-        let outcome = proxy.tunnel(ours, "relay.test", 443).await.map(drop).map_err(|e| e.to_string());
+        let outcome =
+            proxy.tunnel(ours, &trust, "relay.test", 443).await.map(drop).map_err(|e| e.to_string());
         let mut request = Vec::new();
         let _ = theirs.read_to_end(&mut request).await;
         (outcome, String::from_utf8(request).unwrap())
@@ -194,8 +285,19 @@ mod tests {
             assert_eq!(proxies.to(inside, 443, true), None, "{inside}");
         }
         assert_eq!(Proxies::default().to("relay.test", 443, true), None);
-        let tls = Proxies(Some(Arc::new(Matcher::builder().all("https://proxy.test").build())));
-        assert!(tls.to("relay.test", 443, true).unwrap().check().is_err());
+        let port_of = |address: &str| {
+            let proxies = Proxies(Some(Arc::new(Matcher::builder().all(address).build())));
+            let proxy = proxies.to("relay.test", 443, true).unwrap();
+            proxy.check().map(|()| proxy.port).map_err(|e| e.to_string())
+        };
+        assert_eq!(port_of("http://proxy.test"), Ok(80));
+        assert_eq!(port_of("https://proxy.test"), Ok(443));
+        assert_eq!(port_of("https://proxy.test:3129"), Ok(3129));
+        let other = port_of("socks5://proxy.test:1080").unwrap_err();
+        assert_eq!(
+            other,
+            "the proxy proxy.test:1080 cannot be used: only http:// and https:// proxies are understood"
+        );
     }
 
     #[tokio::test]

@@ -205,8 +205,13 @@ pub async fn connect<S>(stream: S, host: &str, check: &TlsCheck) -> Result<Clien
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    system().connect(stream, host, check).await
+}
+
+/// The system's roots, read once, for whoever has none of its own.
+pub(crate) fn system() -> &'static Trust {
     static SYSTEM: OnceLock<Trust> = OnceLock::new();
-    SYSTEM.get_or_init(Trust::system).connect(stream, host, check).await
+    SYSTEM.get_or_init(Trust::system)
 }
 
 /// The key of the relay at the other end, if its certificate tells it. TLS 1.2 shows certificates to whoever
