@@ -13,7 +13,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 mod map;
 
-pub use map::{KeyHash, KeyHasher, KeyMap};
+pub use map::{KeyHash, KeyHasher, KeyMap, KeyMarks};
 
 /// Bytes of a NaCl box's nonce.
 pub const NONCE_LEN: usize = 24;

@@ -130,8 +130,26 @@ pub const NOT_HERE_BURST: u32 = 3;
 /// See [`NOT_HERE_BURST`].
 pub const NOT_HERE_EVERY: Duration = Duration::from_secs(1);
 
-/// Destinations that a relay remembers of one sender, and receivers of one key: those told when it leaves.
+/// Destinations that a relay remembers of one sender, and receivers of one key: those told when it leaves. Of the
+/// latter twice as many, so that none is forgotten whom the sender has not told of anew.
 pub const RELAY_SEEN_MAX: usize = 4_096;
+
+/// The same that a relay remembers of each whatever others do: more peers than a person's or a workspace's node has.
+pub const RELAY_SEEN_OWN: usize = 32;
+
+/// The same of all beyond that: a relay full of clients that each have a hundred peers. A destination takes 18 bytes, a
+/// receiver about 50; if everybody sent to everybody, they would have tens of gigabytes.
+pub const RELAY_SEEN_SHARED: usize = 1 << 22;
+
+/// Pairs that a relay remembers of one other of its mesh, which sends for all its clients.
+pub const MESH_SEEN_MAX: usize = 65_536;
+
+/// How often a sender's first packets to somebody are told of when it has sent to as many as are remembered: all of
+/// it goes through one task, and those who send to thousands would say a word a packet.
+pub const RELAY_FIRST_EVERY: Duration = Duration::from_micros(15_625);
+
+/// The same of another relay of the mesh.
+pub const MESH_FIRST_EVERY: Duration = Duration::from_micros(244);
 
 /// Bytes a second that one client may say to a relay beside packets, after a burst of [`RATE_BURST_MIN`]: a
 /// thousand pings a second. Good clients say some hundred bytes a minute, and all of it goes through one task.

@@ -139,6 +139,63 @@ impl<V> fmt::Debug for KeyMap<V> {
     }
 }
 
+/// A set of keys that keeps a quarter of each, its hash: two of a set are taken for one once in 2^64 pairs.
+#[derive(Clone)]
+pub struct KeyMarks {
+    hash: KeyHash,
+    places: HashTable<u64>,
+}
+
+impl KeyMarks {
+    /// An empty set.
+    #[must_use]
+    pub fn new(hash: KeyHash) -> Self {
+        Self { hash, places: HashTable::new() }
+    }
+
+    /// Whether a key is in it.
+    #[must_use]
+    pub fn contains(&self, key: &NodePublic) -> bool {
+        let hash = self.hash.hash_one(key);
+        self.places.find(hash, |kept| *kept == hash).is_some()
+    }
+
+    /// Puts a key in; whether it was not there.
+    pub fn insert(&mut self, key: &NodePublic) -> bool {
+        let hash = self.hash.hash_one(key);
+        match self.places.entry(hash, |kept| *kept == hash, |kept| *kept) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(hash);
+                true
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.places.clear();
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+impl fmt::Debug for KeyMarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +218,17 @@ mod tests {
         assert!(!map.contains(&key(7)) && map.contains(&key(8)));
         map.clear();
         assert!(map.is_empty());
+    }
+
+    #[test]
+    fn marks_are_found_and_forgotten() {
+        let mut marks = KeyMarks::new(KeyHash::new(&Seed::from_u64(1)));
+        assert!((0..10_000).all(|n| marks.insert(&key(n))));
+        assert!(!marks.insert(&key(7)));
+        assert!(marks.contains(&key(9_999)) && !marks.contains(&key(10_000)));
+        assert_eq!(marks.len(), 10_000);
+        marks.clear();
+        assert!(marks.is_empty() && !marks.contains(&key(7)));
     }
 
     /// Keys that differ in one bit each land far apart, and elsewhere for another seed.

@@ -11,8 +11,11 @@ use crate::seed::Seed;
 use crate::time::Time;
 use crate::wire::disco;
 
+mod seen;
 #[cfg(test)]
 mod tests;
+
+use seen::{Bounds, Pool, Seen};
 
 /// What kind of packet it is, as far as a relay can tell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -142,6 +145,8 @@ pub struct ForwardTable<H> {
     contested: KeyMap<()>,
     /// Keys that are at another relay of the mesh, and the link to it.
     elsewhere: KeyMap<H>,
+    /// What its senders remember in.
+    pool: Pool,
 }
 
 impl<H> ForwardTable<H> {
@@ -149,7 +154,13 @@ impl<H> ForwardTable<H> {
     #[must_use]
     pub fn new(seed: &Seed) -> Self {
         let hash = KeyHash::new(&seed.fork("forward table"));
-        Self { hash, entries: KeyMap::new(hash), contested: KeyMap::new(hash), elsewhere: KeyMap::new(hash) }
+        Self {
+            hash,
+            entries: KeyMap::new(hash),
+            contested: KeyMap::new(hash),
+            elsewhere: KeyMap::new(hash),
+            pool: Pool::new(limits::RELAY_SEEN_SHARED),
+        }
     }
 
     /// Makes a change; `handle` is the active connection's, none if it is not known any more.
@@ -193,9 +204,8 @@ impl<H> ForwardTable<H> {
 #[derive(Debug)]
 pub struct Sender {
     key: NodePublic,
-    /// Keys that it has sent to; forgotten when there are too many, which only repeats a word.
-    seen: KeyMap<()>,
-    last: Option<NodePublic>,
+    /// Keys that it has sent to.
+    seen: Seen,
     notices: u32,
     refilled: Time,
     /// What has been received and dropped on this side; absorb it into the relay's now and then.
@@ -209,7 +219,7 @@ pub struct Forwarded<H> {
     pub to: Option<H>,
     /// That is a link of the mesh: queue it by [`super::SendQueue::push_forward`].
     pub elsewhere: bool,
-    /// This is the sender's first packet to that key: say [`super::ServerCommand::FirstPacket`].
+    /// This is the sender's first packet to that key, or counts as one: say [`super::ServerCommand::FirstPacket`].
     pub first: bool,
     /// Tell the sender that the destination is not here: `SendQueue::push_gone` on its own queue.
     pub not_here: bool,
@@ -230,8 +240,7 @@ impl Sender {
     pub fn new<H>(key: NodePublic, table: &ForwardTable<H>, now: Time) -> Self {
         Self {
             key,
-            seen: KeyMap::new(table.hash),
-            last: None,
+            seen: Seen::new(table.hash, &table.pool),
             notices: limits::NOT_HERE_BURST,
             refilled: now,
             counters: ForwardCounters::default(),
@@ -254,7 +263,7 @@ impl Sender {
     ) -> Forwarded<&'t H> {
         let kind = self.count(payload);
         if let Some(handle) = table.find(to) {
-            let first = self.is_first(to);
+            let first = self.seen.is_first(to, Bounds::CLIENT, now);
             return Forwarded { to: Some(handle), elsewhere: false, first, not_here: false };
         }
         if let Some(link) = table.elsewhere.get(to) {
@@ -287,7 +296,8 @@ impl Sender {
         };
         // One relay sends for many: of each pair it is seen once.
         let pair = NodePublic(core::array::from_fn(|n| from.0[n] ^ to.0[(n + 1) % to.0.len()]));
-        Forwarded { to: Some(handle), elsewhere: false, first: self.is_first(&pair), not_here: false }
+        let first = self.seen.is_first(&pair, Bounds::MESH, now);
+        Forwarded { to: Some(handle), elsewhere: false, first, not_here: false }
     }
 
     fn drop<H>(&mut self, reason: DropReason, kind: PacketKind, now: Time) -> Forwarded<H> {
@@ -307,17 +317,6 @@ impl Sender {
             self.counters.disco_bytes_in += payload.len() as u64;
         }
         kind
-    }
-
-    fn is_first(&mut self, to: &NodePublic) -> bool {
-        if self.last.as_ref() == Some(to) {
-            return false;
-        }
-        self.last = Some(*to);
-        if self.seen.len() >= limits::RELAY_SEEN_MAX && !self.seen.contains(to) {
-            self.seen.clear();
-        }
-        self.seen.insert(*to, ()).is_none()
     }
 
     /// One notice a second, and a few at once.

@@ -16,10 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod config;
 mod mesh;
+mod receivers;
 
 pub use config::{Agreement, RelayServerConfig};
 
 use mesh::{Elsewhere, present};
+use receivers::{Receivers, Room};
 
 /// What a relay server's owner asks of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,6 +148,7 @@ pub struct RelayServer {
     keys: BTreeMap<NodePublic, Key>,
     /// The keys that are at other relays of the mesh.
     elsewhere: Elsewhere,
+    room: Room,
     /// Connections that are told who comes and goes.
     watchers: BTreeSet<StreamId>,
     /// When each connection is looked at next.
@@ -194,7 +197,7 @@ struct Key {
     /// It has come to another relay of the mesh since any of these spoke: what is for it goes there.
     away: bool,
     /// Keys that have received packets from it.
-    receivers: BTreeSet<NodePublic>,
+    receivers: Receivers,
 }
 
 impl RelayServer {
@@ -211,6 +214,7 @@ impl RelayServer {
             connections: BTreeMap::new(),
             keys: BTreeMap::new(),
             elsewhere: Elsewhere::default(),
+            room: Room::default(),
             watchers: BTreeSet::new(),
             timers: BTreeSet::new(),
             waiting: 0,
@@ -259,8 +263,8 @@ impl RelayServer {
             ServerCommand::FirstPacket { from, to } => {
                 let here = self.keys.get_mut(&from).map(|key| &mut key.receivers);
                 let receivers = here.or_else(|| self.elsewhere.receivers(&from));
-                if let Some(receivers) = receivers.filter(|all| all.len() < limits::RELAY_SEEN_MAX) {
-                    receivers.insert(to);
+                if let Some(receivers) = receivers {
+                    self.room.add(receivers, to);
                 }
             }
             ServerCommand::Mesh(change) => self.mesh_change(change),
@@ -411,7 +415,7 @@ impl RelayServer {
         self.tell_watchers(&Frame::PeerGone { peer: key, reason: GoneReason::Disconnected });
         match self.elsewhere.receivers(&key) {
             // It is in the region still.
-            Some(heirs) => heirs.extend(receivers),
+            Some(heir) => self.room.inherit(heir, receivers),
             None => self.tell_all_gone(receivers, key),
         }
     }
@@ -425,8 +429,8 @@ impl RelayServer {
         streams.len() as u64
     }
 
-    fn tell_all_gone(&mut self, receivers: BTreeSet<NodePublic>, gone: NodePublic) {
-        for receiver in receivers {
+    fn tell_all_gone(&mut self, receivers: Receivers, gone: NodePublic) {
+        for receiver in self.room.release(receivers) {
             self.tell_gone(&receiver, gone);
         }
     }

@@ -27,6 +27,13 @@ struct Bench {
     asked: Vec<StreamId>,
 }
 
+/// A key of nobody.
+fn numbered(n: u64) -> NodePublic {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&n.to_le_bytes());
+    NodePublic(key)
+}
+
 const fn stream(n: u64) -> StreamId {
     StreamId(n)
 }
@@ -220,6 +227,19 @@ fn who_received_from_a_peer_is_told_when_it_leaves_and_nobody_else() {
     assert!(bench.heard(4).is_empty());
     // It comes back, sends and leaves again: told again.
     bench.login(1);
+    bench.packet(1, &secret(2), b"");
+    bench.close(1);
+    assert_eq!(bench.heard(2), ["from 1: ", "gone 1: Disconnected"]);
+}
+
+#[test]
+fn the_latest_receiver_of_a_sender_to_thousands_is_told_too() {
+    let mut bench = Bench::new(false);
+    (1..=2).for_each(|n| bench.login(n));
+    for n in 0..limits::RELAY_SEEN_MAX as u64 {
+        let from = secret(1).public();
+        bench.input(Input::Command(ServerCommand::FirstPacket { from, to: numbered(n) }));
+    }
     bench.packet(1, &secret(2), b"");
     bench.close(1);
     assert_eq!(bench.heard(2), ["from 1: ", "gone 1: Disconnected"]);

@@ -1,7 +1,7 @@
 //! What a relay's server end does for the other relays of its mesh: it tells them who is here, takes their packets
 //! and their word, and knows who is at theirs.
 
-use super::{Connection, Key, RelayServer, ServerEvent, Stage};
+use super::{Connection, Key, Receivers, RelayServer, ServerEvent, Stage};
 use crate::id::StreamId;
 use crate::key::NodePublic;
 use crate::limits;
@@ -9,7 +9,7 @@ use crate::machine::Output;
 use crate::relay::MeshChange;
 use crate::wire::derp::{Frame, FrameKind, PresentFlags};
 use core::net::{Ipv6Addr, SocketAddr};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a client is told whose key is connected more than once.
 const TWICE: &str = "another machine is connected with this node's key: \
@@ -24,12 +24,12 @@ struct Other {
     /// The links by which it is reached, the one first told first: that one is used.
     links: Vec<StreamId>,
     /// Keys here that have received packets from it.
-    receivers: BTreeSet<NodePublic>,
+    receivers: Receivers,
 }
 
 impl Elsewhere {
     /// Those to tell when a key leaves; none if it is at no other relay.
-    pub(super) fn receivers(&mut self, key: &NodePublic) -> Option<&mut BTreeSet<NodePublic>> {
+    pub(super) fn receivers(&mut self, key: &NodePublic) -> Option<&mut Receivers> {
         self.0.get_mut(key).map(|other| &mut other.receivers)
     }
 
@@ -64,7 +64,7 @@ impl Elsewhere {
 
 enum Removed {
     /// The key is at no other relay any more; who received packets from it.
-    Key(BTreeSet<NodePublic>),
+    Key(Receivers),
     /// It is reached by another link now.
     Link(StreamId),
 }
@@ -177,7 +177,7 @@ impl RelayServer {
                 match self.keys.get_mut(&key) {
                     // It is here, and so in the region still.
                     Some(here) => {
-                        here.receivers.extend(receivers);
+                        self.room.inherit(&mut here.receivers, receivers);
                         here.away = false;
                         self.table(key);
                     }
