@@ -57,6 +57,11 @@ impl Elsewhere {
         }
     }
 
+    /// Whether a key is reached by this link, or would be if those before it broke.
+    fn is_by(&self, key: &NodePublic, link: StreamId) -> bool {
+        self.0.get(key).is_some_and(|other| other.links.contains(&link))
+    }
+
     fn keys_of(&self, link: StreamId) -> Vec<NodePublic> {
         self.0.iter().filter(|(_, other)| other.links.contains(&link)).map(|(key, _)| *key).collect()
     }
@@ -150,8 +155,12 @@ impl RelayServer {
                 if let Some(link) = self.elsewhere.add(key, link) {
                     self.out.event(ServerEvent::Elsewhere { key, link: Some(link) });
                 }
-                // Its connection here may be one that nobody has noticed to be dead.
-                if fresh && let Some(here) = self.keys.get_mut(&key) {
+                // Its connection here may be one that nobody has noticed to be dead; but if there was no room for
+                // the other, there is no better one.
+                if fresh
+                    && self.elsewhere.is_by(&key, link)
+                    && let Some(here) = self.keys.get_mut(&key)
+                {
                     here.away = true;
                     self.table(key);
                 }

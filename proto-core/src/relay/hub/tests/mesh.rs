@@ -289,3 +289,18 @@ fn a_key_that_comes_to_another_relay_is_reached_there_until_it_speaks_here() {
     bench.packet(2, &secret(1), b"nowhere else");
     assert_eq!(bench.heard(1), ["from 2: nowhere else"]);
 }
+
+#[test]
+fn a_key_that_nobody_can_be_asked_for_elsewhere_stays_here() {
+    let mut bench = Bench::of_mesh();
+    (1..=2).for_each(|n| bench.client(n));
+    let present =
+        |key, fresh| Input::Command(ServerCommand::Mesh(MeshChange::Present { link: stream(9), key, fresh }));
+    for n in 0..limits::MESH_KEYS_MAX as u64 {
+        bench.input(present(numbered(n), false));
+    }
+    bench.input(present(secret(2).public(), true));
+    assert_eq!(bench.hub.server().elsewhere(), limits::MESH_KEYS_MAX);
+    bench.packet(1, &secret(2), b"still here");
+    assert_eq!(bench.heard(2), ["from 1: still here"]);
+}
