@@ -5,7 +5,8 @@ use io_adapters::transport::{Network, TokioNetwork, UdpLink};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Output;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 use tests::Result;
 use tests::deployment::{Deployment, Place, Running};
@@ -391,6 +392,54 @@ fn a_password_is_not_shown_as_it_is_typed() -> Result {
     insta::assert_snapshot!(screen.replace('\r', ""), @r"
     Password of alice:
 
+    logged in to URL as alice
+    ");
+    Ok(())
+}
+
+#[test]
+fn a_login_is_confirmed_by_browser() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let (seen, browser) = (deployment.path("seen"), deployment.path("browser"));
+    let script = format!("#!/bin/sh\nprintf %s \"$1\" > {0}.new\nmv {0}.new {0}\n", seen.display());
+    std::fs::write(&browser, script).map_err(|e| e.to_string())?;
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+    let mut login = deployment.command()?;
+    login.arg("--config-dir").arg(deployment.path("other")).env("BROWSER", &browser);
+    login.args(["login", deployment.url(), "--browser"]).stderr(Stdio::piped());
+    let login = login.spawn().map_err(|e| e.to_string())?;
+    let began = Instant::now();
+    let page = loop {
+        if let Ok(page) = std::fs::read_to_string(&seen) {
+            break page;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "no browser was opened");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let (page, code) = page.split_once('#').ok_or_else(|| format!("no code in {page}"))?;
+    let curl = |arguments: &[&str]| {
+        let mut curl = std::process::Command::new("curl");
+        let out =
+            curl.args(["--silent", "--show-error", "--fail", "--max-time", "30"]).args(arguments).output();
+        let out = out.map_err(|e| format!("curl: {e}"))?;
+        if out.status.success() {
+            Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+        } else {
+            Err(stderr(&out))
+        }
+    };
+    assert!(curl(&[page])?.contains("Let it act as me"));
+    let approval = serde_json::json!({
+        "user_code": code, "username": "alice", "password": "correct horse battery staple",
+    });
+    let approve = format!("{}/api/v1/login/device/approve", deployment.url());
+    curl(&["--header", "Content-Type: application/json", "--data", &approval.to_string(), &approve])?;
+    let out = login.wait_with_output().map_err(|e| e.to_string())?;
+    let said = stderr(&out).replace(deployment.url(), "URL").replace(code, "CODE");
+    assert!(out.status.success(), "{said}");
+    insta::assert_snapshot!(said, @r"
+    the code is CODE
+    confirm it in the browser, at URL/login#CODE
     logged in to URL as alice
     ");
     Ok(())

@@ -4,6 +4,7 @@ mod account;
 mod bearer;
 mod coordinate;
 mod derp;
+mod device;
 mod problem;
 mod system;
 mod verify;
@@ -35,6 +36,9 @@ pub(crate) fn router(app: Shared) -> Router {
     let api = Router::new()
         .route("/setup", post(account::set_up))
         .route("/login", post(account::log_in))
+        .route("/login/device", post(device::begin))
+        .route("/login/device/approve", post(device::approve))
+        .route("/login/device/token", post(device::ask))
         .route("/logout", post(account::log_out))
         .route("/me", get(account::me))
         .route("/users", get(account::users).post(account::create_user))
@@ -51,6 +55,8 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/", get(system::home))
         .route("/setup", get(system::setup_page))
         .route("/setup.js", get(system::setup_script))
+        .route(device::PAGE, get(system::login_page))
+        .route("/login.js", get(system::login_script))
         .route("/workspaces/{owner}/{name}", get(system::home))
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))

@@ -1,5 +1,6 @@
 //! What every request needs at hand.
 
+use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
 use crate::clock::Clock;
@@ -20,6 +21,8 @@ pub(crate) struct App {
     pub(crate) passwords: Passwords,
     /// Who guessed wrong, and how often.
     pub(crate) guesses: Guesses,
+    /// Logins that wait to be confirmed in a browser.
+    pub(crate) devices: Devices,
     /// Who asked about node keys that nobody here has, and how often.
     pub(crate) key_guesses: Guesses,
     /// Where users and agents find this server.

@@ -1,5 +1,6 @@
 //! Who may do what: tokens, passwords, and how often one may guess.
 
+pub(crate) mod device;
 pub(crate) mod guesses;
 pub(crate) mod password;
 pub(crate) mod token;

@@ -130,6 +130,7 @@ impl Server {
             clock,
             passwords: Default::default(),
             guesses: Default::default(),
+            devices: Default::default(),
             key_guesses: Default::default(),
             access_url,
             hub,

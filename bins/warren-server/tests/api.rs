@@ -38,6 +38,58 @@ async fn the_first_owner_is_made_once_and_logs_in_and_out() {
 }
 
 #[tokio::test]
+async fn a_login_is_confirmed_in_a_browser_and_fetched_once() {
+    let world = World::new().await;
+    world.set_up().await;
+    let begin = async || world.ask("POST", "/api/v1/login/device", "", None).await;
+    let approve = async |code: &str, password: &str| {
+        let body = json!({ "user_code": code, "username": "alice", "password": password });
+        world.post("/api/v1/login/device/approve", "", body).await
+    };
+    let ask =
+        async |code: &str| world.post("/api/v1/login/device/token", "", json!({ "device_code": code })).await;
+    let begun = begin().await;
+    assert_eq!(begun.status, 201);
+    let (device, code) = (begun.text_at("/device_code"), begun.text_at("/user_code"));
+    assert_eq!(begun.text_at("/verification_url"), format!("http://{}/login#{code}", world.http));
+    let page = world.get("/login", "").await;
+    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert_eq!(ask(&device).await.json, json!({ "grant": null }));
+
+    assert_eq!(approve(&code, "guessed").await.text_at("/code"), "LOGIN_FAILED");
+    assert_eq!(approve("BCDF-GHJK", "correct horse").await.text_at("/code"), "NO_SUCH_CODE");
+    assert_eq!(ask(&code).await.text_at("/code"), "LOGIN_EXPIRED", "what is shown fetches nothing");
+    assert_eq!(approve(&code.to_lowercase(), "correct horse").await.status, 204);
+    let grant = ask(&device).await;
+    let session = grant.text_at("/grant/token");
+    assert_eq!(world.get("/api/v1/me", &session).await.text_at("/user/name"), "alice");
+    assert_eq!(ask(&device).await.status, 410, "a session is fetched once");
+    assert_eq!(world.get("/api/v1/me", &device).await.status, 401);
+
+    let late = begin().await;
+    world.advance_ms(10 * 60 * 1_000);
+    assert_eq!(approve(&late.text_at("/user_code"), "correct horse").await.status, 404);
+    assert_eq!(ask(&late.text_at("/device_code")).await.status, 410);
+}
+
+#[tokio::test]
+async fn who_tries_codes_has_to_wait() {
+    let world = World::new().await;
+    world.set_up().await;
+    let body = json!({ "user_code": "BCDF-GHJK", "username": "alice", "password": "correct horse" });
+    let mut tried = 0;
+    let answer = loop {
+        let answer = world.post("/api/v1/login/device/approve", "", body.clone()).await;
+        tried += 1;
+        if answer.status != 404 || tried > 100 {
+            break answer;
+        }
+    };
+    assert_eq!((tried, answer.status.as_u16()), (11, 429));
+    assert_eq!(answer.text_at("/code"), "TOO_MANY_ATTEMPTS");
+}
+
+#[tokio::test]
 async fn a_session_ends_after_thirty_days() {
     let world = World::new().await;
     let session = world.set_up().await;

@@ -6,8 +6,8 @@ use crate::skew;
 use io_adapters::http::{HttpClient, HttpError, Request};
 use io_adapters::relay_stream::proxy::ProxyError;
 use proto_core::wire::api::{
-    BuildInfo, CreateWorkspace, CreatedWorkspace, Grant, Login, Me, Problem, Setup, VERSION_HEADER,
-    Workspace, Workspaces,
+    AskDevice, BuildInfo, CreateWorkspace, CreatedWorkspace, DeviceGrant, DeviceLogin, Grant, Login, Me,
+    Problem, Setup, VERSION_HEADER, Workspace, Workspaces,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +46,17 @@ impl Api {
     /// A session for a name and a password.
     pub(crate) async fn login(&self, login: &Login) -> Result<Grant> {
         self.post("/api/v1/login", login).await
+    }
+
+    /// Begins a login that a person confirms in a browser.
+    pub(crate) async fn begin_device_login(&self) -> Result<DeviceLogin> {
+        self.parse(&self.bytes("POST", "/api/v1/login/device", None).await?)
+    }
+
+    /// The session of such a login, once it has been confirmed.
+    pub(crate) async fn device_grant(&self, device_code: &str) -> Result<Option<Grant>> {
+        let ask = AskDevice { device_code: device_code.to_owned() };
+        Ok(self.post::<DeviceGrant>("/api/v1/login/device/token", &ask).await?.grant)
     }
 
     /// Ends the session.

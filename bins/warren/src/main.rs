@@ -1,6 +1,7 @@
 //! `warren`, the command line of a person: reads the arguments and hands over.
 
 mod api;
+mod browser;
 mod cli;
 mod commands;
 mod contexts;

@@ -59,6 +59,45 @@ pub struct Grant {
     pub user: User,
 }
 
+/// A login that is confirmed in a browser: what the program that asked for it needs (RFC 8628, section 3.2).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLogin {
+    /// What the program fetches its session with. Nobody else may see it.
+    pub device_code: String,
+    /// What the person compares and types, such as `WDJB-MJHT`.
+    pub user_code: String,
+    /// The page where that is done.
+    pub verification_url: String,
+    /// For how many seconds.
+    pub expires_in: u64,
+    /// Seconds from one question to the next.
+    pub interval: u64,
+}
+
+/// Confirms a login that a program waits for, by a name and a password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApproveDevice {
+    /// The code that the program shows.
+    pub user_code: String,
+    /// Who confirms it.
+    #[serde(flatten)]
+    pub login: Login,
+}
+
+/// Asks whether the login has been confirmed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskDevice {
+    /// [`DeviceLogin::device_code`].
+    pub device_code: String,
+}
+
+/// The answer to [`AskDevice`].
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeviceGrant {
+    /// The session, once it was confirmed.
+    pub grant: Option<Grant>,
+}
+
 /// What a person may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

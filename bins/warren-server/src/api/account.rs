@@ -55,16 +55,24 @@ pub(super) async fn log_in(
     remote: Option<Extension<Remote>>,
     Document(login): Document<Login>,
 ) -> Result<Json<Grant>, ApiError> {
+    let user = check(&app, remote, login).await?;
+    Ok(Json(grant(&app, &user).await?))
+}
+
+/// Whose name and password these are.
+pub(super) async fn check(
+    app: &App,
+    remote: Option<Extension<Remote>>,
+    login: Login,
+) -> Result<UserRow, ApiError> {
     // Counted by name and address: nobody can lock somebody else out from elsewhere.
     let address = remote.map_or_else(String::new, |Extension(Remote(from))| from.ip().to_string());
     let key = format!("{} {address}", login.username.chars().take(64).collect::<String>());
-    let wait_ms = app.guesses.wait_ms(&key, app.clock.now());
-    if wait_ms > 0 {
-        let seconds = wait_ms / 1_000 + 1;
-        let kind = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", "too many wrong passwords");
-        let detail = format!("too many wrong passwords for \"{}\"", login.username);
-        return Err(ApiError::new(kind, detail, format!("wait {seconds} s, then try again")).after(seconds));
-    }
+    may_guess(
+        app,
+        &key,
+        ("too many wrong passwords", &format!("too many wrong passwords for \"{}\"", login.username)),
+    )?;
     let user = app.store.user_by_name(&login.username).await?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     let right = app.passwords.verify(login.password, hash).await;
@@ -74,7 +82,18 @@ pub(super) async fn log_in(
         return Err(ApiError::new(kind, "the name or the password is wrong", "check both and try again"));
     };
     app.guesses.right(&key);
-    Ok(Json(grant(&app, &user).await?))
+    Ok(user)
+}
+
+/// Whether there may be one more attempt by `key`, after those that were wrong; if not, with what words.
+pub(super) fn may_guess(app: &App, key: &str, (title, detail): (&'static str, &str)) -> Result<(), ApiError> {
+    let wait_ms = app.guesses.wait_ms(key, app.clock.now());
+    if wait_ms == 0 {
+        return Ok(());
+    }
+    let seconds = wait_ms / 1_000 + 1;
+    let kind = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", title);
+    Err(ApiError::new(kind, detail, format!("wait {seconds} s, then try again")).after(seconds))
 }
 
 pub(super) async fn log_out(State(app): State<Shared>, person: Person) -> Result<StatusCode, ApiError> {
@@ -138,7 +157,8 @@ async fn new_user(app: &App, name: String, password: String, role: Role) -> Resu
     Ok(NewUser { name, role, password_hash })
 }
 
-async fn grant(app: &App, user: &UserRow) -> Result<Grant, ApiError> {
+/// A new session of this user.
+pub(super) async fn grant(app: &App, user: &UserRow) -> Result<Grant, ApiError> {
     let token = Token::generate(TokenKind::Session).map_err(|fault| ApiError::internal(&fault.message))?;
     let now = app.clock.now();
     let expires_at = now + SESSION_MS;

@@ -64,17 +64,34 @@ pub(super) async fn home(State(app): State<Shared>) -> Result<Response, ApiError
 
 /// The page behind the one-time link. The token is in the link's fragment, which browsers keep to themselves.
 pub(super) async fn setup_page() -> Response {
+    page(include_str!("setup.html"))
+}
+
+pub(super) async fn setup_script() -> Response {
+    script(include_str!("setup.js"))
+}
+
+/// Where a person confirms a login that a program waits for.
+pub(super) async fn login_page() -> Response {
+    page(include_str!("login.html"))
+}
+
+pub(super) async fn login_script() -> Response {
+    script(include_str!("login.js"))
+}
+
+fn page(text: &'static str) -> Response {
     const POLICY: &str = concat!(
         "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; ",
         "base-uri 'none'; frame-ancestors 'none'; script-src 'self'"
     );
     let headers: [(HeaderName, &str); 2] =
         [(CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer")];
-    (headers, Html(include_str!("setup.html"))).into_response()
+    (headers, Html(text)).into_response()
 }
 
-pub(super) async fn setup_script() -> Response {
-    ([(CONTENT_TYPE, "text/javascript")], include_str!("setup.js")).into_response()
+fn script(text: &'static str) -> Response {
+    ([(CONTENT_TYPE, "text/javascript")], text).into_response()
 }
 
 #[cfg(test)]

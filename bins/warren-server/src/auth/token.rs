@@ -13,10 +13,12 @@ pub(crate) enum TokenKind {
     Agent,
     /// Making the owner, once.
     Setup,
+    /// Fetching a session that a person confirms in a browser. It is never stored.
+    Device,
 }
 
 impl TokenKind {
-    const ALL: [Self; 3] = [Self::Session, Self::Agent, Self::Setup];
+    const ALL: [Self; 4] = [Self::Session, Self::Agent, Self::Setup, Self::Device];
 
     /// What the kind is called in the database and in the prefix.
     pub(crate) const fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl TokenKind {
             Self::Session => "session",
             Self::Agent => "agent",
             Self::Setup => "setup",
+            Self::Device => "device",
         }
     }
 

@@ -1,19 +1,24 @@
 //! `warren login` and `warren logout`.
 
 use crate::api::Api;
+use crate::browser;
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output;
 use crate::session::Session;
+use clap::builder::BoolishValueParser;
 use io_adapters::access_url::AccessUrl;
 use proto_core::wire::api::{Grant, Login, Setup};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// Log in to a server, remember it and use it from now on
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
+  warren login https://warren.example.com                        by the browser
   warren login https://warren.example.com --username alice
   warren login https://warren.example.com --token-file token.txt
   warren login https://other.example.com --name other --username alice
@@ -42,12 +47,21 @@ pub(crate) struct Args {
     /// Ask for the session token on a terminal, or read it from standard input
     #[arg(long, conflicts_with_all = ["token", "token_file", "password", "setup_token"])]
     token_stdin: bool,
+    /// Confirm the login in a browser, here or on another machine [default on a terminal without --username]
+    #[arg(long, env = "WARREN_LOGIN_BROWSER", value_parser = BoolishValueParser::new(),
+          conflicts_with_all = ["username", "password", "token", "token_file", "token_stdin", "setup_token"])]
+    browser: bool,
     /// The one-time token that a new server prints: makes you its owner
     #[arg(long, env = "WARREN_SETUP_TOKEN", hide_env_values = true)]
     setup_token: Option<String>,
 }
 
 impl Args {
+    /// Whether the person has left open who they are.
+    const fn says_nothing(&self) -> bool {
+        self.username.is_none() && self.password.is_none() && self.setup_token.is_none()
+    }
+
     /// The session token, if the person has one already.
     async fn session_token(&self) -> Result<Option<String>> {
         let token = match (&self.token, &self.token_file) {
@@ -77,7 +91,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
             Session { username: me.user.name, ..session }
         }
         None => {
-            let Grant { token, user, .. } = grant(&Api::new(&url), args).await?;
+            let api = Api::new(&url);
+            let by_browser = args.browser || args.says_nothing() && std::io::stderr().is_terminal();
+            let Grant { token, user, .. } =
+                if by_browser { by_browser_of(&api, &url).await? } else { grant(&api, args).await? };
             Session { token, username: user.name, ..session }
         }
     };
@@ -116,7 +133,8 @@ pub(crate) async fn forget(global: &Global, session: &Session) -> Result {
 
 async fn grant(api: &Api, args: Args) -> Result<Grant> {
     let username = args.username.ok_or_else(|| {
-        CliError::new(Exit::Usage, "NO_USERNAME", "who are you at this server?").hint("add --username NAME")
+        CliError::new(Exit::Usage, "NO_USERNAME", "who are you at this server?")
+            .hint("add --username NAME, or --browser")
     })?;
     let password = match args.password {
         Some(password) => password,
@@ -126,6 +144,40 @@ async fn grant(api: &Api, args: Args) -> Result<Grant> {
         Some(token) => api.setup(&Setup { token, username, password }).await,
         None => api.login(&Login { username, password }).await,
     }
+}
+
+/// Waits until the person has confirmed the login in a browser.
+async fn by_browser_of(api: &Api, url: &str) -> Result<Grant> {
+    let login = api.begin_device_login().await.map_err(|error| match error.exit {
+        Exit::NotFound => {
+            CliError::new(Exit::Usage, "NO_BROWSER_LOGIN", format!("{url} knows no login by browser"))
+                .hint("add --username NAME")
+        }
+        _ => error,
+    })?;
+    output::note(format!("the code is {}", login.user_code));
+    if browser::open_or_warn(&login.verification_url).await {
+        output::note(format!("confirm it in the browser, at {}", login.verification_url));
+    } else {
+        output::note(format!("confirm it in any browser, at {}", login.verification_url));
+    }
+    let pause = Duration::from_secs(login.interval.clamp(1, 60));
+    let expired = Instant::now() + Duration::from_secs(login.expires_in);
+    let mut unreachable = None;
+    while Instant::now() < expired {
+        sleep(pause).await;
+        match api.device_grant(&login.device_code).await {
+            Ok(Some(grant)) => return Ok(grant),
+            Ok(None) => unreachable = None,
+            // A server that restarts or a network that changes is no reason to give up what a person is at.
+            Err(error) if error.exit == Exit::Unreachable => unreachable = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(unreachable.unwrap_or_else(|| {
+        CliError::new(Exit::Forbidden, "LOGIN_EXPIRED", "nobody confirmed this login in time")
+            .hint("run `warren login` again")
+    }))
 }
 
 /// Asks for a secret on a terminal; elsewhere standard input is read without a word.

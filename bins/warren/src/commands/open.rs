@@ -1,13 +1,11 @@
 //! `warren open`: the server's pages in the browser.
 
 use crate::api::Api;
+use crate::browser;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::output::{self, Format};
 use serde::Serialize;
-use std::process::Stdio;
-use std::time::Duration;
-use tokio::process::Command;
 
 /// Open the server's page, or a workspace's, in the browser
 #[derive(clap::Args, Debug)]
@@ -24,9 +22,6 @@ pub(crate) struct Args {
     #[arg(long, env = "WARREN_OPEN_NO_BROWSER", value_parser = clap::builder::BoolishValueParser::new())]
     no_browser: bool,
 }
-
-/// How long an opener may take to say that it has none to open: those that go on are browsers themselves.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct Document {
@@ -49,69 +44,9 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     if global.output == Format::Table {
         output::line(&url);
     }
-    let opened = match opener(&url).filter(|_| !args.no_browser) {
-        None => false,
-        Some(opener) => match open(opener).await {
-            Ok(()) => true,
-            Err(why) => {
-                output::warning("NO_BROWSER", &format!("no browser could be opened: {why}"));
-                false
-            }
-        },
-    };
+    let opened = !args.no_browser && browser::open_or_warn(&url).await;
     if global.output == Format::Json {
         output::json(&Document { url, opened });
     }
     Ok(())
-}
-
-/// The command that opens an address here, if there is one.
-fn opener(url: &str) -> Option<Vec<String>> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if let Some(browser) = set("BROWSER") {
-        return of_variable(&browser, url);
-    }
-    if cfg!(target_os = "macos") {
-        return Some(vec!["open".into(), url.into()]);
-    }
-    let display = set("DISPLAY").or_else(|| set("WAYLAND_DISPLAY"));
-    display.map(|_| vec!["xdg-open".into(), url.into()])
-}
-
-/// The first command of `$BROWSER`, which lists several with colons; `%s` stands for the address.
-fn of_variable(browser: &str, url: &str) -> Option<Vec<String>> {
-    let first = browser.split(':').find(|command| !command.trim().is_empty())?;
-    let mut words: Vec<String> = first.split_whitespace().map(|word| word.replace("%s", url)).collect();
-    if !first.contains("%s") {
-        words.push(url.to_owned());
-    }
-    Some(words)
-}
-
-/// Starts it, and lets it go on when this program has ended.
-async fn open(words: Vec<String>) -> std::result::Result<(), String> {
-    let Some((program, arguments)) = words.split_first() else { return Err("$BROWSER is empty".into()) };
-    let mut command = Command::new(program);
-    // A group of its own: Ctrl-C is meant for what runs in the terminal.
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
-    match tokio::time::timeout(PATIENCE, child.wait()).await {
-        Ok(Ok(status)) if !status.success() => Err(format!("{program} ended with {status}")),
-        Ok(Err(error)) => Err(format!("{program}: {error}")),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_variable_names_the_browser() {
-        let words = |browser| of_variable(browser, "http://a/").unwrap_or_default().join("|");
-        assert_eq!(words("firefox"), "firefox|http://a/");
-        assert_eq!(words("chromium --app=%s:lynx"), "chromium|--app=http://a/");
-        assert_eq!(words(":w3m -N"), "w3m|-N|http://a/");
-        assert_eq!(of_variable(" : ", "http://a/"), None);
-    }
 }

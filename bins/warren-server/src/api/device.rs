@@ -1,0 +1,78 @@
+//! Logging in by browser: a program asks, a person confirms on the page `/login`, the program fetches its session.
+
+use super::Remote;
+use super::account::{check, grant, may_guess};
+use super::problem::{ApiError, Document};
+use crate::app::Shared;
+use crate::auth::device::{INTERVAL_S, Progress, WAIT_MS};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use proto_core::wire::api::{ApproveDevice, AskDevice, DeviceGrant, DeviceLogin};
+
+/// The page where a login is confirmed.
+pub(super) const PAGE: &str = "/login";
+
+pub(super) async fn begin(
+    State(app): State<Shared>,
+    remote: Option<Extension<Remote>>,
+) -> Result<(StatusCode, Json<DeviceLogin>), ApiError> {
+    let from = remote.map(|Extension(Remote(from))| from.ip());
+    let begun =
+        app.devices.begin(from, app.clock.now()).map_err(|fault| ApiError::internal(&fault.message))?;
+    // In the fragment, which browsers keep to themselves.
+    let verification_url = format!("{}{PAGE}#{}", app.access_url, begun.user_code);
+    let login = DeviceLogin {
+        device_code: begun.device_code.text().to_owned(),
+        user_code: begun.user_code,
+        verification_url,
+        expires_in: WAIT_MS.unsigned_abs() / 1_000,
+        interval: INTERVAL_S,
+    };
+    Ok((StatusCode::CREATED, Json(login)))
+}
+
+pub(super) async fn approve(
+    State(app): State<Shared>,
+    remote: Option<Extension<Remote>>,
+    Document(approve): Document<ApproveDevice>,
+) -> Result<StatusCode, ApiError> {
+    // Who tries codes would give others a session of its own: by address, however many names it has.
+    let address = remote.map_or_else(String::new, |Extension(Remote(from))| from.ip().to_string());
+    let key = format!("/code {address}");
+    may_guess(&app, &key, ("too many wrong codes", "too many codes were tried that no program shows"))?;
+    if !app.devices.waits(&approve.user_code, app.clock.now()) {
+        app.guesses.wrong(&key, app.clock.now());
+        return Err(no_such_code());
+    }
+    let user = check(&app, remote, approve.login).await?;
+    if !app.devices.confirm(&approve.user_code, &user.name, app.clock.now()) {
+        return Err(no_such_code());
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn no_such_code() -> ApiError {
+    let kind = (StatusCode::NOT_FOUND, "NO_SUCH_CODE", "no program waits with this code");
+    let hint =
+        "compare it with what the program shows, or run `warren login` again: a code is good for 10 minutes";
+    ApiError::new(kind, "no program waits with this code", hint)
+}
+
+pub(super) async fn ask(
+    State(app): State<Shared>,
+    Document(ask): Document<AskDevice>,
+) -> Result<Json<DeviceGrant>, ApiError> {
+    let over = || {
+        let kind = (StatusCode::GONE, "LOGIN_EXPIRED", "the login waited too long");
+        ApiError::new(kind, "nobody confirmed this login in time", "run `warren login` again")
+    };
+    match app.devices.progress(&ask.device_code, app.clock.now()) {
+        Progress::Waiting => Ok(Json(DeviceGrant::default())),
+        Progress::Unknown => Err(over()),
+        Progress::Confirmed(name) => {
+            let user = app.store.user_by_name(&name).await?.ok_or_else(over)?;
+            Ok(Json(DeviceGrant { grant: Some(grant(&app, &user).await?) }))
+        }
+    }
+}
