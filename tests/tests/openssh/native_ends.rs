@@ -89,3 +89,54 @@ fn a_path_that_is_cut_is_waited_for() -> Result {
     assert_eq!(wait("the end", || screen.program.0.try_wait().ok().flatten())?.code(), Some(0));
     Ok(())
 }
+
+#[test]
+fn a_person_who_moves_stays_in() -> Result {
+    let lab = Lab::new(Nat::PortRestricted, Nat::PortRestricted)?;
+    let deployment = Deployment::start(Place::Lab(&lab), &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let mut command = deployment.command()?;
+    command.args(["ssh", "-t", "dev", CAT]);
+    let mut screen = Screen::start(with_terminal(&command), 80, 24)?;
+    screen.shows("up\r\n")?;
+    screen.types("here\r")?;
+    screen.shows("here\r\nhere\r\n")?;
+    // Another network: no address, no route, then others.
+    lab.ok("alice", &["ip", "addr", "flush", "dev", "eth0"])?;
+    screen.types("between\r")?;
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(screen.text(), "", "nothing comes without an address");
+    lab.ok("alice", &["ip", "addr", "add", "10.1.0.77/24", "dev", "eth0"])?;
+    lab.ok("alice", &["ip", "route", "add", "default", "via", "10.1.0.1"])?;
+    let moved = Instant::now();
+    let text = screen.shows("between\r\nbetween\r\n")?;
+    println!("back {:?} after the move", moved.elapsed());
+    assert_eq!(text, "between\r\nbetween\r\n", "nothing else is shown");
+    screen.types("\x04")?;
+    assert_eq!(wait("the end", || screen.program.0.try_wait().ok().flatten())?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn who_logs_out_is_out_of_the_workspace_too() -> Result {
+    let mut workspace = Workspace::start()?;
+    let mut command = workspace.native(&["dev", "echo up; exec sleep 60"])?;
+    let mut ssh = Ends(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+    ssh.0.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 3])?;
+    let out = workspace.deployment().warren(&["logout"])?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let logged_out = Instant::now();
+    let status = wait("the end", || ssh.0.try_wait().ok().flatten())?;
+    println!("ended {:?} after the login", logged_out.elapsed());
+    assert!(logged_out.elapsed() < Duration::from_secs(10), "{:?}", logged_out.elapsed());
+    assert_eq!(status.code(), Some(255));
+    let mut said = String::new();
+    ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
+    insta::assert_snapshot!(said, @r#"
+    error: lost workspace "dev": the session was ended by logging out
+    hint: `warren status` shows what there is
+    code: AGENT_GONE
+    "#);
+    Ok(())
+}
