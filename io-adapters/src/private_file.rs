@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// What the operating system says.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::rename(temporary(path, bytes)?, path)
+    let temporary = temporary(path, bytes)?;
+    std::fs::rename(&temporary, path).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
 }
 
 /// What is kept in a file, made by `make` at the first call. Of several first calls at once, in one process or more,
@@ -60,8 +61,9 @@ fn temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let temporary = folder.join(format!(".{name}.{process}.{count}"));
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    // A disk that is full takes the name and not the bytes: nothing is left lying about.
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
     Ok(temporary)
 }
 
@@ -88,6 +90,15 @@ mod tests {
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        std::fs::create_dir(&path).unwrap();
+        write(&path, b"a folder has that name").unwrap_err();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
     }
 

@@ -90,6 +90,33 @@ fn an_interrupted_ping_tells_what_it_has_found_out() -> Result {
 }
 
 #[test]
+fn a_ping_interrupted_before_any_answer_blames_nobody() -> Result {
+    dev!(deployment, agent);
+    Command::new("kill").args(["-STOP", &agent.id().to_string()]).status()?;
+    let mut ping = deployment.command()?;
+    ping.args(["ping", "dev", "-t", "60"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ping.spawn()?;
+    let mut out = child.stdout.take().ok_or("no stdout")?;
+    let (mut text, mut some) = (String::new(), [0; 4_096]);
+    while !text.contains("coordinator") {
+        let n = out.read(&mut some)?;
+        assert!(n > 0, "it ended by itself: {text}");
+        text.push_str(&String::from_utf8_lossy(&some[..n]));
+    }
+    // The first ping is on its way then, and so is whoever listens for signals.
+    std::thread::sleep(Duration::from_millis(500));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    let out = child.wait_with_output()?;
+    Command::new("kill").args(["-CONT", &agent.id().to_string()]).status()?;
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    insta::assert_snapshot!(said(&out), @"
+    error: interrupted before any answer came
+    code: INTERRUPTED
+    ");
+    Ok(())
+}
+
+#[test]
 fn a_ping_that_nothing_answers_fails() -> Result {
     dev!(deployment, agent);
     let mut ping = deployment.command()?;

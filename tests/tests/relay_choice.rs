@@ -105,6 +105,42 @@ fn until(what: &str, mut wanted: impl FnMut() -> Result<bool>) -> Result {
     Ok(())
 }
 
+/// STUN finds the relay and TLS does not, since nobody trusts its certificate: an authority's, what `openssl req -x509`
+/// makes by itself.
+#[test]
+fn a_ping_says_which_relay_is_not_connected() -> Result {
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    openssl.args(["-subj", "/CN=relay", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "9"]);
+    let made = openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output();
+    let made = made.map_err(|e| format!("openssl: {e}"))?;
+    assert!(made.status.success(), "{made:?}");
+    let [certificate, key] = [&certificate, &key].map(|path| path.display().to_string());
+    let tls = ["--tls-address", "127.0.0.1:0", "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let relay = Relay::start(Place::Here, "127.0.0.1", dir.path(), &tls)?;
+    let node = json!({
+        "Name": "1a", "RegionID": 1, "HostName": "127.0.0.1", "IPv6": "none",
+        "DERPPort": relay.address("tls_address")?.port(), "STUNPort": relay.address("stun_address")?.port(),
+    });
+    let region = json!({ "RegionID": 1, "RegionCode": "bad", "RegionName": "The bad", "Nodes": [node] });
+    let map = dir.path().join("map.json");
+    std::fs::write(&map, json!({ "Regions": { "1": region } }).to_string()).map_err(|e| e.to_string())?;
+    let roots = [("SSL_CERT_FILE", certificate.as_str())];
+    let deployment = Deployment::start(Place::Here, &["--derp-config-path", &map.display().to_string()])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = agent(&deployment, &token, &[])?;
+    let mut ping = deployment.command()?;
+    ping.args(["ping", "dev", "-c", "1", "--relay", "bad", "--disable-direct-connections"]);
+    let out = ping.envs(roots).output().map_err(|e| e.to_string())?;
+    let (shown, said) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{shown}{said}");
+    let step = "relay          warren, while bad, the nearest or chosen one, is not connected";
+    assert!(shown.contains(step), "{shown}{said}");
+    Ok(())
+}
+
 /// An agent that uses relays alone, with further arguments.
 fn agent(deployment: &Deployment<'_>, token: &str, arguments: &[&str]) -> Result<Running> {
     let mut agent = deployment.agent_command("dev", token)?;

@@ -101,6 +101,51 @@ fn ports_that_cannot_be_told_are_a_sentence() -> Result {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_no_success() -> Result {
+    let deployment = Deployment::start(Place::Here, &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let full = |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let mut command = deployment.command()?;
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let out = command.args(arguments).stdin(Stdio::null()).stdout(full).output()?;
+        Ok((out.status.code(), said(&out)))
+    };
+    let (status, text) = full(&["status"])?;
+    assert_eq!(status, Some(1), "{text}");
+    insta::assert_snapshot!(text, @"
+    error: can't write standard output: No space left on device (os error 28)
+    hint: make room where it goes, or send it elsewhere
+    code: OUTPUT_UNWRITABLE
+    ");
+    let (status, text) = full(&["status", "-o", "json"])?;
+    let error: serde_json::Value = serde_json::from_str(&text)?;
+    assert_eq!((status, error["error"]["code"].as_str()), (Some(1), Some("OUTPUT_UNWRITABLE")), "{text}");
+    // Its own status would say that all is well; what it writes to nobody at all is its own matter.
+    let (status, text) = full(&["ssh", "dev", "echo", "lost"])?;
+    assert_eq!(status, Some(255), "{text}");
+    assert!(text.starts_with("error: can't write standard output: No space"), "{text}");
+    let (status, text) = full(&["ssh", "dev", "exit", "7"])?;
+    assert_eq!((status, text.as_str()), (Some(7), ""));
+
+    // A disk without room, for a bundle of some kilobytes.
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(r#"trap "" XFSZ; ulimit -f 1; exec "$0" "$@""#).arg(tests::program("warren")?);
+    command.arg("--config-dir").arg(deployment.path("config")).arg("support-bundle").arg("--output-file");
+    let file = deployment.path("bundle.zip");
+    let out = command.arg(&file).output()?;
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    let said = said(&out).replace(&file.display().to_string(), "FILE");
+    insta::assert_snapshot!(said, @"
+    error: can't write FILE: File too large (os error 27)
+    hint: name a file that you may write with --output-file
+    code: BUNDLE_UNWRITABLE
+    ");
+    assert!(!file.exists(), "a part of a bundle is none");
+    Ok(())
+}
+
+#[test]
 fn completion_scripts_load_and_complete() -> Result {
     let warren = tests::program("warren")?;
     let script = |shell: &str| -> Result<String> {

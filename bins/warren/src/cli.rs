@@ -31,7 +31,9 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+/// Those that every command has come after its own.
 #[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Options of all commands")]
 struct Options {
     /// A TOML file of settings, named like the flags without their dashes, those of a command in a table of its
     /// name [default: config.toml in the folder of --config-dir]

@@ -54,8 +54,7 @@ async fn start() -> ExitCode {
     match cli.run().await {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            let text = if format == output::Format::Json { error.json() } else { error.text() };
-            output::note(text.trim_end());
+            output::note(output::said(&error));
             ExitCode::from(error.exit as u8)
         }
     }

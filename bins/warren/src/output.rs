@@ -1,7 +1,8 @@
 //! Results: tables for people, JSON for programs. Results go to stdout, everything else to stderr.
 
+use crate::error::{CliError, Exit};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -73,12 +74,29 @@ impl Write for Log {
     }
 }
 
-/// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects.
+/// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects; a full disk does not, since
+/// what is there looks like a result.
 pub(crate) fn line(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
+    let Err(error) = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    let error = unwritable(&error);
+    note(said(&error));
+    std::process::exit(error.exit as i32);
+}
+
+/// The error of a standard output that takes no more.
+pub(crate) fn unwritable(error: &std::io::Error) -> CliError {
+    CliError::new(Exit::Failed, "OUTPUT_UNWRITABLE", format!("can't write standard output: {error}"))
+        .hint("make room where it goes, or send it elsewhere")
+}
+
+/// An error, in the form that this process answers in.
+pub(crate) fn said(error: &CliError) -> String {
+    let text = if JSON.load(Ordering::Relaxed) { error.json() } else { error.text() };
+    text.trim_end().to_owned()
 }
 
 /// Writes a line that is not the result.

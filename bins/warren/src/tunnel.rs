@@ -89,8 +89,10 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
     let mut events = node.events();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
-            if let NodeEvent::RelayMap(newer) = event {
-                known.send_replace(newer);
+            match event {
+                NodeEvent::RelayMap(newer) => drop(known.send_replace(newer)),
+                NodeEvent::RelayDown { region, why } => tracing::info!(%region, why, "lost a relay"),
+                _ => {}
             }
         }
     });

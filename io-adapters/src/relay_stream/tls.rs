@@ -355,7 +355,13 @@ fn words(error: &io::Error) -> String {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
             "its certificate is signed by nobody that this system trusts".into()
         }
-        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => match other.to_string().as_str() {
+            // The library has a name alone for it. `openssl req -x509` makes such ones unless told otherwise.
+            "CaUsedAsEndEntity" => "its certificate is an authority's, and a server needs one with \
+                                    basicConstraints CA:FALSE"
+                .into(),
+            other => other.to_owned(),
+        },
         Some(Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => "its certificate has expired".into(),

@@ -73,7 +73,7 @@ struct Report {
 /// Pings.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let began = crate::started();
-    let (interval, timeout) = (seconds(args.interval)?, seconds(args.timeout)?);
+    let (interval, timeout) = (seconds("--interval", args.interval)?, seconds("--timeout", args.timeout)?);
     let table = global.output == Format::Table;
     let tunnel = tunnel::open(global, &args.workspace).await?;
     let reachable = tokio::time::timeout(timeout, tunnel.peer.wait_reachable()).await;
@@ -91,11 +91,15 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| {
         CliError::new(Exit::Failed, "NO_SIGNALS", format!("signals cannot be caught here: {e}"))
     })?;
+    let mut interrupted = false;
     for sequence in 1.. {
         let pong = tokio::select! {
             biased;
             // What was found out so far is a result as well.
-            _ = interrupt.recv() => break,
+            _ = interrupt.recv() => {
+                interrupted = true;
+                break;
+            }
             pong = ping(&tunnel, &mut stream, sequence, timeout) => pong?,
         };
         if direct_after.is_none() && watch.borrow_and_update().is_direct() {
@@ -117,7 +121,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         // With --until-direct the next ping goes out when the path changes, not a second later.
         let pause = tokio::time::sleep(interval);
         tokio::pin!(pause);
-        let interrupted = loop {
+        interrupted = loop {
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break true,
@@ -146,6 +150,9 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         why_relayed: tunnel.why_relayed().await,
     };
     tunnel.client.node.shutdown().await;
+    if interrupted && report.pongs.is_empty() {
+        return Err(CliError::new(Exit::Failed, "INTERRUPTED", "interrupted before any answer came"));
+    }
     finish(&report, table, args.until_direct)
 }
 
@@ -157,7 +164,11 @@ async fn steps(tunnel: &Tunnel) {
     let latency = latency.map_or_else(String::new, |l| {
         format!(" ({})", output::latency(u64::try_from(l.as_micros()).unwrap_or(u64::MAX)))
     });
-    if status.relays.is_empty() && tunnel.peer.path().is_direct() {
+    let connected: Vec<String> = status.relays.iter().map(|relay| tunnel.region(*relay)).collect();
+    if let Some(home) = status.home.filter(|home| !connected.is_empty() && !status.relays.contains(home)) {
+        let (others, home) = (connected.join(", "), tunnel.region(home));
+        step(true, "relay", &format!("{others}, while {home}, the nearest or chosen one, is not connected"));
+    } else if status.relays.is_empty() && tunnel.peer.path().is_direct() {
         // Not a fault: it is still connecting, and nobody waits for it.
         step(true, "relay", &format!("{relay}{latency}, not needed: the direct path came first"));
     } else {
@@ -267,12 +278,12 @@ fn finish(report: &Report, table: bool, until_direct: bool) -> Result {
     Ok(())
 }
 
-fn seconds(given: f64) -> Result<Duration> {
+fn seconds(flag: &str, given: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(given).ok().filter(|d| *d <= Duration::from_secs(3_600)).ok_or_else(|| {
         CliError::new(
             Exit::Usage,
             "BAD_DURATION",
-            format!("{given} is not a number of seconds from 0 to 3600"),
+            format!("{flag} takes seconds from 0 to 3600, and {given:?} is not among them"),
         )
     })
 }

@@ -73,7 +73,9 @@ struct Wishes {
 impl Wishes {
     fn read(args: &Args) -> Result<Self> {
         let mut room = PORTS_MAX;
-        let mut read = |texts: &[String], kind| spec::read(texts, kind, &mut room).map_err(bad_spec);
+        let mut read = |texts: &[String], kind| {
+            spec::read(texts, kind, &mut room).map_err(|error| bad_spec(error, kind))
+        };
         let wishes = Self {
             tcp: read(&args.tcp, Kind::Ports)?,
             udp: read(&args.udp, Kind::Ports)?,
@@ -84,13 +86,18 @@ impl Wishes {
     }
 }
 
-fn bad_spec(error: SpecError) -> CliError {
+fn bad_spec(error: SpecError, kind: Kind) -> CliError {
     if error.duplicate {
         return CliError::new(Exit::Usage, "DUPLICATE_PORT", error.to_string())
             .hint("one port here leads to one there: take another, or 0 for any that is free");
     }
-    CliError::new(Exit::Usage, "BAD_PORT_SPEC", error.to_string())
-        .hint("write [BIND:]LOCAL[:REMOTE], such as 8080:80 or 127.0.0.1:3000-3010")
+    CliError::new(Exit::Usage, "BAD_PORT_SPEC", error.to_string()).hint(match kind {
+        Kind::Ports => "write [BIND:]LOCAL[:REMOTE], such as 8080:80 or 127.0.0.1:3000-3010",
+        Kind::Sockets => {
+            "write LOCAL[:REMOTE], such as /tmp/docker.sock:/run/docker.sock or 8080:/run/web.sock"
+        }
+        Kind::Reverse => "write [BIND:]REMOTE[:LOCAL], such as 8080:3000 or /tmp/web.sock:3000",
+    })
 }
 
 /// One forwarded port or socket, as it is.

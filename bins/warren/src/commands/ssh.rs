@@ -151,6 +151,7 @@ async fn program(tunnel: &Tunnel, wish: Wish) -> Result<u8> {
     };
     match over {
         Ok(Over::Ended(end)) => Ok(end.status),
+        Ok(Over::Unwritable(error)) => Err(output::unwritable(&error)),
         Ok(Over::Told(signal)) => Ok(128 + signal),
         Ok(Over::Left) => {
             output::note(format!("\nleft workspace \"{name}\""));

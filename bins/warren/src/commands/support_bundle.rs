@@ -29,8 +29,9 @@ use zip::{CompressionMethod, ZipWriter};
   warren support-bundle dev --log ssh.log    one of them, and a file of your own
   warren support-bundle --dry-run            list what would be written
 
-Tokens, passwords and keys are taken out. Names of servers and workspaces and the addresses of both ends stay in, since
-faults of a network can't be found without them: look into the file before you send it.")]
+Tokens, passwords and keys are taken out. Names of servers and workspaces and the addresses of both
+ends stay in, since faults of a network can't be found without them: look into the file before you
+send it.")]
 pub(crate) struct Args {
     /// Only this workspace, NAME or OWNER/NAME
     workspace: Option<String>,
@@ -305,16 +306,17 @@ impl Target {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .unix_permissions(0o600);
-        let mut zip = ZipWriter::new(&self.file);
-        let mut write = || -> io::Result<()> {
+        // Made in memory: the library writes on standard error if a file is full.
+        let mut zip = ZipWriter::new(io::Cursor::new(Vec::new()));
+        let mut make = || -> io::Result<()> {
             for entry in entries {
                 zip.start_file(entry.name.as_str(), options)?;
                 zip.write_all(entry.text.as_bytes())?;
             }
             Ok(())
         };
-        let written = write().and_then(|()| zip.finish().map(drop).map_err(io::Error::from));
-        written.map_err(|error| {
+        let made = make().and_then(|()| Ok(zip.finish()?.into_inner()));
+        made.and_then(|bytes| (&self.file).write_all(&bytes)).map_err(|error| {
             self.discard();
             unwritable(&self.path, &error)
         })?;

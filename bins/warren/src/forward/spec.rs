@@ -160,6 +160,9 @@ pub(crate) fn read(texts: &[String], kind: Kind, room: &mut usize) -> Result<Vec
 type Fault = (usize, String);
 
 fn one(text: &str, kind: Kind) -> Result<Vec<Forward>, Fault> {
+    if kind == Kind::Sockets && !text.starts_with("localhost:") {
+        rooted(text, 0)?;
+    }
     let (bind, from) = if text.starts_with('/') { (None, 0) } else { bind(text)? };
     if kind == Kind::Reverse && bind.is_some_and(|bind| !bind.is_loopback()) {
         return Err((0, "the workspace listens on its loopback addresses alone".into()));
@@ -219,6 +222,9 @@ impl End {
 
 fn end(text: &str, at: usize, kind: Kind) -> Result<End, Fault> {
     if !text.starts_with('/') {
+        if kind == Kind::Sockets {
+            rooted(text, at)?;
+        }
         return range(text, at).map(|(first, last)| End::Ports(first, last));
     }
     if kind == Kind::Ports {
@@ -237,6 +243,14 @@ fn end(text: &str, at: usize, kind: Kind) -> Result<End, Fault> {
         return Err((at + text.len() - 1, "this is a folder: name the socket in it".into()));
     }
     Ok(End::Path(text.to_owned()))
+}
+
+/// No port or address begins with a letter, but a path does that is not told from the root.
+fn rooted(text: &str, at: usize) -> Result<(), Fault> {
+    if text.starts_with(|c: char| c.is_alphabetic() || ".~".contains(c)) {
+        return Err((at, "a port is a number, and the path of a socket begins with /".into()));
+    }
+    Ok(())
 }
 
 /// The address to listen on, and where the ports begin.
@@ -389,6 +403,8 @@ mod tests {
             "/tmp/a:0",
             &long,
             "/a,/a:/b",
+            "d.sock:/tmp/a",
+            "/tmp/a:run/b",
         ];
         let reverse = ["0.0.0.0:8080:80", "192.0.2.1:8080"];
         let sockets = sockets.map(|text| shown(parse(text, Kind::Sockets)));

@@ -33,10 +33,12 @@ pub(crate) struct Wish {
 }
 
 /// How a session is over.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Over {
     /// The program ended.
     Ended(End),
+    /// The program ended, and not all that it wrote could be written here.
+    Unwritable(io::Error),
     /// The person left.
     Left,
     /// This process was told to end, by this signal, and the program had not ended.
@@ -68,23 +70,33 @@ pub(crate) async fn run(stream: TunnelStream, wish: Wish) -> io::Result<Over> {
     };
     tokio::select! {
         biased;
-        ended = show(Frames::new(from), &shared) => ended.map(Over::Ended),
+        ended = show(Frames::new(from), &shared) => {
+            let ended = ended?;
+            Ok(shared.unwritable.take().map_or(Over::Ended(ended), Over::Unwritable))
+        }
         over = speaking => Ok(over),
     }
 }
 
-/// What one direction tells the other.
+/// What one direction tells the other, and what it found.
 struct Shared {
     /// Bytes of input that may be sent.
     room: Cell<u32>,
     /// Nobody reads the output, or the errors, here any more.
     unwanted: [Cell<bool>; 2],
     changed: Notify,
+    /// Why the output cannot be written, if that is not just that nobody reads it.
+    unwritable: Cell<Option<io::Error>>,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { room: Cell::new(INPUT_ROOM), unwanted: Default::default(), changed: Notify::new() }
+        Self {
+            room: Cell::new(INPUT_ROOM),
+            unwanted: Default::default(),
+            changed: Notify::new(),
+            unwritable: Cell::default(),
+        }
     }
 }
 
@@ -94,8 +106,15 @@ async fn show(mut frames: Frames<ReadHalf<TunnelStream>>, shared: &Shared) -> io
     let mut errors = Sink::new(std::io::stderr())?;
     while let Some((kind, held)) = frames.next().await? {
         match Told::parse(kind, &held).map_err(bad)? {
-            Told::Output(bytes) => output.put(bytes, &shared.unwanted[0], &shared.changed).await,
-            Told::Errors(bytes) => errors.put(bytes, &shared.unwanted[1], &shared.changed).await,
+            Told::Output(bytes) => {
+                if let Err(error) = output.put(bytes, &shared.unwanted[0], &shared.changed).await {
+                    shared.unwritable.set(Some(error));
+                }
+            }
+            Told::Errors(bytes) => {
+                // There is nowhere to say so.
+                let _ = errors.put(bytes, &shared.unwanted[1], &shared.changed).await;
+            }
             Told::Room(more) => {
                 shared.room.set(shared.room.get().saturating_add(more));
                 shared.changed.notify_one();
@@ -123,20 +142,20 @@ impl Sink {
         Ok(Self { file: File::from_std(file.as_fd().try_clone_to_owned()?.into()), closed: false })
     }
 
-    /// Writes all of it, to the last byte. Once nobody reads it, it is thrown away.
-    async fn put(&mut self, bytes: &[u8], unwanted: &Cell<bool>, changed: &Notify) {
+    /// Writes all of it, to the last byte. Once nobody reads it, or it cannot be written, it is thrown away.
+    async fn put(&mut self, bytes: &[u8], unwanted: &Cell<bool>, changed: &Notify) -> io::Result<()> {
         if self.closed {
-            return;
+            return Ok(());
         }
         let written = async {
             self.file.write_all(bytes).await?;
             self.file.flush().await
         };
-        if written.await.is_err() {
-            self.closed = true;
-            unwanted.set(true);
-            changed.notify_one();
-        }
+        let Err(error) = written.await else { return Ok(()) };
+        self.closed = true;
+        unwanted.set(true);
+        changed.notify_one();
+        if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
     }
 }
 

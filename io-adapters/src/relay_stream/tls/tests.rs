@@ -96,6 +96,17 @@ async fn a_chain_is_checked_for_the_name_that_the_map_gives() {
 }
 
 #[tokio::test]
+async fn an_authority_s_certificate_is_no_server_s() {
+    let mut params = rcgen::CertificateParams::new(vec!["relay.test".into()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let server = server_of(params);
+    let trust = Trust::only(vec![server.certificate.clone()]);
+    let error = talk(&server, &trust, "relay.test", roots("relay.test")).await.unwrap_err();
+    let said = "its certificate is an authority's, and a server needs one with basicConstraints CA:FALSE";
+    assert!(error.to_string().ends_with(said), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_told_as_such() {
     let (ours, mut theirs) = tokio::io::duplex(1024);
     theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
