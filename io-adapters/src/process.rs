@@ -75,8 +75,70 @@ pub fn in_own_session(command: &mut tokio::process::Command) {
     }
 }
 
+/// Signals that end, stop or interrupt a program of a person, unless it wants otherwise.
+#[cfg(unix)]
+const USUAL: [libc::c_int; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGALRM,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// Has a program begin with the signals as a login gives them. What this process ignores it would ignore as well: all
+/// that `nohup` or a script's `&` starts ignores some.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "there is no other way to do something between fork and exec")]
+pub fn with_usual_signals(command: &mut tokio::process::Command) {
+    // SAFETY: between fork and exec only calls that are safe in a signal handler are allowed; signal is one, and
+    // nothing is allocated here. The default action is no function that could be called at the wrong time.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in USUAL {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[tokio::test]
+    async fn a_program_ignores_nothing_that_its_starter_ignores() {
+        let run = async |usual: bool| {
+            let mut command = tokio::process::Command::new("sh");
+            command.args(["-c", "kill -QUIT $$; echo went on"]);
+            if usual {
+                super::with_usual_signals(&mut command);
+            }
+            command.output().await.unwrap()
+        };
+        let ignored = ignore(libc::SIGQUIT);
+        let [as_it_is, usual] = [run(false).await, run(true).await];
+        drop(ignored);
+        assert_eq!(as_it_is.stdout, b"went on\n", "the shell inherits what is ignored");
+        assert_eq!(usual.stdout, b"");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&usual.status), Some(libc::SIGQUIT));
+    }
+
+    /// Ignores a signal that no other test here sends, until it is dropped.
+    #[allow(unsafe_code, reason = "the standard library ignores no signals")]
+    fn ignore(signal: libc::c_int) -> impl Drop {
+        struct Before(libc::c_int, libc::sighandler_t);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                // SAFETY: it is the handler that was there before.
+                unsafe { libc::signal(self.0, self.1) };
+            }
+        }
+        // SAFETY: to ignore a signal calls no function.
+        Before(signal, unsafe { libc::signal(signal, libc::SIG_IGN) })
+    }
+
     #[tokio::test]
     async fn a_program_leads_its_own_session() {
         let mut command = tokio::process::Command::new("sh");

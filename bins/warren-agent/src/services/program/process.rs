@@ -4,7 +4,7 @@ use super::environment::{self, Asked, Given, Place};
 use super::keys::Keys;
 use super::terminal::{Control, Terminal, Wanted};
 use super::user::User;
-use io_adapters::process::in_own_session;
+use io_adapters::process::{in_own_session, with_usual_signals};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -84,6 +84,7 @@ impl Start {
     fn command(&self, shell: &Path) -> Command {
         let name = shell.file_name().unwrap_or(OsStr::new("sh"));
         let mut command = Command::new(shell);
+        with_usual_signals(&mut command);
         match &self.what {
             What::Shell | What::Files => {
                 // By its first character a shell knows that this is a login.
