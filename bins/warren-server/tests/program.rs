@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -154,43 +154,58 @@ fn what_keeps_it_from_starting_is_one_sentence_with_a_hint() {
     );
 }
 
-/// A running program, killed at the test's end.
-struct Running(std::process::Child);
+/// A running program, killed at the test's end. What it says goes to `said.log`, so that it can be awaited.
+struct Running {
+    child: std::process::Child,
+    log: PathBuf,
+}
 
 impl Running {
     fn start(mut command: Command, directory: &Path) -> (Self, Value) {
         let ready = directory.join("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let child =
-            command.args(["--ready-file", "ready.json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut running = Self(child.spawn().unwrap());
+        let log = directory.join("said.log");
+        let said = std::fs::File::create(&log).unwrap();
+        let child = command.args(["--ready-file", "ready.json"]).stdout(Stdio::piped()).stderr(said);
+        let mut running = Self { child: child.spawn().unwrap(), log };
         let since = Instant::now();
         loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
                 return (running, serde_json::from_str(&text).unwrap());
             }
             assert!(since.elapsed() < PATIENCE, "it does not become ready");
-            assert!(running.0.try_wait().unwrap().is_none(), "it ended");
+            assert!(running.child.try_wait().unwrap().is_none(), "it ended");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     fn signal(&self, name: &str) {
         let status =
-            Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
+            Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
+    /// Waits until it has said `words`.
+    async fn hears(&self, words: &str) {
+        let since = Instant::now();
+        while !std::fs::read_to_string(&self.log).unwrap().contains(words) {
+            assert!(since.elapsed() < PATIENCE, "it does not say '{words}'");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     fn end(mut self) -> Output {
-        let child = std::mem::replace(&mut self.0, Command::new("true").spawn().unwrap());
-        child.wait_with_output().unwrap()
+        let child = std::mem::replace(&mut self.child, Command::new("true").spawn().unwrap());
+        let mut output = child.wait_with_output().unwrap();
+        output.stderr = std::fs::read(&self.log).unwrap();
+        output
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -267,8 +282,8 @@ async fn sighup_reads_the_relay_map_again_and_a_bad_one_changes_nothing() {
     }
     std::fs::write(&path, "{").unwrap();
     running.signal("HUP");
+    running.hears("the old relay map stays").await;
+    assert_eq!(code().await, "second");
     running.signal("TERM");
-    let output = running.end();
-    assert!(output.status.success());
-    assert!(text(&output).1.contains("the old relay map stays"), "{}", text(&output).1);
+    assert!(running.end().status.success());
 }
