@@ -17,9 +17,9 @@ const CROWD: u32 = 15_000;
 /// What the Go relay is offered, in Gbit/s: it collapses when it is offered more than it carries, so that its best is
 /// searched for.
 const GO_OFFERS: [f64; 5] = [0.6, 0.8, 1.0, 1.3, 1.7];
-/// Ours is asked what it carries at these shares of what it carries when all senders send whenever they can: the best
-/// of all is its best.
-const SHARES: [f64; 3] = [0.85, 0.95, 1.05];
+/// Ours is asked what it carries at these shares of what it carries when all senders send whenever they can. Its best
+/// is the share with the highest median: the highest single value of all would be as much the luckiest moment's.
+const SHARES: [(f64, &str); 3] = [(0.85, "relay_at_85"), (0.95, "relay_at_95"), (1.05, "relay_at_105")];
 /// Bad neighbours, by their name for `relay_load` and for the figure: the 99th percentile of a quiet pair's packets
 /// beside them.
 const BAD: [(&str, &str); 15] = [
@@ -70,6 +70,9 @@ struct Load<'a>(&'a Path);
 pub(super) fn run(runs: usize, seconds: u32) -> Result<Vec<Figure>> {
     setup::tailscale()?;
     let program = shell::program("examples/relay_load");
+    // Memory on a relay of its own: what was used before would hide what a client needs, and what a crowd leaves
+    // behind is not what the speeds are about.
+    let idle = Load(&program).idle(&ours(&program)?)?;
     let bench = Runs {
         load: Load(&program),
         seconds: format!("seconds={seconds}"),
@@ -81,8 +84,7 @@ pub(super) fn run(runs: usize, seconds: u32) -> Result<Vec<Figure>> {
         Some(column) => column.2.push(value),
         None => columns.push((name, unit, vec![value])),
     };
-    // Memory first: what was used before would hide what a client needs.
-    note("relay_idle_kib", "KiB/client", bench.idle()?);
+    note("relay_idle_kib", "KiB/client", idle);
     for run in 1..=runs {
         println!("relays, run {run} of {runs}");
         bench.measure(&mut note)?;
@@ -93,6 +95,9 @@ pub(super) fn run(runs: usize, seconds: u32) -> Result<Vec<Figure>> {
 /// The figures, each beside the Go relay's of the same runs.
 fn figures(columns: Vec<(&'static str, &'static str, Vec<f64>)>) -> Vec<Figure> {
     let values = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.2.clone());
+    let median = |name: &str| values(name).map_or(0.0, |runs| percentile(&runs, 50));
+    let offers = SHARES.map(|(_, name)| name).into_iter().chain(["relay_plain"]);
+    let best = offers.max_by(|a, b| median(a).total_cmp(&median(b))).unwrap_or("relay_plain");
     let compared = [
         ("relay_plain", "go_tls", "Go relay by TLS, its best"),
         ("relay_tls", "go_tls", "Go relay, its best"),
@@ -100,7 +105,7 @@ fn figures(columns: Vec<(&'static str, &'static str, Vec<f64>)>) -> Vec<Figure> 
         ("relay_tls_1000", "relay_tls", "relay_tls (20 peers)"),
         ("relay_random", "go_random", "Go relay at the same load"),
         ("relay_random_1000", "go_random_1000", "Go relay at the same load"),
-        ("relay_overload", "relay_best", "its best"),
+        ("relay_overload", best, "its best at any offer"),
         ("relay_p99_us", "go_p99_us", "Go relay at 80 % of its best"),
         ("relay_logins", "go_logins", "Go relay"),
     ];
@@ -118,13 +123,6 @@ fn figures(columns: Vec<(&'static str, &'static str, Vec<f64>)>) -> Vec<Figure> 
 }
 
 impl Runs<'_> {
-    fn idle(&self) -> Result<f64> {
-        println!("{CROWD} idle clients by TLS");
-        let crowd = format!("peers={CROWD}");
-        let report = self.load.run(&self.ours, true, "idle", &[&crowd, "seconds=5"])?;
-        number(&report, "kib_per_client")
-    }
-
     fn measure(&self, note: &mut impl FnMut(&'static str, &'static str, f64)) -> Result {
         let (ours, go) = (&self.ours, &self.go);
         let gbit = |relay, tls, mode, settings: &[&str]| {
@@ -147,12 +145,10 @@ impl Runs<'_> {
         note("relay_random_1000", "Gbit/s", gbit(ours, true, "random", &["peers=1000"])?);
         note("go_random_1000", "Gbit/s", gbit(go, true, "random", &["peers=1000"])?);
 
-        let mut best = plain;
-        for share in SHARES {
-            best = best.max(gbit(ours, false, "pairs", &[&format!("offered={}", plain * share)])?);
+        for (share, name) in SHARES {
+            note(name, "Gbit/s", gbit(ours, false, "pairs", &[&format!("offered={}", plain * share)])?);
         }
         note("relay_overload", "Gbit/s", gbit(ours, false, "pairs", &[])?);
-        note("relay_best", "Gbit/s", best);
 
         for (relay, capacity, names) in [
             (ours, tls, ["relay_idle_p50_us", "relay_idle_p99_us", "relay_p50_us", "relay_p99_us"]),
@@ -214,6 +210,13 @@ impl Load<'_> {
             pinned.arg("tls=1");
         }
         Ok(pinned)
+    }
+
+    /// KiB of memory for each client who says nothing.
+    fn idle(&self, relay: &Relay) -> Result<f64> {
+        println!("{CROWD} idle clients by TLS");
+        let report = self.run(relay, true, "idle", &[&format!("peers={CROWD}"), "seconds=5"])?;
+        number(&report, "kib_per_client")
     }
 
     fn run(&self, relay: &Relay, tls: bool, mode: &str, settings: &[&str]) -> Result<Value> {
@@ -316,6 +319,17 @@ mod tests {
             ("relay_bad_flood_p99_us", "us", vec![150.0, 190.0, 100.0]),
         ];
         assert_eq!(figures(columns)[1].ratio, Some(1.5));
+    }
+
+    #[test]
+    fn overload_stands_beside_the_best_offer_by_its_median() {
+        let columns = vec![
+            ("relay_plain", "Gbit/s", vec![14.0, 14.0, 14.0]),
+            ("relay_at_85", "Gbit/s", vec![12.0, 20.0, 12.0]),
+            ("relay_at_95", "Gbit/s", vec![15.0, 15.0, 15.0]),
+            ("relay_overload", "Gbit/s", vec![15.0, 15.0, 15.0]),
+        ];
+        assert_eq!(figures(columns)[3].ratio, Some(1.0));
     }
 
     #[test]
