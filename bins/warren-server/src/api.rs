@@ -53,11 +53,7 @@ pub(crate) fn router(app: Shared) -> Router {
     Router::new()
         .nest("/api/v1", api)
         .route("/", get(system::home))
-        .route("/setup", get(system::setup_page))
-        .route("/setup.js", get(system::setup_script))
-        .route(device::PAGE, get(system::login_page))
-        .route("/login.js", get(system::login_script))
-        .route("/workspaces/{owner}/{name}", get(system::home))
+        .merge(pages())
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route(DERP_PATH, any(derp::derp))
@@ -66,8 +62,27 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/derp/verify", post(verify::verify))
         .route("/generate_204", any(derp::generate_204))
         .method_not_allowed_fallback(problem::wrong_method)
-        .fallback(problem::no_such_path)
+        .fallback(problem::other_path)
         .with_state(app)
+}
+
+/// The pages of the dashboard. All are one file, whose script shows what belongs to the path.
+const PAGES: &[&str] = &[
+    "/setup",
+    device::PAGE,
+    "/workspaces",
+    "/workspaces/{owner}/{name}",
+    "/workspaces/{owner}/{name}/terminal",
+    "/relays",
+    "/health",
+    "/people",
+    "/audit",
+    "/settings",
+    "/replicas",
+];
+
+fn pages() -> Router<Shared> {
+    PAGES.iter().fold(Router::new(), |router, page| router.route(page, get(system::page)))
 }
 
 /// Answers may hold tokens and names: nobody on the way keeps them or guesses what they are.

@@ -6,6 +6,7 @@
 //! | `server` | what is started in which order, reloaded, and stopped |
 //! | `listen` | HTTP, HTTPS and STUN sockets |
 //! | `api` | what is answered over HTTP |
+//! | `dashboard` | the pages of `warren-dashboard`, with their headers |
 //! | `hub` | the coordinator, the relay, and who is there |
 //! | `maps` | the relay map that nodes are given |
 //! | `auth`, `store` | tokens and passwords; what is remembered |
@@ -19,6 +20,7 @@ mod api;
 mod app;
 mod auth;
 mod clock;
+mod dashboard;
 mod fault;
 mod hub;
 mod listen;

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner talks to a person")]
 
 mod bench;
+mod browser;
 mod demo;
 mod man;
 mod setup;

@@ -59,6 +59,14 @@ pub(crate) const FORWARDING: &[Tool] = &[
     Tool { program: "dig", package: "bind9-dnsutils" },
 ];
 
+/// For the dashboard, and for its tests in a browser.
+pub(crate) const BROWSER: &[Tool] = &[
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "vim", package: "vim" },
+];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },

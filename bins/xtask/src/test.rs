@@ -17,14 +17,15 @@ pub(crate) struct Args {
     only: Option<String>,
     /// Leave out what is slow or needs root
     #[arg(long)]
-    fast: bool,
+    pub(crate) fast: bool,
 }
 
+/// How many tests did what.
 #[derive(Default)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 struct Step {
@@ -35,6 +36,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "format", run: |_, _| shell::run(command("cargo", &["fmt", "--all", "--check"])) },
     Step { name: "tests", run: tests },
+    Step { name: "browser", run: crate::browser::run },
     Step { name: "ts_derp", run: ts_derp },
     Step { name: "fuzz targets", run: |args, _| fuzz_targets(args) },
     Step { name: "documentation examples", run: examples },
@@ -76,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::OPENSSH)?;
         setup::install(setup::READERS)?;
         setup::install(setup::FORWARDING)?;
+        setup::install(setup::BROWSER)?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\
@@ -213,7 +216,7 @@ fn elsewhere(workspace: &str, arguments: &[&str]) -> Command {
 }
 
 /// Runs tests, shows what they print and adds up their result lines.
-fn counted(mut test: Command, tally: &mut Tally) -> Result {
+pub(crate) fn counted(mut test: Command, tally: &mut Tally) -> Result {
     let mut child = test.stdout(Stdio::piped()).spawn().map_err(|e| format!("cannot start a test: {e}"))?;
     let stdout = child.stdout.take().ok_or("a test has no stdout")?;
     let ended = Arc::new(AtomicBool::new(false));
@@ -228,6 +231,13 @@ fn counted(mut test: Command, tally: &mut Tally) -> Result {
             tally.failed += number_before(counts, " failed");
             tally.ignored += number_before(counts, " ignored");
         }
+        // The closing lines of node's runner.
+        if let Some(count) = number_after(&line, "# pass ") {
+            results += 1;
+            tally.passed += count;
+        }
+        tally.failed += number_after(&line, "# fail ").or(number_after(&line, "# cancelled ")).unwrap_or(0);
+        tally.ignored += number_after(&line, "# skipped ").or(number_after(&line, "# todo ")).unwrap_or(0);
     }
     let status = child.wait().map_err(|e| format!("cannot wait for a test: {e}"))?;
     ended.store(true, Ordering::Relaxed);
@@ -255,6 +265,10 @@ fn watchdog(process: u32, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<()>
     })
 }
 
+fn number_after(line: &str, word: &str) -> Option<u64> {
+    line.strip_prefix(word)?.trim().parse().ok()
+}
+
 fn number_before(text: &str, word: &str) -> u64 {
     let Some(end) = text.find(word) else { return 0 };
     text[..end].rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
@@ -262,7 +276,13 @@ fn number_before(text: &str, word: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::number_before;
+    use super::{number_after, number_before};
+
+    #[test]
+    fn the_lines_of_nodes_runner_are_counted() {
+        assert_eq!(number_after("# pass 7", "# pass "), Some(7));
+        assert_eq!(number_after("# password: 7", "# pass "), None);
+    }
 
     #[test]
     fn result_lines_are_counted() {

@@ -1,11 +1,12 @@
 //! Errors as RFC 9457 writes them: `application/problem+json` with a code, a sentence and a hint.
 
+use crate::dashboard;
 use crate::store::StoreError;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use proto_core::wire::api::Problem;
 use serde::Serialize;
@@ -153,8 +154,12 @@ fn refusal(rejection: &JsonRejection) -> ApiError {
     )
 }
 
-/// For paths that do not exist.
-pub(crate) async fn no_such_path(uri: Uri) -> ApiError {
+/// For paths that the API does not have: the dashboard's files, or nothing.
+pub(crate) async fn other_path(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    dashboard::answer(&method, &uri, &headers).unwrap_or_else(|| no_such_path(&uri).into_response())
+}
+
+fn no_such_path(uri: &Uri) -> ApiError {
     let kind = (StatusCode::NOT_FOUND, "PATH_NOT_FOUND", "there is nothing at this path");
     ApiError::new(kind, format!("there is nothing at {}", uri.path()), "the API is under /api/v1")
 }

@@ -2,11 +2,13 @@
 
 use super::problem::ApiError;
 use crate::app::Shared;
+use crate::dashboard;
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Redirect, Response};
 use proto_core::wire::api::BuildInfo;
 use proto_core::wire::control;
 
@@ -55,43 +57,17 @@ pub(super) async fn derp_map(State(app): State<Shared>) -> Response {
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-pub(super) async fn home(State(app): State<Shared>) -> Result<Response, ApiError> {
+/// The dashboard, or what comes before it.
+pub(super) async fn home(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, ApiError> {
     if app.store.setup_required().await? {
         return Ok(Redirect::temporary("/setup").into_response());
     }
-    Ok(format!("{BUILD}\n\nLog in with `warren login {}`.\n", app.access_url).into_response())
+    Ok(dashboard::page(&headers))
 }
 
-/// The page behind the one-time link. The token is in the link's fragment, which browsers keep to themselves.
-pub(super) async fn setup_page() -> Response {
-    page(include_str!("setup.html"))
-}
-
-pub(super) async fn setup_script() -> Response {
-    script(include_str!("setup.js"))
-}
-
-/// Where a person confirms a login that a program waits for.
-pub(super) async fn login_page() -> Response {
-    page(include_str!("login.html"))
-}
-
-pub(super) async fn login_script() -> Response {
-    script(include_str!("login.js"))
-}
-
-fn page(text: &'static str) -> Response {
-    const POLICY: &str = concat!(
-        "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; form-action 'none'; ",
-        "base-uri 'none'; frame-ancestors 'none'; script-src 'self'"
-    );
-    let headers: [(HeaderName, &str); 2] =
-        [(CONTENT_SECURITY_POLICY, POLICY), (REFERRER_POLICY, "no-referrer")];
-    (headers, Html(text)).into_response()
-}
-
-fn script(text: &'static str) -> Response {
-    ([(CONTENT_TYPE, "text/javascript")], text).into_response()
+/// A page of the dashboard. Tokens and codes in its link are in the fragment, which browsers keep to themselves.
+pub(super) async fn page(headers: HeaderMap) -> Response {
+    dashboard::page(&headers)
 }
 
 #[cfg(test)]
