@@ -47,11 +47,9 @@ fn main() {
     let table = match built {
         Ok(dist) => table(&dist, true),
         Err(why) if required() => {
-            eprintln!("error: the dashboard could not be built: {why}");
-            eprintln!(
-                "hint: install Node.js 20.19 or newer with npm, or set WARREN_DASHBOARD_DIST to a built one"
-            );
-            std::process::exit(1);
+            fail(&format!("the dashboard could not be built: {why}"));
+            fail("install Node.js 20.19 or newer with npm, or set WARREN_DASHBOARD_DIST to a built one");
+            return;
         }
         Err(why) => {
             let first = why.lines().next().unwrap_or_default();
@@ -62,8 +60,14 @@ fn main() {
     };
     let written = table.and_then(|text| fs::write(out.join("assets.rs"), text).map_err(|e| e.to_string()));
     if let Err(why) = written {
-        eprintln!("error: the dashboard's files could not be listed: {why}");
-        std::process::exit(1);
+        fail(&format!("the dashboard's files could not be listed: {why}"));
+    }
+}
+
+/// Tells cargo, which then fails.
+fn fail(why: &str) {
+    for line in why.lines() {
+        println!("cargo::error={line}");
     }
 }
 
