@@ -128,6 +128,9 @@ impl<N: Network> Dialer<N> {
     /// # Errors
     /// [`DialError::Connect`], [`DialError::Proxy`] or [`DialError::Tls`].
     pub async fn dial(&self, target: &StreamTarget) -> Result<Io<N::Tcp>, DialError> {
+        if let Some(here) = self.network.local(target) {
+            return Ok(Io::Plain(Hop::Plain(here)));
+        }
         let hop = match self.proxy_to(target) {
             None => {
                 let failed = |why| DialError::Connect { host: authority(target), why };

@@ -5,6 +5,7 @@
 //! simulated one does one datagram at a time behind the same calls. Everything that waits is a poll
 //! function, so that one task can wait for any number of sockets without a task for each.
 
+use proto_core::machine::StreamTarget;
 use proto_core::time::Duration;
 use std::future::Future;
 use std::io;
@@ -65,6 +66,13 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// # Errors
     /// If the name is unknown or the resolver does not answer.
     fn resolve(&self, name: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
+
+    /// A connection to what runs in this very process, if the target is that: no name, proxy or TLS stands before it.
+    /// A server's own node reaches its coordinator and its relay so.
+    fn local(&self, target: &StreamTarget) -> Option<Self::Tcp> {
+        let _ = target;
+        None
+    }
 
     /// The addresses of this host's interfaces that another host might reach: no loopback (unless there
     /// is nothing else), no IPv6 link-local, none of Warren's own tunnel addresses.

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod ports;
 pub mod reassembly;
 pub mod report;
+pub mod terminal;
 pub mod udp;
 
 /// Reset or stop code: nothing special, the stream is not wanted any more.
@@ -57,6 +58,30 @@ pub enum Header {
         /// The workspace's name as the opener knows it, for the programs that run there; may be empty.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         workspace: String,
+    },
+    /// A terminal that outlives its visitors: see [`terminal`]. It is joined if it exists, else made.
+    Terminal {
+        /// Its name, a UUID of the opener's choice.
+        session: String,
+        /// The opener's window, in characters.
+        #[serde(default)]
+        columns: u16,
+        /// As above.
+        #[serde(default)]
+        rows: u16,
+        /// Whether the opener only watches: it neither types nor decides the size.
+        #[serde(default)]
+        watch: bool,
+        /// The workspace's name as the opener knows it, for the programs that run there; may be empty.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        workspace: String,
+    },
+    /// Which terminals are there? Answered by a [`terminal::Sessions`] document.
+    Sessions,
+    /// Ends a terminal and its programs. Answered by a [`terminal::Ended`] document.
+    EndSession {
+        /// Its name.
+        session: String,
     },
     /// Which TCP ports do programs listen on? Answered by a [`ports::Ports`] document.
     Ports,
@@ -256,6 +281,15 @@ mod tests {
             Header::Ssh { workspace: "dev".into() },
             Header::Ssh { workspace: String::new() },
             Header::Exec { workspace: "dev".into() },
+            Header::Terminal {
+                session: "a".into(),
+                columns: 80,
+                rows: 24,
+                watch: true,
+                workspace: "dev".into(),
+            },
+            Header::Sessions,
+            Header::EndSession { session: "a".into() },
             Header::Ports,
             Header::Unix { path: "/run/db.sock".into() },
             Header::Udp { to: "0.0.0.0:53".parse().unwrap(), flow: 7 },

@@ -48,7 +48,11 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
         }
         Header::Listen { at, listener } => listen::serve(peer.clone(), stream, at, listener).await,
         Header::Report => report::serve(stream, &services.node, services.began).await,
-        Header::Reverse { .. } | Header::Unknown => {
+        Header::Terminal { .. }
+        | Header::Sessions
+        | Header::EndSession { .. }
+        | Header::Reverse { .. }
+        | Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())
         }

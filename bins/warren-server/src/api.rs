@@ -6,6 +6,7 @@ mod coordinate;
 mod derp;
 mod device;
 mod problem;
+mod reach;
 mod system;
 mod verify;
 mod workspaces;
@@ -45,6 +46,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/workspaces", get(workspaces::list).post(workspaces::create))
         .route("/workspaces/{name}", get(workspaces::one).delete(workspaces::delete))
         .route("/workspaces/{owner}/{name}", get(workspaces::one_of).delete(workspaces::delete_of))
+        .route("/workspaces/{owner}/{name}/ports", get(reach::ports))
         .route("/buildinfo", get(system::build_info))
         .route("/derp-map", get(system::derp_map))
         .route("/coordinate", get(coordinate::coordinate))

@@ -5,6 +5,7 @@ use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
 use crate::clock::Clock;
 use crate::hub::Hub;
+use crate::node::OwnNode;
 use crate::settings::AccessUrl;
 use crate::store::Store;
 use proto_core::relay_map::RelayMap;
@@ -28,7 +29,9 @@ pub(crate) struct App {
     /// Where users and agents find this server.
     pub(crate) access_url: AccessUrl,
     /// The coordinator, the relay, and who is there.
-    pub(crate) hub: Hub,
+    pub(crate) hub: Arc<Hub>,
+    /// The server's own node: the way into workspaces.
+    pub(crate) node: OwnNode,
     /// The relay map in force.
     pub(crate) relay_map: watch::Receiver<RelayMap>,
     /// True once the server is about to stop.

@@ -20,6 +20,7 @@ use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
 /// What a hub is made of.
@@ -40,6 +41,8 @@ pub(crate) struct HubConfig {
     pub(crate) relay: Option<String>,
     /// Whether nodes ask relays for a WebSocket from the start.
     pub(crate) relay_websockets: bool,
+    /// Whether people come by browser alone.
+    pub(crate) browser_only: bool,
     /// Program and version.
     pub(crate) build: String,
     /// Where its randomness comes from.
@@ -75,6 +78,7 @@ impl Hub {
             relay_map: config.relay_map,
             relay: config.relay,
             relay_websockets: config.relay_websockets,
+            browser_only: config.browser_only,
             build: config.build,
             resume_key: config.resume_key,
         };
@@ -150,6 +154,11 @@ impl Hub {
                 tracing::error!("the coordinator or the relay failed: {error}");
             }
         }
+    }
+
+    /// Serves the session of the server's own node to its end.
+    pub(crate) async fn serve_own(&self, stream: ControlStream<DuplexStream>, principal: Principal) {
+        self.coordinator.serve(stream, principal, None).await;
     }
 
     /// Serves a node's coordination connection to its end.

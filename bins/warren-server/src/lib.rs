@@ -8,6 +8,7 @@
 //! | `api` | what is answered over HTTP |
 //! | `dashboard` | the pages of `warren-dashboard`, with their headers |
 //! | `hub` | the coordinator, the relay, and who is there |
+//! | `node` | the server as a node of its own, which reaches workspaces for browsers |
 //! | `maps` | the relay map that nodes are given |
 //! | `auth`, `store` | tokens and passwords; what is remembered |
 //!
@@ -26,6 +27,7 @@ mod hub;
 mod listen;
 mod maps;
 mod names;
+mod node;
 mod server;
 mod settings;
 mod store;

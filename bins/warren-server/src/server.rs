@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::hub::{Hub, HubConfig};
 use crate::listen::{self, House};
 use crate::maps::{self, Sources};
+use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Settings};
 use crate::store::migrate::MIGRATIONS;
 use crate::store::{Location, NewToken, SqliteStore, Store};
@@ -105,7 +106,7 @@ impl Server {
 
         let seed = io_adapters::entropy::seed();
         let secret = |name: &'static str| secret(&store, name, &seed);
-        let hub = Hub::start(HubConfig {
+        let hub = Arc::new(Hub::start(HubConfig {
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             relay_key: if settings.derp_server_enable { Some(secret("relay key").await?) } else { None },
@@ -114,13 +115,17 @@ impl Server {
             relay_map: maps.current.borrow().clone(),
             relay: settings.relay.clone(),
             relay_websockets: settings.derp_force_websockets,
+            browser_only: settings.browser_only,
             build: BUILD.to_owned(),
             seed: seed.fork("hub"),
-        });
+        }));
         if let (Some(certificate), Some(relay)) = (&certificate, hub.relay()) {
             let told = certificate.tell_relay(&relay.public());
             told.map_err(|error| warren_settings::bad_certificate(&error))?;
         }
+        let key = secret("node key").await?;
+        let direct = !settings.block_direct_connections;
+        let node = OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await;
         let setup_token = setup_token(&store, clock.now()).await?;
         let (stop, stopping) = watch::channel(false);
         let (draining, drains) = watch::channel(false);
@@ -134,6 +139,7 @@ impl Server {
             key_guesses: Default::default(),
             access_url,
             hub,
+            node,
             relay_map: maps.current.subscribe(),
             draining: drains,
             stun_down: stun_told,
@@ -235,6 +241,7 @@ impl Server {
     /// Drains and stops: nodes are told and come back later, requests under way end, the database is closed.
     pub async fn stop(mut self) {
         self.draining.send_replace(true);
+        self.app.node.stop().await;
         self.app.hub.drain(RETRY_AFTER).await;
         tokio::time::sleep(DRAIN_PAUSE).await;
         note_present(&self.app).await;

@@ -123,6 +123,12 @@ pub struct Settings {
           action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub block_direct_connections: bool,
 
+    /// Let people in by browser only: terminal and web apps. Tunnels of command-line clients are refused, and those
+    /// there are end
+    #[arg(long, env = "WARREN_BROWSER_ONLY", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub browser_only: bool,
+
     /// A file to write once the server is ready: JSON with its addresses and, at first start, the setup token
     #[arg(long, env = "WARREN_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -154,6 +154,19 @@ async fn a_tunnel_leads_to_ones_own_agents_alone() {
 }
 
 #[tokio::test]
+async fn where_only_browsers_get_in_a_clients_tunnel_is_refused_with_a_sentence() {
+    let world = World::with(|settings| settings.browser_only = true).await;
+    let alice = world.set_up().await;
+    let made = world.workspace(&alice, "dev").await;
+    let (_agent, agent_id) = Node::join(world.http, made["agent_token"].as_str().unwrap(), 1).await;
+    let (mut client, _) = Node::join(world.http, &alice, 2).await;
+    client.say(&ToServer::OpenTunnel { to: agent_id.clone() }).await;
+    let (to, code, message) = client.refusal().await;
+    assert_eq!((to, code.as_str()), (Some(agent_id), "BROWSER_ONLY"));
+    assert_eq!(message, "this server lets people in by browser only: its operator has set --browser-only");
+}
+
+#[tokio::test]
 async fn a_deleted_workspaces_agent_is_told_and_stays_out() {
     let world = World::new().await;
     let alice = world.set_up().await;

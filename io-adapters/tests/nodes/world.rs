@@ -115,6 +115,7 @@ impl World {
             relay_map: self.map(),
             relay: None,
             relay_websockets: false,
+            browser_only: false,
             build: "test".into(),
             resume_key: [7; 32],
         };

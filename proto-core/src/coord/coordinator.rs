@@ -58,6 +58,9 @@ struct Connection {
     queue: Outgoing,
 }
 
+/// What people's own nodes are told where only browsers get in.
+const BROWSER_ONLY: &str = "this server lets people in by browser only: its operator has set --browser-only";
+
 /// How a session ends, and what its peers are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End<'a> {
@@ -301,6 +304,7 @@ impl Coordinator {
             build: self.config.build.clone(),
             relay: self.config.relay.clone(),
             relay_websockets: self.config.relay_websockets,
+            browser_only: self.config.browser_only,
         };
         self.send(stream, &ToNode::Welcome(welcome));
         self.send(stream, &ToNode::RelayMap { map: self.config.relay_map.clone() });
@@ -410,6 +414,9 @@ impl Coordinator {
         let principal = record.principal.clone();
         if let Some(why) = principal.forbids(id, &to) {
             return self.refuse_tunnel(stream, to, code::FORBIDDEN, why);
+        }
+        if self.config.browser_only && matches!(principal, Principal::User { .. }) {
+            return self.refuse_tunnel(stream, to, code::BROWSER_ONLY, BROWSER_ONLY);
         }
         if full {
             return self.refuse_tunnel(stream, to, code::TOO_MANY, "too many tunnels");

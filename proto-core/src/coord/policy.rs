@@ -154,6 +154,9 @@ pub mod code {
     /// What the server needs to decide does not answer, its database for example: ask again later.
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
 
+    /// People come by browser alone: their own nodes get no tunnels.
+    pub const BROWSER_ONLY: &str = "BROWSER_ONLY";
+
     /// Whether a session refused with this code is refused for good: nothing but a person changes that. After any
     /// other refusal, one of a busy server for example, trying again helps.
     #[must_use]

@@ -167,6 +167,8 @@ struct Up {
     pong_due: Option<Time>,
     /// When peers not mentioned again are lost.
     settles: Option<Time>,
+    /// Those peers are gone.
+    strict: bool,
     /// When to leave a server that drains.
     leave: Option<Time>,
 }
@@ -453,6 +455,7 @@ impl Session {
             heard: now,
             pong_due: None,
             settles: (!self.peers.is_empty()).then(|| now + limits::SESSION_SETTLE),
+            strict: welcome.browser_only,
             leave: None,
         });
         self.out.event(SessionEvent::Up(welcome));
@@ -479,14 +482,20 @@ impl Session {
         }
     }
 
-    /// Peers that the coordinator has not mentioned since it greeted us are lost to it.
-    fn settle(&mut self) {
+    /// Peers that the coordinator has not mentioned since it greeted us are lost to it, or gone if it says that it
+    /// mentions all who may come.
+    fn settle(&mut self, strict: bool) {
         let current = self.sessions;
         let lost: Vec<_> =
             self.peers.iter().filter(|(_, session)| **session != current).map(|(id, _)| id.clone()).collect();
         for id in lost {
             self.peers.remove(&id);
-            self.out.event(SessionEvent::PeerLost { id, closed: false });
+            if strict {
+                let reason = "the server lets people in by browser only".to_owned();
+                self.out.event(SessionEvent::PeerGone { id, reason });
+            } else {
+                self.out.event(SessionEvent::PeerLost { id, closed: false });
+            }
         }
     }
 
@@ -528,7 +537,7 @@ impl Session {
             self.backoff.reset();
             return self.failed("the server is about to stop", now);
         }
-        let settled = up.settles.is_some_and(|at| now >= at);
+        let (settled, strict) = (up.settles.is_some_and(|at| now >= at), up.strict);
         if settled {
             up.settles = None;
         }
@@ -537,7 +546,7 @@ impl Session {
             self.say(&ToServer::Ping { id: now.as_micros() });
         }
         if settled {
-            self.settle();
+            self.settle(strict);
         }
     }
 }

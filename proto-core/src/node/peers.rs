@@ -13,7 +13,7 @@ use crate::relay::PoolCommand;
 use crate::route::Route;
 use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeSupervisor};
-use crate::wire::control::{Forbidder, NodeInfo};
+use crate::wire::control::{Forbidder, NodeInfo, NodeKind};
 
 impl Node {
     pub(super) fn open_tunnel(&mut self, id: NodeId, now: Time) {
@@ -55,7 +55,8 @@ impl Node {
         }
     }
 
-    /// Whether a peer may be let in. Its key is pinned on first use.
+    /// Whether a peer may be let in. Its key is pinned on first use, except by a server's own node: the coordinator that
+    /// names the keys is in the same process, and nobody could be asked whether an agent was set up anew.
     fn admit(&mut self, info: &NodeInfo) -> Result<(), (&'static str, String)> {
         let (id, key) = (&info.id, info.node_key);
         if let Some(pinned) = self.config.pins.get(id).filter(|pinned| **pinned != key) {
@@ -72,7 +73,8 @@ impl Node {
         if self.book.get(&key).is_none() && self.book.len() >= limits::PEERS_MAX {
             return Err((code::TOO_MANY, format!("there are {} peers already", limits::PEERS_MAX)));
         }
-        if self.config.pins.len() < limits::PINS_MAX && !self.config.pins.contains_key(id) {
+        let pins = self.config.kind != NodeKind::Server && self.config.pins.len() < limits::PINS_MAX;
+        if pins && !self.config.pins.contains_key(id) {
             self.config.pins.insert(id.clone(), key);
             self.out.event(NodeEvent::Pinned { id: id.clone(), key });
         }

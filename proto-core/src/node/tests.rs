@@ -74,6 +74,7 @@ fn welcome(direct: bool) -> ToNode {
         build: String::new(),
         relay: None,
         relay_websockets: false,
+        browser_only: false,
     })
 }
 
@@ -321,6 +322,18 @@ fn another_key_under_a_known_name_is_refused_with_a_sentence() {
     let mut rig = Rig::up(config);
     rig.hear(&ToNode::Peer { peer: impostor });
     assert_eq!(rig.node.status().peers, []);
+}
+
+#[test]
+fn a_servers_own_node_takes_an_agent_that_was_set_up_anew() {
+    let mut rig = Rig::up(NodeConfig { kind: NodeKind::Server, ..config(1) });
+    for n in [2, 3] {
+        rig.hear(&ToNode::Peer { peer: NodeInfo { node_key: secret(n).public(), ..agent(2, n.into()) } });
+        rig.hear(&ToNode::PeerGone { id: NodeId("agent-2".into()), reason: String::new() });
+    }
+    let up = |event: &NodeEvent| matches!(event, NodeEvent::PeerUp { key, .. } if *key == secret(3).public());
+    assert!(rig.events.iter().any(up), "{:?}", rig.events);
+    assert!(!rig.events.iter().any(|event| matches!(event, NodeEvent::Pinned { .. })));
 }
 
 #[test]

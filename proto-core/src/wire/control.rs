@@ -224,6 +224,10 @@ pub struct Welcome {
     /// upgrade.
     #[serde(default, skip_serializing_if = "is_no")]
     pub relay_websockets: bool,
+    /// Whether nobody but the server's own node gets in: peers that the coordinator does not mention after its greeting
+    /// are gone then, and not only lost.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub browser_only: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -89,6 +89,7 @@ pub async fn run(plan: ServerPlan) -> turmoil::Result {
             relay_map,
             relay: None,
             relay_websockets: false,
+            browser_only: false,
             build: "sim".into(),
             resume_key: [7; 32],
         };

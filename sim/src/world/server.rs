@@ -72,6 +72,7 @@ impl Server {
                 relay_map,
                 relay: None,
                 relay_websockets: false,
+                browser_only: false,
                 build: "sim".into(),
                 resume_key: [7; 32],
             };

@@ -111,7 +111,12 @@ async fn visible(app: &App, person: &Person) -> Result<Vec<WorkspaceRow>, ApiErr
 
 /// The workspace of this owner and name, if the person may see it; else a 404 that does not tell whether it
 /// exists, with the nearest names among those that the person may see.
-async fn find(app: &App, person: &Person, owner: &str, name: &str) -> Result<WorkspaceRow, ApiError> {
+pub(super) async fn find(
+    app: &App,
+    person: &Person,
+    owner: &str,
+    name: &str,
+) -> Result<WorkspaceRow, ApiError> {
     let me = person.user.name.as_str();
     let owner = if owner == ME { me } else { owner };
     let rows = visible(app, person).await?;

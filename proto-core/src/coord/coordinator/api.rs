@@ -22,6 +22,8 @@ pub struct CoordinatorConfig {
     pub relay: Option<String>,
     /// Whether nodes ask relays for a WebSocket from the start.
     pub relay_websockets: bool,
+    /// Whether people come by browser alone: then only servers' own nodes get tunnels.
+    pub browser_only: bool,
     /// Program and version, for people.
     pub build: String,
     /// What resume tokens are sealed with. Keep it across restarts, so that nodes keep their names.
@@ -35,6 +37,7 @@ impl fmt::Debug for CoordinatorConfig {
             .field("relay_map", &self.relay_map)
             .field("relay", &self.relay)
             .field("relay_websockets", &self.relay_websockets)
+            .field("browser_only", &self.browser_only)
             .field("build", &self.build)
             .finish_non_exhaustive()
     }

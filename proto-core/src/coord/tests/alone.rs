@@ -247,6 +247,7 @@ fn welcome() -> ToNode {
         build: String::new(),
         relay: None,
         relay_websockets: false,
+        browser_only: false,
     })
 }
 
@@ -302,6 +303,38 @@ fn a_dead_resolver_delays_no_reconnection() {
     session.handle(Input::Deadline, at);
     let outputs: Vec<_> = core::iter::from_fn(|| session.poll()).collect();
     assert!(outputs.iter().any(|output| matches!(output, Output::Open { .. })), "{outputs:?}");
+}
+
+#[test]
+fn where_only_browsers_get_in_a_peer_that_is_not_mentioned_again_is_gone() {
+    let heard = |browser_only: bool| {
+        let mut session = session(Seed::from_u64(3));
+        session.handle(Input::Command(SessionCommand::Start), Time::ZERO);
+        let mut now = Time::ZERO;
+        for again in [false, true] {
+            let stream;
+            (stream, now) = until_open(&mut session, now);
+            session.handle(Input::StreamOpened { stream }, now);
+            let ToNode::Welcome(welcome) = welcome() else { unreachable!() };
+            let mut say = |message: &ToNode| {
+                session.handle(Input::StreamBytes { stream, bytes: &message.encode() }, now);
+            };
+            say(&ToNode::Welcome(Welcome { browser_only, ..welcome }));
+            say(&ToNode::Peer { peer: NodeInfo { id: id("server"), ..info(KEY, 1) } });
+            if !again {
+                say(&ToNode::Peer { peer: NodeInfo { id: id("laptop"), ..info(KEY, 1) } });
+                session.handle(Input::StreamClosed { stream, why: "restarted" }, now);
+            }
+        }
+        session.handle(Input::Deadline, now + limits::SESSION_SETTLE);
+        let mut events: Vec<_> = core::iter::from_fn(|| session.poll()).collect();
+        events.retain(|e| {
+            matches!(e, Output::Event(SessionEvent::PeerGone { .. } | SessionEvent::PeerLost { .. }))
+        });
+        format!("{events:?}")
+    };
+    insta::assert_snapshot!(heard(false), @r#"[Event(PeerLost { id: NodeId("laptop"), closed: false })]"#);
+    insta::assert_snapshot!(heard(true), @r#"[Event(PeerGone { id: NodeId("laptop"), reason: "the server lets people in by browser only" })]"#);
 }
 
 fn name(rng: &mut Rng) -> crate::id::NodeId {

@@ -48,6 +48,7 @@ pub(super) fn config() -> CoordinatorConfig {
         relay_map: RelayMap::default(),
         relay: None,
         relay_websockets: false,
+        browser_only: false,
         build: "test".into(),
         resume_key: [7; 32],
     }

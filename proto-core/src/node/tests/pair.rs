@@ -91,6 +91,7 @@ impl Pair {
             relay_map: map(&[1, 2]),
             relay: None,
             relay_websockets: false,
+            browser_only: false,
             build: "test".into(),
             resume_key: [9; 32],
         };

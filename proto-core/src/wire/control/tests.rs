@@ -79,10 +79,15 @@ fn what_the_coordinator_says_is_the_golden_document() {
         build: "warren-server 0.1.0".into(),
         relay: None,
         relay_websockets: false,
+        browser_only: false,
     };
     to_node(
         &ToNode::Welcome(Welcome { relay: Some("fra".into()), relay_websockets: true, ..welcome.clone() }),
         r#"{"type":"welcome","version":"1.0","id":"agent-1","resume":"r2","direct":false,"build":"warren-server 0.1.0","relay":"fra","relay_websockets":true}"#,
+    );
+    to_node(
+        &ToNode::Welcome(Welcome { direct: true, browser_only: true, ..welcome.clone() }),
+        r#"{"type":"welcome","version":"1.0","id":"agent-1","resume":"r2","direct":true,"build":"warren-server 0.1.0","browser_only":true}"#,
     );
     to_node(
         &ToNode::Welcome(welcome),
