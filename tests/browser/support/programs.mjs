@@ -36,6 +36,34 @@ export class Deployment {
     this.port = Number(new URL(this.url).port);
   }
 
+  /** Makes the owner without a browser; `api` acts as it then. */
+  async setUp(username, password) {
+    this.owner = { username, password };
+    this.token = (await this.api("POST", "/setup", { token: this.info.setup_token, username, password })).token;
+  }
+
+  async api(method, path, body) {
+    const answer = await fetch(`${this.url}/api/v1${path}`, {
+      method,
+      headers: { "Content-Type": "application/json", ...(this.token ? { Authorization: `Bearer ${this.token}` } : {}) },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text ? JSON.parse(text) : undefined;
+  }
+
+  /** Gives a browser the owner's session, as its login page would. */
+  async logIn(context) {
+    const page = await context.newPage();
+    await page.goto(`${this.url}/login`);
+    await page.getByLabel("Name").fill(this.owner.username);
+    await page.getByLabel("Password").fill(this.owner.password);
+    await page.getByRole("button", { name: "Log in" }).click();
+    await page.getByRole("heading", { name: "Workspaces" }).waitFor();
+    await page.close();
+  }
+
   async stopServer(signal = "SIGTERM") {
     await end(this.server, signal);
     this.children.delete(this.server);

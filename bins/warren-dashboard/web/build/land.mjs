@@ -25,8 +25,14 @@ function path() {
     .map((ring) => ring.flatMap((index, i) => along(arcs, index).slice(i === 0 ? 0 : 1)))
     // Antarctica has no relays.
     .filter((points) => points.some(([, latitude]) => latitude > -60))
-    .map((points) => points.map(([x, y], i) => `${i === 0 ? "M" : "L"}${short(x)} ${short(-y)}`).join("") + "Z")
+    .map((points) => points.map((point, i) => step(points[i - 1], point)).join("") + "Z")
     .join("");
+}
+
+/** A line, or a new beginning at the date line, which no line may cross from one edge of the map to the other. */
+function step(before, [x, y]) {
+  const draws = before !== undefined && Math.abs(x - before[0]) < 180;
+  return `${draws ? "L" : "M"}${short(x)} ${short(-y)}`;
 }
 
 /** A topology's arcs are differences of whole numbers. */

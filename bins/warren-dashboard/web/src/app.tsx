@@ -7,7 +7,7 @@ import { NotFound } from "./pages/not-found";
 import { Setup } from "./pages/setup";
 import { Workspaces } from "./pages/workspaces";
 import { go, match, path } from "./router";
-import { build, loginAddress, logOut, user } from "./session";
+import { administers, build, loginAddress, logOut, user } from "./session";
 import { setTheme, theme, type Theme } from "./theme";
 import { Dialog } from "./ui/dialog";
 import { lazy } from "./ui/lazy";
@@ -20,11 +20,19 @@ const PAGES: [string, FunctionComponent<Names>][] = [
   ["", Workspaces as FunctionComponent<Names>],
   ["/workspaces", Workspaces as FunctionComponent<Names>],
   ["/workspaces/:owner/:name", lazy(() => import("./pages/workspace"), "the workspace")],
+  ["/workspaces/:owner/:name/terminal", lazy(() => import("./pages/terminal"), "the terminal")],
+  ["/relays", lazy(() => import("./pages/relays"), "relays")],
+  ["/health", lazy(() => import("./pages/health"), "health")],
+  ["/people", lazy(() => import("./pages/people"), "people and tokens")],
+  ["/audit", lazy(() => import("./pages/audit"), "the audit log")],
+  ["/settings", lazy(() => import("./pages/settings"), "settings")],
+  ["/replicas", lazy(() => import("./pages/replicas"), "replicas")],
 ];
 
 const NAVIGATION: { group?: string; links: [string, string][] }[] = [
-  { links: [["/workspaces", "Workspaces"]] },
+  { links: [["/workspaces", "Workspaces"], ["/relays", "Relays"], ["/health", "Health"], ["/people", "People and tokens"]] },
 ];
+const ADMINISTRATION: [string, string][] = [["/audit", "Audit log"], ["/settings", "Settings"], ["/replicas", "Replicas"]];
 
 export function App() {
   const at = path.value.replace(/\/+$/, "");
@@ -88,7 +96,7 @@ function Side({ onHelp }: { onHelp: () => void }) {
     return <a href={to} key={to} aria-current={here ? "page" : undefined}>{name}</a>;
   };
   return (
-    <div class="side">
+    <div class="side"><div class="held">
       <div class="top">
         <a class="brand" href="/workspaces"><img src="/icon.svg" alt="" width="24" height="24" />Warren</a>
         <button class="menu-button small" aria-expanded={open} aria-controls="fold" onClick={() => setOpen(!open)}>Menu</button>
@@ -96,6 +104,8 @@ function Side({ onHelp }: { onHelp: () => void }) {
       <div class="fold" id="fold" data-open={open}>
         <nav aria-label="Pages">
           {NAVIGATION.map(({ links }) => links.map(link))}
+          {administers() && <div class="group">Administration</div>}
+          {administers() && ADMINISTRATION.map(link)}
           <div class="group">Reading</div>
           <a href="/docs">Guide</a>
         </nav>
@@ -109,7 +119,7 @@ function Side({ onHelp }: { onHelp: () => void }) {
         <div class="version">
           <label class="visually-hidden" for="theme">Colours</label>
           <select id="theme" value={theme.value} onChange={(event) => setTheme(event.currentTarget.value as Theme)}>
-            <option value="system">Colours as the system</option>
+            <option value="system">System colours</option>
             <option value="light">Light</option>
             <option value="dark">Dark</option>
           </select>
@@ -119,7 +129,7 @@ function Side({ onHelp }: { onHelp: () => void }) {
           </div>
         </div>
       </div>
-    </div>
+    </div></div>
   );
 }
 

@@ -47,6 +47,11 @@ export function full(time: string): string {
   return Number.isNaN(date.getTime()) ? time : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
+/** A sentence of the server's as one begins on a page. */
+export function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
 /** `warren-agent 0.1.0` without its name. */
 export function version(build: string | null | undefined): string {
   return build ? build.replace(/^warren-\w+ /, "") : "–";

@@ -1,5 +1,7 @@
 // Asking the server. What fails is a `Failure` with the server's own sentence, hint and request id.
 
+import { sentence } from "../format";
+
 /** Why a request was not done: an RFC 9457 problem, or no answer at all (status 0). */
 export class Failure extends Error {
   constructor(
@@ -89,6 +91,5 @@ function parsed(text: string): unknown {
 
 /** A failure's words, for people. */
 export function words(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return sentence(error instanceof Error ? error.message : String(error));
 }

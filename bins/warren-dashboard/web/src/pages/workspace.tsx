@@ -1,12 +1,21 @@
-// One workspace: how it is, and the commands that lead to it.
-import { useEffect } from "preact/hooks";
+// One workspace: how it is reached and why so, what is open in it, and the commands that lead there.
+import { useEffect, useState } from "preact/hooks";
+import { part, post, remove } from "../api/client";
+import type { Workspace } from "../api/types";
 import { version } from "../format";
-import { workspaces } from "../live";
-import { title } from "../router";
-import { build } from "../session";
+import { refresh, workspaces } from "../live";
+import { go, title } from "../router";
+import { administers, build, user } from "../session";
+import "../styles/network.css";
 import { Command } from "../ui/copy";
-import { Ago, Empty, Head, Loading, State } from "../ui/parts";
-import { called } from "../workspace";
+import { Confirm, Dialog } from "../ui/dialog";
+import { Ago, Empty, Head, Loading, Problem, State } from "../ui/parts";
+import { address, api, called } from "../workspace";
+import { Apps } from "./workspace/apps";
+import { Ports } from "./workspace/ports";
+import { Sessions } from "./workspace/sessions";
+import { Shares } from "./workspace/shares";
+import { Tunnels } from "./workspace/tunnels";
 
 export default function Page({ owner = "", name = "" }: { owner?: string; name?: string }) {
   useEffect(() => title(name), [name]);
@@ -16,35 +25,119 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
   if (!workspace) {
     return (
       <div class="card">
-        <Empty title={`There is no workspace ${owner}/${name}`}><a class="button" href="/workspaces">To the workspaces</a></Empty>
+        <Empty title={`There is no workspace ${owner}/${name}`}>
+          <p>It may have been deleted, or never shared with you.</p>
+          <a class="button" href="/workspaces">To the workspaces</a>
+        </Empty>
       </div>
     );
   }
+  return <One workspace={workspace} key={workspace.id} />;
+}
+
+function One({ workspace }: { workspace: Workspace }) {
+  const [asking, setAsking] = useState<"token" | "delete">();
   const connected = workspace.status === "connected";
-  const short = called(workspace);
+  const mine = workspace.owner === user.value?.name || administers();
+  const seen = workspace.agents.some((agent) => agent.last_seen);
+  const close = (): void => setAsking(undefined);
   return (
     <>
-      <Head name={workspace.name} crumbs={<><a href="/workspaces">Workspaces</a> / {workspace.owner}</>} />
-      <div class="columns">
-        <section class="card">
-          <header><h2>Agent</h2></header>
-          <div class="body">
-            <dl class="facts">
-              <dt>Status</dt><dd><State tone={connected ? "good" : "none"}>{connected ? "connected" : "offline"}</State></dd>
-              <dt>Last seen</dt><dd>{connected ? "now" : <Ago time={workspace.agents[0]?.last_seen} />}</dd>
-              <dt>Version</dt><dd>{version(workspace.agents[0]?.version)}</dd>
-            </dl>
+      <Head name={workspace.name} crumbs={<><a href="/workspaces">Workspaces</a> / {workspace.owner}</>}
+        about={<State tone={connected ? "good" : "none"}>{connected ? "connected" : "offline"}</State>}>
+        {connected && <a class="button primary" href={`${address(workspace)}/terminal`}>Open a terminal</a>}
+        {mine && <button onClick={() => setAsking("token")}>New agent token</button>}
+        {mine && <button class="danger" onClick={() => setAsking("delete")}>Delete</button>}
+      </Head>
+      <div class="stack">
+        {!connected && (
+          <div class="note" data-tone="warn">
+            {seen ? <>The agent was last here <Ago time={workspace.agents[0]?.last_seen} />. Start it again in the workspace, and look at what it prints.</>
+              : <>The agent has never connected. If you no longer have the command that starts it, make a new agent token.</>}
           </div>
-        </section>
-        <section class="card">
-          <header><h2>From your machine</h2></header>
-          <div class="body commands">
-            <Command text={`warren login ${build.value?.access_url ?? location.origin}`} label="log in" />
-            <Command text={`warren ssh ${short}`} label="open a shell" />
-            <Command text={`warren ping ${short}`} label="see how it is reached" />
-          </div>
-        </section>
+        )}
+        <Tunnels workspace={workspace} />
+        <div class="columns">
+          <Commands workspace={workspace} />
+          <Agent workspace={workspace} />
+        </div>
+        {connected && <div class="columns"><Ports workspace={workspace} /><Sessions workspace={workspace} /></div>}
+        <Apps workspace={workspace} editable={mine} />
+        {mine && <Shares workspace={workspace} />}
       </div>
+      {asking === "token" && <NewToken workspace={workspace} onClose={close} />}
+      {asking === "delete" && (
+        <Confirm title={`Delete ${workspace.name}?`} action="Delete" onClose={close} onConfirm={async () => {
+          await remove(api(workspace));
+          await refresh();
+          go("/workspaces");
+        }}>
+          <p>Its agent is disconnected at once and its token revoked. Nothing on the machine itself is touched.</p>
+        </Confirm>
+      )}
     </>
+  );
+}
+
+function Agent({ workspace }: { workspace: Workspace }) {
+  return (
+    <section class="card">
+      <header><h2>{workspace.agents.length > 1 ? "Agents" : "Agent"}</h2></header>
+      <div class="body stack">
+        {workspace.agents.map((agent) => (
+          <dl class="facts" key={agent.id}>
+            <dt>Name</dt><dd>{agent.name}</dd>
+            <dt>Status</dt><dd><State tone={agent.status === "connected" ? "good" : "none"}>{agent.status}</State></dd>
+            <dt>Last seen</dt><dd>{agent.status === "connected" ? "now" : <Ago time={agent.last_seen} />}</dd>
+            <dt>Version</dt><dd>{version(agent.version)}</dd>
+            <dt>Home relay</dt><dd>{agent.home_relay == null ? "–" : `region ${agent.home_relay}`}</dd>
+            {agent.node_key && <><dt>Node key</dt><dd class="mono">{agent.node_key}</dd></>}
+          </dl>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function Commands({ workspace }: { workspace: Workspace }) {
+  const name = called(workspace);
+  const commands: [string, string][] = [
+    ["Log in, once", `warren login ${build.value?.access_url ?? location.origin}`],
+    ["A shell", `warren ssh ${name}`],
+    ["How it is reached, step by step", `warren ping ${name}`],
+    ["A port of it on your machine", `warren port-forward ${name} --tcp 8080:80`],
+    ["Then ssh, scp, rsync, git and IDEs find it", "warren config-ssh"],
+  ];
+  return (
+    <section class="card">
+      <header><h2>From your machine</h2></header>
+      <div class="body commands">
+        {commands.map(([what, text]) => <div key={text}><div class="label">{what}</div><Command text={text} label={what} /></div>)}
+      </div>
+    </section>
+  );
+}
+
+function NewToken({ workspace, onClose }: { workspace: Workspace; onClose: () => void }) {
+  const [made, setMade] = useState<{ agent_token: string; command: string }>();
+  const [error, setError] = useState<unknown>();
+  const agent = workspace.agents[0];
+  const make = (): void => {
+    if (agent) post<{ agent_token: string; command: string }>(`${api(workspace)}/agents/${part(agent.name)}/token`).then(setMade, setError);
+  };
+  return (
+    <Dialog title="New agent token" onClose={onClose}>
+      {made ? (
+        <>
+          <p>Run this in the workspace. The token is shown only here; the old one works no more.</p>
+          <Command text={made.command} label="command that starts the agent" />
+        </>
+      ) : <p>The token that the agent has now is revoked, and the agent disconnected until it is started with the new one.</p>}
+      {error !== undefined && <Problem error={error} />}
+      <footer>
+        <button onClick={onClose}>{made ? "Close" : "Cancel"}</button>
+        {!made && <button class="primary" onClick={make}>Make it</button>}
+      </footer>
+    </Dialog>
   );
 }

@@ -1,0 +1,104 @@
+// xterm.js on a link.
+import { FitAddon } from "@xterm/addon-fit";
+import { Unicode11Addon } from "@xterm/addon-unicode11";
+import { WebLinksAddon } from "@xterm/addon-web-links";
+import { type ITheme, Terminal } from "@xterm/xterm";
+import "@xterm/xterm/css/xterm.css";
+import { Link, type Told } from "./link";
+import { strictDocument } from "./strict-document";
+
+/** Lines that one can scroll back to. */
+const SCROLLBACK = 5_000;
+const SIZE_KEY = "warren-terminal-size";
+const SIZES = { least: 9, usual: 14, most: 28 };
+
+const THEME: ITheme = {
+  background: "#101411", foreground: "#dfe4de", cursor: "#84c79f", cursorAccent: "#101411", selectionBackground: "#2f5a44",
+  black: "#1c221e", red: "#f0938c", green: "#84c79f", yellow: "#e0b05c", blue: "#8fbbe8", magenta: "#c9a2e0", cyan: "#7fc9c4", white: "#cfd5ce",
+  brightBlack: "#7d877f", brightRed: "#ffb0aa", brightGreen: "#a3d8b8", brightYellow: "#f2cd8b", brightBlue: "#b4d3f3", brightMagenta: "#dfc1ef", brightCyan: "#a6e0dc", brightWhite: "#f4f7f3",
+};
+
+export interface Screen {
+  link: Link;
+  larger(by: number): void;
+  focus(): void;
+  dispose(): void;
+}
+
+/** Shows the terminal at `address` in `place`. `leave` is called by the keys that lead out of it. */
+export function open(place: HTMLElement, address: (cols: number, rows: number) => string, watching: boolean, told: Omit<Told, "bytes" | "ready"> & { leave(): void; ready(): void }): Screen {
+  const terminal = new Terminal({
+    allowProposedApi: true, cursorBlink: true, fontFamily: '"DejaVu Sans Mono", "Cascadia Mono", Menlo, Consolas, ui-monospace, monospace', fontSize: storedSize(),
+    scrollback: SCROLLBACK, theme: THEME, disableStdin: watching, documentOverride: strictDocument(document), macOptionIsMeta: true,
+  });
+  const fit = new FitAddon();
+  terminal.loadAddon(fit);
+  terminal.loadAddon(new WebLinksAddon((_, uri) => void window.open(uri, "_blank", "noopener,noreferrer")));
+  terminal.loadAddon(new Unicode11Addon());
+  terminal.unicode.activeVersion = "11";
+  terminal.open(place);
+  fit.fit();
+
+  const link = new Link(address, () => ({ cols: terminal.cols, rows: terminal.rows }), {
+    ...told,
+    // The workspace sends the whole screen: what this page remembers may be older.
+    ready: () => {
+      terminal.reset();
+      told.ready();
+    },
+    bytes: (data) => terminal.write(data, () => link.showed(data.length)),
+  });
+  const encoder = new TextEncoder();
+  const subscriptions = [
+    terminal.onData((text) => link.send(encoder.encode(text))),
+    terminal.onBinary((text) => link.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0)))),
+    terminal.onResize(({ cols, rows }) => link.resize(cols, rows)),
+  ];
+  terminal.attachCustomKeyEventHandler((event) => keys(event, terminal, told.leave));
+  const resized = new ResizeObserver(() => fit.fit());
+  resized.observe(place);
+  const online = (): void => link.hurry();
+  window.addEventListener("online", online);
+  return {
+    link,
+    larger(by) {
+      terminal.options.fontSize = Math.min(SIZES.most, Math.max(SIZES.least, (terminal.options.fontSize ?? SIZES.usual) + by));
+      localStorage.setItem(SIZE_KEY, String(terminal.options.fontSize));
+      fit.fit();
+    },
+    focus: () => terminal.focus(),
+    dispose() {
+      window.removeEventListener("online", online);
+      resized.disconnect();
+      for (const subscription of subscriptions) subscription.dispose();
+      link.close();
+      terminal.dispose();
+    },
+  };
+}
+
+/** Keys that are the page's and not the program's; false for those. */
+function keys(event: KeyboardEvent, terminal: Terminal, leave: () => void): boolean {
+  if (event.type !== "keydown") return true;
+  const command = event.ctrlKey && event.shiftKey;
+  // Tab is the program's: this is the way out for those without a mouse.
+  if (command && event.code === "KeyL") {
+    event.preventDefault();
+    leave();
+    return false;
+  }
+  const copying = terminal.hasSelection() && event.code === "KeyC" && (event.ctrlKey || event.metaKey);
+  if (copying) {
+    event.preventDefault();
+    void navigator.clipboard?.writeText(terminal.getSelection());
+    terminal.clearSelection();
+    return false;
+  }
+  // The browser pastes, and xterm.js hears of it.
+  return !(command && event.code === "KeyV");
+}
+
+function storedSize(): number {
+  const size = Number(localStorage.getItem(SIZE_KEY));
+  return size >= SIZES.least && size <= SIZES.most ? size : SIZES.usual;
+}
