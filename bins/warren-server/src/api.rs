@@ -81,6 +81,7 @@ const PAGES: &[&str] = &[
     "/audit",
     "/settings",
     "/replicas",
+    "/api/docs",
 ];
 
 fn pages() -> Router<Shared> {

@@ -29,6 +29,8 @@ const PAGES: [string, FunctionComponent<Names>][] = [
   ["/replicas", lazy(() => import("./pages/replicas"), "replicas")],
 ];
 
+const ApiDocs = lazy(() => import("./pages/api-docs"), "the description");
+
 const NAVIGATION: { group?: string; links: [string, string][] }[] = [
   { links: [["/workspaces", "Workspaces"], ["/relays", "Relays"], ["/health", "Health"], ["/people", "People and tokens"]] },
 ];
@@ -37,12 +39,13 @@ const ADMINISTRATION: [string, string][] = [["/audit", "Audit log"], ["/settings
 export function App() {
   const at = path.value.replace(/\/+$/, "");
   const who = user.value;
-  const open = at === "/login" || at === "/setup";
+  const open = at === "/login" || at === "/setup" || at === "/api/docs";
   useEffect(() => {
     if (who === null && !open) go(loginAddress(), true);
   }, [who, open]);
   if (at === "/setup") return <><Setup /><Toasts /></>;
   if (at === "/login") return <><Login /><Toasts /></>;
+  if (at === "/api/docs") return <ApiDocs />;
   if (!who) return <div class="alone"><Loading what="the dashboard" /></div>;
   for (const [pattern, Page] of PAGES) {
     const names = match(pattern, at);
@@ -108,6 +111,7 @@ function Side({ onHelp }: { onHelp: () => void }) {
           {administers() && ADMINISTRATION.map(link)}
           <div class="group">Reading</div>
           <a href="/docs">Guide</a>
+          <a href="/api/docs">API</a>
         </nav>
         <div class="who">
           <div>

@@ -32,8 +32,8 @@ export function start(): void {
     if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const link = (event.target as Element | null)?.closest?.("a");
     if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-    // The guide and the API's viewer are pages of their own; apps are other people's.
-    if (/^\/(docs|api|@)/.test(link.pathname)) return;
+    // The guide's pages and the API's documents are no pages of this router's; apps are other people's.
+    if (/^\/(docs|api\/(?!docs$)|@)/.test(link.pathname)) return;
     if (link.pathname === location.pathname && link.hash) return;
     event.preventDefault();
     go(link.pathname + link.search + link.hash);

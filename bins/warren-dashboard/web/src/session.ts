@@ -19,7 +19,7 @@ export async function restore(): Promise<void> {
     if (user.value) localStorage.setItem(HINT, "1");
     else if (user.value === null) localStorage.removeItem(HINT);
   });
-  if (["/login", "/setup"].includes(path.value) && !localStorage.getItem(HINT)) {
+  if (["/login", "/setup", "/api/docs"].includes(path.value) && !localStorage.getItem(HINT)) {
     user.value = null;
     return;
   }
