@@ -2,9 +2,12 @@
 
 mod account;
 mod bearer;
+mod call;
+mod cookie;
 mod coordinate;
 mod derp;
 mod device;
+mod limit;
 mod problem;
 mod reach;
 mod system;
@@ -21,6 +24,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 use core::net::SocketAddr;
 use proto_core::wire::api::VERSION_HEADER;
+use std::sync::Arc;
 
 /// Where the embedded relay is.
 pub(crate) const DERP_PATH: &str = "/derp";
@@ -50,6 +54,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/buildinfo", get(system::build_info))
         .route("/derp-map", get(system::derp_map))
         .route("/coordinate", get(coordinate::coordinate))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), limit::limit))
         .layer(axum::middleware::map_response(private))
         .layer(DefaultBodyLimit::max(BODY_MAX));
     Router::new()
@@ -65,6 +70,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .route("/generate_204", any(derp::generate_204))
         .method_not_allowed_fallback(problem::wrong_method)
         .fallback(problem::other_path)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), call::name))
         .with_state(app)
 }
 

@@ -3,10 +3,11 @@
 use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
+use crate::auth::rates::Rates;
 use crate::clock::Clock;
 use crate::hub::Hub;
 use crate::node::OwnNode;
-use crate::settings::AccessUrl;
+use crate::settings::{AccessUrl, Network};
 use crate::store::Store;
 use proto_core::relay_map::RelayMap;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     /// Who asked about node keys that nobody here has, and how often.
     pub(crate) key_guesses: Guesses,
+    /// How many requests each token and each address has left.
+    pub(crate) rates: Rates,
+    /// Proxies whose word on their clients' addresses counts.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Where users and agents find this server.
     pub(crate) access_url: AccessUrl,
     /// The coordinator, the relay, and who is there.

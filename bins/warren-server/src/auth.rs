@@ -3,6 +3,7 @@
 pub(crate) mod device;
 pub(crate) mod guesses;
 pub(crate) mod password;
+pub(crate) mod rates;
 pub(crate) mod token;
 
 pub(crate) use token::{Token, TokenKind};

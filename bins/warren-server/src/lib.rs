@@ -36,7 +36,7 @@ pub use announce::{text as announcement, write_ready_file};
 pub use clock::Clock;
 pub use fault::Fault;
 pub use server::{Addresses, Server};
-pub use settings::{AccessUrl, HostPort, Listen, LogFormat, Reading, Settings, command};
+pub use settings::{AccessUrl, HostPort, Listen, LogFormat, Network, Reading, Settings, command};
 
 use std::io::Write as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};

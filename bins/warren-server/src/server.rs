@@ -2,6 +2,7 @@
 
 use crate::api::{self, BUILD};
 use crate::app::App;
+use crate::auth::rates::Rates;
 use crate::auth::{Token, TokenKind};
 use crate::clock::Clock;
 use crate::fault::Fault;
@@ -137,6 +138,8 @@ impl Server {
             guesses: Default::default(),
             devices: Default::default(),
             key_guesses: Default::default(),
+            rates: Rates::new(settings.api_rate_limit),
+            trusted_proxies: settings.trusted_proxies.clone(),
             access_url,
             hub,
             node,

@@ -11,7 +11,7 @@ use warren_settings::Stop;
 mod values;
 
 pub use io_adapters::access_url::AccessUrl;
-pub use values::HostPort;
+pub use values::{HostPort, Network};
 pub use warren_settings::{Listen, LogFormat};
 
 /// Everything that an operator can set.
@@ -128,6 +128,17 @@ pub struct Settings {
     #[arg(long, env = "WARREN_BROWSER_ONLY", value_name = "BOOL", default_value = "false",
           action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub browser_only: bool,
+
+    /// Proxies in front of the server, whose X-Forwarded-For tells the client's address: networks, with commas
+    /// between [default: none]
+    #[arg(long, env = "WARREN_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Network>,
+
+    /// How many requests to the API a minute each token and each address may make, 0 for any number; a third of them
+    /// at once
+    #[arg(long, env = "WARREN_API_RATE_LIMIT", value_name = "REQUESTS", default_value = "1200",
+          value_parser = clap::value_parser!(u32).range(0..=6_000_000))]
+    pub api_rate_limit: u32,
 
     /// A file to write once the server is ready: JSON with its addresses and, at first start, the setup token
     #[arg(long, env = "WARREN_READY_FILE", value_name = "FILE")]

@@ -147,7 +147,10 @@ async fn members_see_their_own_and_cannot_tell_what_others_have() {
     let there = world.get("/api/v1/workspaces/alice/secret", &bob).await;
     let not_there = world.get("/api/v1/workspaces/alice/secreX", &bob).await;
     assert_eq!(there.status, 404);
-    assert_eq!(there.text.replace("secret", "*"), not_there.text.replace("secreX", "*"));
+    let same = |answer: &support::Answer, name: &str| {
+        answer.text.replace(name, "*").replace(answer.header("warren-request-id"), "ID")
+    };
+    assert_eq!(same(&there, "secret"), same(&not_there, "secreX"));
     assert_eq!(world.ask("DELETE", "/api/v1/workspaces/alice/secret", &bob, None).await.status, 404);
     assert_eq!(world.get("/api/v1/users", &bob).await.status, 403);
     assert_eq!(world.get("/api/v1/workspaces/bob/dev", &carol).await.status, 200);
@@ -162,7 +165,10 @@ async fn every_refusal_says_what_and_what_to_do() {
     let mut said = String::new();
     let mut note = |what: &str, answer: support::Answer| {
         assert_eq!(answer.header("content-type"), "application/problem+json", "{what}: {answer:?}");
-        let text = serde_json::to_string_pretty(&answer.json).unwrap().replace(&port, "PORT");
+        let mut problem = answer.json.clone();
+        let id = problem.as_object_mut().unwrap().remove("request_id");
+        assert_eq!(id.unwrap(), answer.header("warren-request-id"), "{what}: {answer:?}");
+        let text = serde_json::to_string_pretty(&problem).unwrap().replace(&port, "PORT");
         writeln!(said, "## {what}\n{text}\n").unwrap();
     };
     let weak = json!({ "token": world.server().setup_token(), "username": "alice", "password": "short" });
@@ -223,6 +229,33 @@ async fn guessing_passwords_soon_costs_time() {
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "31"));
     world.advance_ms(30_000);
     assert_eq!(world.post("/api/v1/login", "", login("correct horse")).await.status, 200);
+}
+
+#[tokio::test]
+async fn each_token_and_address_has_so_many_requests_and_no_more() {
+    let world = World::with(|settings| settings.api_rate_limit = 60).await;
+    let alice = world.set_up().await;
+    let ask = async |token: &str| world.get("/api/v1/me", token).await;
+    for _ in 0..20 {
+        assert_eq!(ask(&alice).await.status, 200);
+    }
+    let over = ask(&alice).await;
+    assert_eq!((over.status.as_u16(), over.header("retry-after")), (429, "2"), "{over:?}");
+    assert_eq!(over.text_at("/code"), "TOO_MANY_REQUESTS");
+    assert_eq!(over.text_at("/request_id"), over.header("warren-request-id"));
+    world.advance_ms(1_000);
+    assert_eq!((ask(&alice).await.status.as_u16(), ask(&alice).await.status.as_u16()), (200, 429));
+
+    // Setting up took one; new tokens do not help who guesses, and hinder nobody who has a good one.
+    let guess = async |n: usize| ask(&format!("warren_session_{n}")).await.status.as_u16();
+    for n in 0..20 {
+        assert_eq!(guess(n).await, 401, "{n}");
+    }
+    assert_eq!(guess(21).await, 429);
+    assert_eq!(ask("").await.status, 429);
+    assert_eq!(world.get("/healthz", "").await.status, 200);
+    world.advance_ms(60_000);
+    assert_eq!(ask(&alice).await.status, 200);
 }
 
 #[tokio::test]

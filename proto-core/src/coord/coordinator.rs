@@ -128,6 +128,12 @@ impl Coordinator {
         self.book.peers(id)
     }
 
+    /// The nodes that a person works with.
+    pub fn nodes_of(&self, user: &str) -> impl Iterator<Item = &NodeId> + '_ {
+        let principal = Principal::User { user: user.to_owned() };
+        self.book.owned_by(&principal).map(|(id, _)| id).collect::<Vec<_>>().into_iter()
+    }
+
     fn command(&mut self, command: CoordinatorCommand, now: Time) {
         match command {
             CoordinatorCommand::Admit { stream, principal, credential } => {

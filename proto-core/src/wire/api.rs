@@ -19,14 +19,28 @@
 //! | `GET /api/v1/derp-map` | | [`crate::relay_map::RelayMap`] |
 //! | `GET /api/v1/coordinate` | | a WebSocket of [`super::control`] messages |
 //!
-//! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`. Every answer names the
-//! server's version in [`VERSION_HEADER`].
+//! Those about people, tokens and sharing are in the room `people`.
+//!
+//! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`, those of browsers as a
+//! cookie; then whatever changes something, and every WebSocket, must come from a page of the server itself, by its
+//! `Origin` or `Sec-Fetch-Site`. Every answer names the server's version in [`VERSION_HEADER`] and the request in
+//! [`REQUEST_ID_HEADER`].
+
+mod people;
+
+pub use people::{
+    Access, AgentToken, Audit, AuditEntry, ChangePassword, ChangeUser, CreateToken, CreatedToken,
+    LoginMethods, OidcMethod, Share, Shares, TokenInfo, TokenScope, TokenUse, Tokens,
+};
 
 use crate::id::{NodeId, RegionId};
 use serde::{Deserialize, Serialize};
 
 /// The header of every answer that names the server's version, so that a client learns of it without asking.
 pub const VERSION_HEADER: &str = "warren-version";
+
+/// The header of every answer that names the request, as the server's log does.
+pub const REQUEST_ID_HEADER: &str = "warren-request-id";
 
 /// Makes the first user, the owner, with the one-time token that the server prints at its first start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +51,9 @@ pub struct Setup {
     pub username: String,
     /// The owner's password.
     pub password: String,
+    /// Whether the token is to be kept in a cookie that scripts cannot read, instead of in the answer: for browsers.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// Asks for a session.
@@ -46,12 +63,15 @@ pub struct Login {
     pub username: String,
     /// The user's password.
     pub password: String,
+    /// Whether the token is to be kept in a cookie that scripts cannot read, instead of in the answer: for browsers.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// A new session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// The session token, `warren_session_…`. It is shown only here.
+    /// The session token, `warren_session_…`. It is shown only here, and empty if it went into a cookie.
     pub token: String,
     /// When it ends.
     pub expires_at: String,
@@ -133,6 +153,9 @@ pub struct User {
     /// Since when.
     #[serde(default)]
     pub created_at: String,
+    /// Whether the person is locked out.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// Who the bearer of a session token is.
@@ -199,6 +222,9 @@ pub struct Workspace {
     pub name: String,
     /// Its owner's name.
     pub owner: String,
+    /// Why the asker sees it.
+    #[serde(default)]
+    pub access: Access,
     /// Connected if an agent is.
     #[serde(default)]
     pub status: AgentStatus,
@@ -282,6 +308,9 @@ pub struct Problem {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
+    /// The request, as the answer's header [`REQUEST_ID_HEADER`] and the server's log name it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
     /// Existing names like the one that was not found, the nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<String>,

@@ -1,16 +1,18 @@
 //! People: the first owner, logging in and out, who I am, who there is.
 
-use super::Remote;
 use super::bearer::Person;
+use super::call::Call;
+use super::cookie;
 use super::problem::{ApiError, Document};
 use crate::app::{App, Shared};
 use crate::auth::{Token, TokenKind, password, token};
 use crate::clock::rfc3339;
 use crate::names;
 use crate::store::{NewToken, NewUser, StoreError, UserRow};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
+use axum::http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use proto_core::wire::api::{CreateUser, Grant, Login, Me, Role, Setup, User, Users};
 
 /// How long a session lasts, in milliseconds: 30 days.
@@ -20,8 +22,12 @@ type Created<T> = (StatusCode, Json<T>);
 
 pub(super) async fn set_up(
     State(app): State<Shared>,
+    headers: HeaderMap,
     Document(setup): Document<Setup>,
-) -> Result<Created<Grant>, ApiError> {
+) -> Result<(StatusCode, Granted), ApiError> {
+    if setup.cookie {
+        cookie::same_origin(&app.access_url, &headers)?;
+    }
     let refused = || {
         let kind = (StatusCode::UNAUTHORIZED, "SETUP_TOKEN_UNKNOWN", "the setup token is not known");
         let hint = "take the token that the server printed at its last start; a restart prints a new one";
@@ -42,7 +48,19 @@ pub(super) async fn set_up(
         Err(StoreError::Missing | StoreError::Taken) => return Err(already_set_up()),
         Err(error) => return Err(error.into()),
     };
-    Ok((StatusCode::CREATED, Json(grant(&app, &user).await?)))
+    Ok((StatusCode::CREATED, granted(&app, grant(&app, &user).await?, setup.cookie)?))
+}
+
+/// A session, in the answer or in a cookie.
+type Granted = (Option<[(HeaderName, HeaderValue); 1]>, Json<Grant>);
+
+fn granted(app: &App, mut grant: Grant, cookie: bool) -> Result<Granted, ApiError> {
+    if !cookie {
+        return Ok((None, Json(grant)));
+    }
+    let token = core::mem::take(&mut grant.token);
+    let header = cookie::set(&app.access_url, &token, SESSION_MS / 1_000)?;
+    Ok((Some([(SET_COOKIE, header)]), Json(grant)))
 }
 
 fn already_set_up() -> ApiError {
@@ -52,21 +70,23 @@ fn already_set_up() -> ApiError {
 
 pub(super) async fn log_in(
     State(app): State<Shared>,
-    remote: Option<Extension<Remote>>,
+    call: Call,
+    headers: HeaderMap,
     Document(login): Document<Login>,
-) -> Result<Json<Grant>, ApiError> {
-    let user = check(&app, remote, login).await?;
-    Ok(Json(grant(&app, &user).await?))
+) -> Result<Granted, ApiError> {
+    let into_cookie = login.cookie;
+    if into_cookie {
+        // Else another's page could log its visitors in as somebody of its choice.
+        cookie::same_origin(&app.access_url, &headers)?;
+    }
+    let user = check(&app, &call, login).await?;
+    granted(&app, grant(&app, &user).await?, into_cookie)
 }
 
 /// Whose name and password these are.
-pub(super) async fn check(
-    app: &App,
-    remote: Option<Extension<Remote>>,
-    login: Login,
-) -> Result<UserRow, ApiError> {
+pub(super) async fn check(app: &App, call: &Call, login: Login) -> Result<UserRow, ApiError> {
     // Counted by name and address: nobody can lock somebody else out from elsewhere.
-    let address = remote.map_or_else(String::new, |Extension(Remote(from))| from.ip().to_string());
+    let address = call.address_text();
     let key = format!("{} {address}", login.username.chars().take(64).collect::<String>());
     may_guess(
         app,
@@ -96,11 +116,14 @@ pub(super) fn may_guess(app: &App, key: &str, (title, detail): (&'static str, &s
     Err(ApiError::new(kind, detail, format!("wait {seconds} s, then try again")).after(seconds))
 }
 
-pub(super) async fn log_out(State(app): State<Shared>, person: Person) -> Result<StatusCode, ApiError> {
+pub(super) async fn log_out(
+    State(app): State<Shared>,
+    person: Person,
+) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1]), ApiError> {
     app.store.remove_token(&person.token_id).await?;
     // First the token, then what it opened: whoever comes in between finds the door closed.
     app.hub.expel_token(&person.token_id, "the session was ended by logging out").await;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie::clear(&app.access_url)?)]))
 }
 
 pub(super) async fn me(person: Person) -> Json<Me> {
@@ -179,5 +202,6 @@ fn document(user: &UserRow) -> User {
         name: user.name.clone(),
         role: user.role,
         created_at: rfc3339(user.created_at),
+        disabled: false,
     }
 }

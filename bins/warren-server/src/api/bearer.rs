@@ -1,5 +1,6 @@
-//! Who asks: the bearer token of a request.
+//! Who asks: the token of a request, in its header or, from a browser, in a cookie.
 
+use super::cookie;
 use super::problem::ApiError;
 use crate::app::{App, Shared};
 use crate::auth::{TokenKind, token};
@@ -8,7 +9,7 @@ use crate::store::{TokenRow, UserRow};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 
 /// A person with a session.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ impl FromRequestParts<Shared> for Person {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
-        let row = authenticate(app, &parts.headers).await?;
+        let row = authenticate(app, &parts.method, &parts.headers).await?;
         match (row.kind, row.user) {
             (TokenKind::Session, Some(user)) => {
                 Ok(Self { user, token_id: row.id, expires_at: row.expires_at.unwrap_or(i64::MAX) })
@@ -46,15 +47,23 @@ fn wrong_kind(kind: TokenKind) -> ApiError {
 /// The valid token of a request.
 ///
 /// # Errors
-/// 401 if there is none, it is unknown here, or it has expired.
-pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<TokenRow, ApiError> {
+/// 401 if there is none, it is unknown here, or it has expired; 403 if a browser sent it for another's page.
+pub(crate) async fn authenticate(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<TokenRow, ApiError> {
     let refused = |code, title, detail: String, hint: &str| {
         Err(ApiError::new((StatusCode::UNAUTHORIZED, code, title), detail, hint))
     };
-    let Some(text) = bearer(headers) else {
+    let Some(text) = text(app, headers) else {
         let detail = "this needs a token, and the request has none".to_owned();
         return refused("TOKEN_MISSING", "not logged in", detail, "log in with `warren login URL`");
     };
+    // Browsers add cookies by themselves, whoever's page asks.
+    if bearer(headers).is_none() && !cookie::only_looks(method, headers) {
+        cookie::same_origin(&app.access_url, headers)?;
+    }
     let sha256 = token::sha256_of(text);
     let row = app.store.token(sha256).await?;
     let Some(row) = row.filter(|row| token::same(&row.sha256, &sha256)) else {
@@ -70,6 +79,11 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Token
         }
         _ => Ok(row),
     }
+}
+
+/// The token that a request comes with, good or not.
+pub(super) fn text<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+    bearer(headers).or_else(|| cookie::value(headers, cookie::name(&app.access_url)))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

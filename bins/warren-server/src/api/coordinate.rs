@@ -30,7 +30,7 @@ async fn open(
     remote: Option<Extension<Remote>>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let row = bearer::authenticate(&app, request.headers()).await?;
+    let row = bearer::authenticate(&app, request.method(), request.headers()).await?;
     let Some(principal) = principal(&row) else {
         let status = (StatusCode::FORBIDDEN, "TOKEN_WRONG_KIND", "another kind of token is needed");
         let detail =

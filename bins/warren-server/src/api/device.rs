@@ -1,13 +1,13 @@
 //! Logging in by browser: a program asks, a person confirms on the page `/login`, the program fetches its session.
 
-use super::Remote;
 use super::account::{check, grant, may_guess};
+use super::call::Call;
 use super::problem::{ApiError, Document};
 use crate::app::Shared;
 use crate::auth::device::{INTERVAL_S, Progress, WAIT_MS};
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use proto_core::wire::api::{ApproveDevice, AskDevice, DeviceGrant, DeviceLogin};
 
 /// The page where a login is confirmed.
@@ -15,11 +15,12 @@ pub(super) const PAGE: &str = "/login";
 
 pub(super) async fn begin(
     State(app): State<Shared>,
-    remote: Option<Extension<Remote>>,
+    call: Call,
 ) -> Result<(StatusCode, Json<DeviceLogin>), ApiError> {
-    let from = remote.map(|Extension(Remote(from))| from.ip());
-    let begun =
-        app.devices.begin(from, app.clock.now()).map_err(|fault| ApiError::internal(&fault.message))?;
+    let begun = app
+        .devices
+        .begin(call.address, app.clock.now())
+        .map_err(|fault| ApiError::internal(&fault.message))?;
     // In the fragment, which browsers keep to themselves.
     let verification_url = format!("{}{PAGE}#{}", app.access_url, begun.user_code);
     let login = DeviceLogin {
@@ -34,18 +35,17 @@ pub(super) async fn begin(
 
 pub(super) async fn approve(
     State(app): State<Shared>,
-    remote: Option<Extension<Remote>>,
+    call: Call,
     Document(approve): Document<ApproveDevice>,
 ) -> Result<StatusCode, ApiError> {
     // Who tries codes would give others a session of its own: by address, however many names it has.
-    let address = remote.map_or_else(String::new, |Extension(Remote(from))| from.ip().to_string());
-    let key = format!("/code {address}");
+    let key = format!("/code {}", call.address_text());
     may_guess(&app, &key, ("too many wrong codes", "too many codes were tried that no program shows"))?;
     if !app.devices.waits(&approve.user_code, app.clock.now()) {
         app.guesses.wrong(&key, app.clock.now());
         return Err(no_such_code());
     }
-    let user = check(&app, remote, approve.login).await?;
+    let user = check(&app, &call, approve.login).await?;
     if !app.devices.confirm(&approve.user_code, &user.name, app.clock.now()) {
         return Err(no_such_code());
     }

@@ -37,6 +37,7 @@ impl ApiError {
             title: title.to_owned(),
             detail: detail.into(),
             hint: hint.into(),
+            request_id: String::new(),
             nearest: Vec::new(),
         };
         Self { problem: Box::new(problem), retry_after_s: None, to_node: false }
@@ -74,6 +75,21 @@ impl ApiError {
         self
     }
 
+    /// The same, of the request of this id.
+    pub(super) fn named(mut self, request_id: &str) -> Self {
+        request_id.clone_into(&mut self.problem.request_id);
+        self
+    }
+
+    /// The document.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let refusal = Refusal { r#type: "refused", message: &self.problem.detail, problem: &self.problem };
+        let json =
+            if self.to_node { serde_json::to_vec(&refusal) } else { serde_json::to_vec(&self.problem) };
+        // Texts and a number: there is nothing in it that is not JSON.
+        json.unwrap_or_default()
+    }
+
     /// Adds how many seconds to wait.
     pub(crate) fn after(mut self, seconds: i64) -> Self {
         self.retry_after_s = Some(seconds);
@@ -90,15 +106,7 @@ impl From<StoreError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = if self.to_node {
-            (
-                status,
-                Json(Refusal { r#type: "refused", message: &self.problem.detail, problem: &self.problem }),
-            )
-                .into_response()
-        } else {
-            (status, Json(self.problem)).into_response()
-        };
+        let mut response = (status, self.json()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
@@ -107,6 +115,8 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // For [`super::call::name`], which knows what the request is called.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -12,7 +12,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use proto_core::id::NodeId;
-use proto_core::wire::api::{Agent, AgentStatus, CreateWorkspace, CreatedWorkspace, Workspace, Workspaces};
+use proto_core::wire::api::{
+    Access, Agent, AgentStatus, CreateWorkspace, CreatedWorkspace, Workspace, Workspaces,
+};
 
 /// The owner's name that stands for whoever asks.
 const ME: &str = "me";
@@ -147,6 +149,7 @@ fn document(app: &App, row: &WorkspaceRow) -> Workspace {
         id: row.id.clone(),
         name: row.name.clone(),
         owner: row.owner.clone(),
+        access: Access::Owner,
         status: if connected { AgentStatus::Connected } else { AgentStatus::Offline },
         created_at: rfc3339(row.created_at),
         agents,

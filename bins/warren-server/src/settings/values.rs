@@ -42,6 +42,43 @@ impl FromStr for HostPort {
     }
 }
 
+/// Addresses that begin alike: `10.0.0.0/8`, or one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    first: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    /// Whether an address is one of them.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        // A shift by all bits of a number is none at all.
+        match (self.first, ip.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(ip)) => {
+                (first.to_bits() ^ ip.to_bits()).checked_shr(32 - self.bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(first), IpAddr::V6(ip)) => {
+                (first.to_bits() ^ ip.to_bits()).checked_shr(128 - self.bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "a network has the form 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1".to_owned();
+        let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let first = address.parse::<IpAddr>().map_err(|_| wrong())?.to_canonical();
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| wrong())?;
+        if bits > most { Err(wrong()) } else { Ok(Self { first, bits }) }
+    }
+}
+
 fn nonzero(host: String, port: u16) -> Option<HostPort> {
     (port != 0).then_some(HostPort { host, port })
 }
@@ -67,6 +104,20 @@ mod tests {
         }
         for text in ["", "stun.example.com", "a:0", "a:99999", ":1", "2001:db8::1", "a b:1"] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_hold_what_begins_alike() {
+        let holds =
+            |network: &str, ip: &str| network.parse::<Network>().unwrap().contains(ip.parse().unwrap());
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("192.0.2.1", "192.0.2.1") && !holds("192.0.2.1", "192.0.2.0"));
+        assert!(holds("0.0.0.0/0", "203.0.113.9") && !holds("0.0.0.0/0", "::1"));
+        assert!(holds("2001:db8::/32", "2001:db8:ffff::1") && !holds("2001:db8::/32", "2001:db9::1"));
+        assert!(holds("::/0", "2001:db8::1") && holds("127.0.0.0/8", "::ffff:127.0.0.1"));
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "example.com", "10.0.0.0/-1"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }
 }

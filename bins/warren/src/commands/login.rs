@@ -141,8 +141,8 @@ async fn grant(api: &Api, args: Args) -> Result<Grant> {
         None => secret(&format!("Password of {username}:")).await?,
     };
     match args.setup_token {
-        Some(token) => api.setup(&Setup { token, username, password }).await,
-        None => api.login(&Login { username, password }).await,
+        Some(token) => api.setup(&Setup { token, username, password, cookie: false }).await,
+        None => api.login(&Login { username, password, cookie: false }).await,
     }
 }
 
