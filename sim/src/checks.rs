@@ -27,6 +27,8 @@ const KEPT: usize = 32;
 pub struct Checks {
     violations: Vec<String>,
     probes: BTreeMap<HostId, VecDeque<Time>>,
+    /// Disco datagrams that a host has put on the wire.
+    discovery: BTreeMap<HostId, u64>,
     /// When a host last received something from an address, and who really sent it.
     heard: BTreeMap<(HostId, SocketAddr), (HostId, Time)>,
     wakes: BTreeMap<HostId, (Time, u32)>,
@@ -43,6 +45,12 @@ impl Checks {
         &self.violations
     }
 
+    /// How many disco datagrams a host has put on the wire.
+    #[must_use]
+    pub fn discovery(&self, host: HostId) -> u64 {
+        self.discovery.get(&host).copied().unwrap_or(0)
+    }
+
     /// Something must not have happened.
     pub fn violate(&mut self, now: Time, what: impl std::fmt::Display) {
         if self.violations.len() < KEPT {
@@ -55,6 +63,9 @@ impl Checks {
         self.wire(now, bytes);
         if !matches!(kind, Kind::Stun | Kind::Disco) {
             return;
+        }
+        if kind == Kind::Disco {
+            *self.discovery.entry(host).or_default() += 1;
         }
         let probes = self.probes.entry(host).or_default();
         while probes.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {

@@ -9,6 +9,7 @@
 //! | [`step`], [`oracle`], [`checks`] | what may happen, what must come of it, what must always hold |
 //! | [`scenarios`] | worlds with a name |
 //! | [`verdict`] | what both lanes say of a run |
+//! | [`scorecard`] | which pairs of networks go direct, how fast, and how right `explain` is; a page of it |
 //! | [`trace`] | what happened: a hash always, text on demand |
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod netem;
 pub mod oracle;
 mod relay_map;
 pub mod scenarios;
+pub mod scorecard;
 pub mod step;
 pub mod topology;
 pub mod trace;

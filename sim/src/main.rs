@@ -1,13 +1,15 @@
-//! `sim run | replay | matrix | lab | list`.
+//! `sim run | replay | matrix | scorecard | lab | list`.
 
 use clap::{Parser, Subcommand};
 use sim::oracle::Outcome;
 use sim::scenarios;
+use sim::scorecard::{self, Card};
 use sim::step::Scenario;
 use sim::topology::Network;
 use sim::turmoil::scenarios as labs;
 use sim::world::{Verdict, World};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Warren's simulator: whole deployments without a clock, from one seed.
@@ -39,6 +41,8 @@ enum Command {
         #[arg(long, default_value_t = 30)]
         secs: u64,
     },
+    /// Measures which pairs of networks go direct, how fast and at what cost; prints a table.
+    Scorecard(Scorecard),
     /// Runs a scenario of lane 2: the production drivers on turmoil's network.
     Lab(Lab),
     /// Names the scenarios of both lanes.
@@ -56,6 +60,28 @@ struct One {
     /// Print only the trace's hash.
     #[arg(long)]
     hash: bool,
+}
+
+#[derive(clap::Args)]
+struct Scorecard {
+    /// Worlds a pair.
+    #[arg(long, default_value_t = 10)]
+    seeds: u64,
+    /// Lost packets in a thousand, one way between the two ends; several for several tables.
+    #[arg(long, default_value = "0", value_delimiter = ',')]
+    loss: Vec<u32>,
+    /// One pair alone, such as `port-restricted+symmetric-random`.
+    #[arg(long)]
+    pair: Option<String>,
+    /// The few networks that every change is compared by, instead of all.
+    #[arg(long)]
+    small: bool,
+    /// Writes scorecard.json and index.html into this folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Fails if anything is worse than in this scorecard.json.
+    #[arg(long)]
+    kept: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -79,6 +105,13 @@ fn main() -> ExitCode {
         Command::Run(one) => run(&one, false),
         Command::Replay(one) => run(&one, true),
         Command::Matrix { seeds, first, loss, secs } => matrix(seeds, first, loss, secs),
+        Command::Scorecard(wanted) => match measure(&wanted) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                complain(&why);
+                ExitCode::FAILURE
+            }
+        },
         Command::Lab(lab) => run_lab(&lab),
         Command::List => {
             let worlds = scenarios::all().iter().map(|s| s.name.to_string());
@@ -167,6 +200,57 @@ fn matrix(seeds: u64, first: u64, loss: u32, secs: u64) -> ExitCode {
         complain(&verdict.check_echo(20).err().unwrap_or_default());
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(wanted: &Scorecard) -> Result<(), String> {
+    let mut pairs = Vec::new();
+    for permille in &wanted.loss {
+        let loss_ppm = permille * 1_000;
+        pairs.extend(match wanted.pair.as_ref().map(|pair| pair.split_once('+').ok_or(pair)) {
+            Some(Ok((a, b))) => {
+                let (a, b) = (scorecard::find(a)?, scorecard::find(b)?);
+                vec![scorecard::Pair { a, b, loss_ppm, seeds: wanted.seeds }]
+            }
+            Some(Err(pair)) => return Err(format!("\"{pair}\" is no pair, such as open+symmetric-random")),
+            None if wanted.small => scorecard::pairs(&scorecard::small(), loss_ppm, wanted.seeds),
+            None => scorecard::pairs(&scorecard::all(), loss_ppm, wanted.seeds),
+        });
+    }
+    let card = Card::measure(&pairs);
+    for cell in &card.cells {
+        let times = cell.time_to_direct_ms.map_or("-".to_owned(), |t| {
+            format!("p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms", t.p50, t.p95, t.p99)
+        });
+        say(&format!(
+            "{:<48} {:>4.1} % loss {:>5.1} % direct, {times}, probes {} / {}, {:.0} % right",
+            format!("{}+{}", cell.a, cell.b),
+            100.0 * cell.loss,
+            100.0 * cell.direct_share,
+            cell.probes.p50,
+            cell.probes.p99,
+            100.0 * cell.verdict_right_share,
+        ));
+    }
+    say(&format!("{} pairs; {:.1} % of verdicts are right", card.cells.len(), 100.0 * card.verdicts_right()));
+    if let Some(population) = &card.population {
+        let shares = [population.direct_share, population.possible_share].map(|share| 100.0 * share);
+        say(&format!("weighted by population: {:.1} % direct, {:.1} % possible", shares[0], shares[1]));
+    }
+    if let Some(folder) = &wanted.out {
+        let json = serde_json::to_string_pretty(&card).map_err(|e| e.to_string())?;
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        write("scorecard.json", &(json + "\n"))?;
+        write("index.html", &scorecard::page(&card))?;
+    }
+    let Some(kept) = &wanted.kept else { return Ok(()) };
+    let text = std::fs::read_to_string(kept).map_err(|e| format!("cannot read {}: {e}", kept.display()))?;
+    let kept: Card = serde_json::from_str(&text).map_err(|e| format!("that is no scorecard: {e}"))?;
+    let worse = scorecard::regressions(&kept, &card);
+    if worse.is_empty() { Ok(()) } else { Err(worse.join("\n")) }
 }
 
 fn say(text: &str) {

@@ -91,6 +91,8 @@ pub struct Scenario {
     pub echo: Duration,
     /// Bytes that the client sends in one stream once the tunnel stands, besides the echoes.
     pub transfer: u64,
+    /// When the client asks for the tunnel; at its start if this is zero.
+    pub tunnel_at: Time,
     /// How long it lasts.
     pub until: Time,
     /// What happens when, in order.
@@ -117,6 +119,7 @@ impl Scenario {
             mesh: false,
             echo: Duration::from_millis(500),
             transfer: 0,
+            tunnel_at: Time::ZERO,
             until: Time::from_secs(30),
             steps: Vec::new(),
         }

@@ -27,6 +27,7 @@ use tcp::Tcp;
 mod datagrams;
 mod drive;
 pub mod echo;
+pub mod measure;
 pub mod node;
 mod queue;
 pub mod server;
@@ -187,11 +188,15 @@ impl World {
                 agent,
                 echo: self.scenario.echo,
                 transfer: self.scenario.transfer,
+                opens: self.scenario.tunnel_at == Time::ZERO,
                 server: SERVER.2,
             });
         }
         for (n, (at, _)) in self.scenario.steps.clone().into_iter().enumerate() {
             self.schedule(at, Event::Step(n));
+        }
+        if self.scenario.tunnel_at > Time::ZERO {
+            self.schedule(self.scenario.tunnel_at, Event::Step(usize::MAX));
         }
         // Who starts first is drawn: neither order may matter.
         let on = self.roles.iter().filter(|(role, _)| **role != Role::Twin);

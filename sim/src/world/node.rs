@@ -39,6 +39,8 @@ pub struct NodePlan {
     pub echo: Duration,
     /// Bytes to transfer.
     pub transfer: u64,
+    /// Whether it asks for the tunnel as soon as it starts.
+    pub opens: bool,
     /// The server's address.
     pub server: IpAddr,
 }
@@ -108,7 +110,7 @@ impl Node {
         node.stack.handle(Input::LinkUp { link: LINK, address: any }, base);
         node.command(NodeCommand::Interfaces(vec![address]), now);
         node.command(NodeCommand::Start, now);
-        if let Some(agent) = &plan.agent {
+        if let Some(agent) = plan.agent.as_ref().filter(|_| plan.opens) {
             node.command(NodeCommand::OpenTunnel(agent.clone()), now);
         }
         node
