@@ -25,6 +25,9 @@ const SOURCES: &[&str] = &[
     "vite.config.ts",
 ];
 
+/// What Vite needs.
+const NODE_MIN: (u32, u32) = (20, 19);
+
 /// Lines of npm's complaint that are shown.
 const LINES_SHOWN: usize = 12;
 
@@ -97,6 +100,7 @@ fn build(here: &Path, work: &Path) -> Result<PathBuf, String> {
         replace(&here.join("web").join(source), &web.join(source)).map_err(io)?;
     }
     replace(&here.join("guide"), &work.join("guide")).map_err(io)?;
+    new_enough()?;
     let wanted = fs::read(web.join("package-lock.json")).map_err(io)?;
     if fs::read(&lock).ok().as_ref() != Some(&wanted) {
         // A stopped installation must not pass for a whole one.
@@ -108,13 +112,31 @@ fn build(here: &Path, work: &Path) -> Result<PathBuf, String> {
     let dist = web.join("dist");
     match fs::remove_dir_all(&dist) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => npm(&web, &["run", "build"])?,
+        _ => {
+            if required() {
+                npm(&web, &["run", "check"])?;
+            }
+            npm(&web, &["run", "build"])?;
+        }
     }
-    ready_made_here(dist)
+    complete(dist)
 }
 
-fn ready_made_here(dist: PathBuf) -> Result<PathBuf, String> {
+fn complete(dist: PathBuf) -> Result<PathBuf, String> {
     if dist.join("index.html").is_file() { Ok(dist) } else { Err("npm built no index.html".to_owned()) }
+}
+
+/// Says what is wrong with an old Node.js, which else fails with a riddle.
+fn new_enough() -> Result<(), String> {
+    let output = Command::new("node").arg("--version").output();
+    let output = output.map_err(|error| format!("node cannot be started ({error})"))?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found >= NODE_MIN {
+        return Ok(());
+    }
+    Err(format!("Node.js {version} is older than {}.{}", NODE_MIN.0, NODE_MIN.1))
 }
 
 fn npm(folder: &Path, arguments: &[&str]) -> Result<(), String> {

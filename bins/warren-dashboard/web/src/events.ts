@@ -1,8 +1,6 @@
 // Server-sent events read by `fetch`: unlike EventSource it tells the answer's status, and hears the comments by which
 // the server says that it is still there.
 
-import { headers } from "./api/client";
-
 export interface Handlers {
   /** The stream is open. */
   opened(): void;
@@ -23,7 +21,7 @@ export async function follow(path: string, signal: AbortSignal, handlers: Handle
   signal.addEventListener("abort", end);
   let timer = setTimeout(end, SILENCE_MS);
   try {
-    const answer = await fetch(path, { credentials: "same-origin", headers: headers("text/event-stream"), signal: ended.signal });
+    const answer = await fetch(path, { credentials: "same-origin", headers: { Accept: "text/event-stream" }, signal: ended.signal });
     if (!answer.ok || !answer.body) return answer.status;
     handlers.opened();
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

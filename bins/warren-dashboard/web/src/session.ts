@@ -1,6 +1,6 @@
 // Who is logged in. The session itself is in a cookie that no script can read.
 import { effect, signal } from "@preact/signals";
-import { Failure, get, post, remember, whenLoggedOut } from "./api/client";
+import { Failure, get, post, whenLoggedOut } from "./api/client";
 import type { BuildInfo, Grant, Me, User } from "./api/types";
 import { go, path } from "./router";
 
@@ -41,13 +41,11 @@ async function whoAmI(): Promise<void> {
 
 export async function logIn(username: string, password: string): Promise<void> {
   const grant = await post<Grant>("/login", { username, password, cookie: true });
-  remember(grant.token);
   user.value = grant.user;
 }
 
 export async function setUp(token: string, username: string, password: string): Promise<void> {
   const grant = await post<Grant>("/setup", { token, username, password, cookie: true });
-  remember(grant.token);
   user.value = grant.user;
   if (build.value) build.value = { ...build.value, setup_required: false };
 }
@@ -58,7 +56,6 @@ export async function logOut(): Promise<void> {
   } catch (error) {
     if (!(error instanceof Failure && error.status === 401)) throw error;
   }
-  remember("");
   user.value = null;
   go("/login");
 }

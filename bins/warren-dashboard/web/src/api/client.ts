@@ -15,17 +15,6 @@ export class Failure extends Error {
   }
 }
 
-/** The session's token, from a server that gives no cookies: kept as long as the page is. */
-let token = "";
-export function remember(given: string): void {
-  token = given;
-}
-
-/** The headers of every request. */
-export function headers(accept: string): Record<string, string> {
-  return token ? { Accept: accept, Authorization: `Bearer ${token}` } : { Accept: accept };
-}
-
 /** Called when the server says that nobody is logged in. */
 let onLoggedOut: () => void = () => {};
 export function whenLoggedOut(then: () => void): void {
@@ -52,7 +41,7 @@ export function remove(path: string): Promise<void> {
 export const part = encodeURIComponent;
 
 async function ask<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
-  const init: RequestInit = { method, credentials: "same-origin", headers: headers("application/json") };
+  const init: RequestInit = { method, credentials: "same-origin", headers: { Accept: "application/json" } };
   if (signal) init.signal = signal;
   if (body !== undefined) {
     init.headers = { ...init.headers, "Content-Type": "application/json" };

@@ -11,7 +11,7 @@ export type Status = "connected" | "offline";
 export interface Agent { id: string; name: string; status: Status; last_seen?: string; version?: string; home_relay?: number; node_key?: string }
 export interface Path { kind: "direct" | "relay" | "none"; relay?: string | null; address?: string | null }
 export interface Workspace {
-  id: string; name: string; owner: string; status: Status; created_at: string; agents: Agent[];
+  id: string; name: string; owner: string; access?: "owner" | "admin" | "shared"; status: Status; created_at: string; agents: Agent[];
   path?: Path | null; latency_ms?: number | null; rx_bytes?: number | null; tx_bytes?: number | null;
 }
 export interface CreatedWorkspace { workspace: Workspace; agent_token: string; command: string }
@@ -45,4 +45,5 @@ export interface TokenInfo {
   id: string; name: string; kind: "api" | "session"; scope: "all" | "read"; created_at: string;
   expires_at: string | null; last_used_at: string | null; current: boolean;
 }
-export interface AuditEntry { id: number | string; at: string; actor: string | null; action: string; target: string | null; address: string | null; request_id: string | null; detail: unknown }
+/** Absent words are empty. */
+export interface AuditEntry { id: string; at: string; actor: string; action: string; target: string; address: string; request_id: string; detail: string }

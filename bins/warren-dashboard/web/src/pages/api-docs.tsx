@@ -1,5 +1,6 @@
 // The API's description for people, by the document that the server makes from its own code.
 import { useEffect, useState } from "preact/hooks";
+import { sentence } from "../format";
 import { title } from "../router";
 import "../styles/api.css";
 import { Chip, Empty, Loading, Problem, type Tone } from "../ui/parts";
@@ -55,7 +56,8 @@ export default function ApiDocs() {
 interface Entry { path: string; method: string; operation: Operation }
 
 function Groups({ description, search }: { description: Description; search: string }) {
-  const groups = new Map<string, Entry[]>();
+  const about = new Map((description.tags ?? []).map((tag) => [tag.name, tag.description]));
+  const groups = new Map<string, Entry[]>([...about.keys()].map((name) => [name, []]));
   for (const [path, methods] of Object.entries(description.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
       if (!(method in METHODS) || !`${method} ${path} ${operation.summary ?? ""}`.toLowerCase().includes(search)) continue;
@@ -63,13 +65,14 @@ function Groups({ description, search }: { description: Description; search: str
       groups.set(tag, [...(groups.get(tag) ?? []), { path, method, operation }]);
     }
   }
-  if (groups.size === 0) return <Empty title="No request matches" />;
+  const shown = [...groups].filter(([, entries]) => entries.length > 0);
+  if (shown.length === 0) return <Empty title="No request matches" />;
   const schemas = description.components?.schemas ?? {};
   return (
     <>
-      {[...groups].map(([tag, entries]) => (
+      {shown.map(([tag, entries]) => (
         <section key={tag}>
-          <h2>{tag}</h2>
+          <div><h2>{sentence(tag)}</h2>{about.get(tag) && <p class="muted">{about.get(tag)}</p>}</div>
           <div class="card">{entries.map((entry) => <Request {...entry} schemas={schemas} key={entry.method + entry.path} />)}</div>
         </section>
       ))}

@@ -56,10 +56,10 @@ function Table({ entries }: { entries: AuditEntry[] }) {
           {entries.map((entry) => (
             <tr key={entry.id}>
               <td data-label="When" class="nowrap"><Ago time={entry.at} /><span class="visually-hidden">, {full(entry.at)}</span></td>
-              <td data-label="Who">{entry.actor ?? <span class="muted">nobody</span>}</td>
-              <td data-label="What"><div>{entry.action}{told(entry.detail) && <span class="sub break">{told(entry.detail)}</span>}</div></td>
-              <td data-label="On what" class="break">{entry.target ?? "–"}</td>
-              <td data-label="From" class="break">{entry.address ?? "–"}</td>
+              <td data-label="Who">{entry.actor || <span class="muted">nobody</span>}</td>
+              <td data-label="What"><div>{entry.action}{entry.detail && <span class="sub break">{entry.detail}</span>}</div></td>
+              <td data-label="On what" class="break">{entry.target || "–"}</td>
+              <td data-label="From" class="break">{entry.address || "–"}</td>
               <td data-label="Request" class="break">{entry.request_id ? <code>{entry.request_id}</code> : "–"}</td>
             </tr>
           ))}
@@ -67,10 +67,4 @@ function Table({ entries }: { entries: AuditEntry[] }) {
       </table>
     </div>
   );
-}
-
-function told(detail: unknown): string {
-  if (detail === null || detail === undefined || detail === "") return "";
-  if (typeof detail === "string") return detail;
-  return Object.entries(detail as Record<string, unknown>).map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ");
 }

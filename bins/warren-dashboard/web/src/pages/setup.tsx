@@ -7,14 +7,21 @@ import { Alone } from "./alone";
 
 
 export function Setup() {
-  // Taken once: it leaves the address, and so the history, at once.
-  const [token] = useState(() => location.hash.slice(1));
+  const [token, setToken] = useState(() => location.hash.slice(1));
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
   useEffect(() => {
     title("Set up");
-    if (token) history.replaceState(null, "", "/setup");
-  }, [token]);
+    // It leaves the address, and so the history, at once; who pastes the link into this page brings another.
+    const take = (): void => {
+      if (location.hash.length <= 1) return;
+      setToken(location.hash.slice(1));
+      history.replaceState(null, "", "/setup");
+    };
+    take();
+    window.addEventListener("hashchange", take);
+    return () => window.removeEventListener("hashchange", take);
+  }, []);
   if (build.value && !build.value.setup_required) {
     return (
       <Alone name="This server is set up already" about="Its owner has been made. Log in, or ask an owner for an account.">

@@ -59,11 +59,11 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
           {viewers > 1 && <span class="muted">{viewers} look at it</span>}
         </div>
         <div>
-          <span class="muted"><small>Leave by keyboard: Ctrl+Shift+L</small></span>
+          <span class="muted by-keyboard"><small>Leave by keyboard: Ctrl+Shift+L</small></span>
           <button class="small" aria-pressed={watching} onClick={() => setWatching(!watching)}>{watching ? "Watching" : "Only watch"}</button>
           <button class="small" onClick={() => void copy(watchLink()).then(() => done("Link copied: who may use the workspace can watch"), failed)}>Copy link</button>
-          <button class="small quiet" aria-label="Smaller letters" onClick={() => screen.current?.larger(-1)}>A−</button>
-          <button class="small quiet" aria-label="Larger letters" onClick={() => screen.current?.larger(1)}>A+</button>
+          <button class="small quiet" title="Smaller letters" onClick={() => screen.current?.larger(-1)}><span aria-hidden="true">A−</span><span class="visually-hidden">Smaller letters</span></button>
+          <button class="small quiet" title="Larger letters" onClick={() => screen.current?.larger(1)}><span aria-hidden="true">A+</span><span class="visually-hidden">Larger letters</span></button>
           <button class="small" onClick={again}>New</button>
         </div>
       </div>

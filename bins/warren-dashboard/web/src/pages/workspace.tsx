@@ -5,7 +5,7 @@ import type { Workspace } from "../api/types";
 import { version } from "../format";
 import { refresh, workspaces } from "../live";
 import { go, title } from "../router";
-import { administers, build, user } from "../session";
+import { build } from "../session";
 import "../styles/network.css";
 import { Command } from "../ui/copy";
 import { Confirm, Dialog } from "../ui/dialog";
@@ -38,14 +38,16 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
 function One({ workspace }: { workspace: Workspace }) {
   const [asking, setAsking] = useState<"token" | "delete">();
   const connected = workspace.status === "connected";
-  const mine = workspace.owner === user.value?.name || administers();
+  const mine = workspace.access !== "shared";
+  // Who administers the server looks after a workspace, and uses it only if it is shared.
+  const usable = workspace.access !== "admin";
   const seen = workspace.agents.some((agent) => agent.last_seen);
   const close = (): void => setAsking(undefined);
   return (
     <>
       <Head name={workspace.name} crumbs={<><a href="/workspaces">Workspaces</a> / {workspace.owner}</>}
         about={<State tone={connected ? "good" : "none"}>{connected ? "connected" : "offline"}</State>}>
-        {connected && <a class="button primary" href={`${address(workspace)}/terminal`}>Open a terminal</a>}
+        {connected && usable && <a class="button primary" href={`${address(workspace)}/terminal`}>Open a terminal</a>}
         {mine && <button onClick={() => setAsking("token")}>New agent token</button>}
         {mine && <button class="danger" onClick={() => setAsking("delete")}>Delete</button>}
       </Head>
@@ -61,7 +63,7 @@ function One({ workspace }: { workspace: Workspace }) {
           <Commands workspace={workspace} />
           <Agent workspace={workspace} />
         </div>
-        {connected && <div class="columns"><Ports workspace={workspace} /><Sessions workspace={workspace} /></div>}
+        {connected && usable && <div class="columns"><Ports workspace={workspace} /><Sessions workspace={workspace} /></div>}
         <Apps workspace={workspace} editable={mine} />
         {mine && <Shares workspace={workspace} />}
       </div>

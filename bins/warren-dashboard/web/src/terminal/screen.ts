@@ -5,7 +5,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { type ITheme, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { Link, type Told } from "./link";
-import { strictDocument } from "./strict-document";
+import { writeStylesAllowed } from "./styles";
 
 /** Lines that one can scroll back to. */
 const SCROLLBACK = 5_000;
@@ -27,9 +27,10 @@ export interface Screen {
 
 /** Shows the terminal at `address` in `place`. `leave` is called by the keys that lead out of it. */
 export function open(place: HTMLElement, address: (cols: number, rows: number) => string, watching: boolean, told: Omit<Told, "bytes" | "ready"> & { leave(): void; ready(): void }): Screen {
+  const forbid = writeStylesAllowed();
   const terminal = new Terminal({
     allowProposedApi: true, cursorBlink: true, fontFamily: '"DejaVu Sans Mono", "Cascadia Mono", Menlo, Consolas, ui-monospace, monospace', fontSize: storedSize(),
-    scrollback: SCROLLBACK, theme: THEME, disableStdin: watching, documentOverride: strictDocument(document), macOptionIsMeta: true,
+    scrollback: SCROLLBACK, theme: THEME, disableStdin: watching, macOptionIsMeta: true,
   });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
@@ -73,6 +74,7 @@ export function open(place: HTMLElement, address: (cols: number, rows: number) =
       for (const subscription of subscriptions) subscription.dispose();
       link.close();
       terminal.dispose();
+      forbid();
     },
   };
 }

@@ -1,0 +1,99 @@
+// Every page of a server that is in use: as it looks, what it weighs, and what it does when the server goes away.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, picture, visit } from "./support/browser.mjs";
+import { Deployment } from "./support/programs.mjs";
+
+let deployment, browser, alice;
+
+before(async () => {
+  deployment = await Deployment.start();
+  await deployment.setUp("alice", "correct horse battery");
+  await deployment.api("POST", "/users", { username: "bob", password: "battery staple horse", role: "member" });
+  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
+  await deployment.api("POST", "/workspaces", { name: "old" });
+  deployment.paste(command);
+  browser = await launch();
+  alice = await visit(browser, deployment.url);
+  await deployment.logIn(alice.context);
+});
+after(async () => {
+  await browser?.close();
+  await deployment?.stop();
+});
+
+const PAGES = [
+  ["workspaces", "/workspaces", "row", /dev connected/],
+  ["workspace", "/workspaces/alice/dev", "heading", "How it is reached"],
+  ["workspace-offline", "/workspaces/alice/old", "heading", "From your machine"],
+  ["people", "/people", "cell", /bob/],
+  ["not-found", "/no/such/page", "heading", "There is no such page"],
+];
+
+for (const [name, path, role, words] of PAGES) {
+  test(`the page "${name}"`, async () => {
+    const { page } = alice;
+    page.expected = name === "not-found" ? /no\/such\/page/ : undefined;
+    await page.goto(path);
+    await page.getByRole(role, { name: words }).first().waitFor();
+    await page.getByText("Loading").first().waitFor({ state: "detached" });
+    await picture(page, name);
+    assert.deepEqual(alice.faults, []);
+  });
+}
+
+test("the guide is read without any script, and all its links lead somewhere", async () => {
+  const { page } = alice;
+  await page.goto("/docs");
+  await page.getByRole("heading", { level: 1, name: "Start" }).waitFor();
+  await picture(page, "guide");
+  const seen = new Set();
+  for (const queue = ["/docs"]; queue.length > 0; ) {
+    const path = queue.pop();
+    if (seen.has(path)) continue;
+    seen.add(path);
+    const answer = await page.goto(path);
+    assert.equal(answer.status(), 200, path);
+    const links = await page.$$eval("a[href^='/docs']", (found) => found.map((link) => link.getAttribute("href").split("#")[0]));
+    queue.push(...links);
+  }
+  assert.ok(seen.size >= 5, `${seen.size} pages`);
+});
+
+test("the first view is light and soon there", async (t) => {
+  const { page, faults } = await visit(browser, deployment.url);
+  const asked = [];
+  page.on("requestfinished", (request) => {
+    if (!request.url().includes("/api/")) asked.push(request);
+  });
+  await page.goto("/login");
+  await page.getByLabel("Name").waitFor();
+  const ready = await page.evaluate(() => performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd);
+  await page.waitForLoadState("networkidle");
+  const sizes = await Promise.all(asked.map((request) => request.sizes()));
+  const bytes = sizes.reduce((sum, size) => sum + size.responseBodySize, 0);
+  t.diagnostic(`first view: ${bytes} bytes, interactive after ${Math.round(ready)} ms`);
+  assert.ok(asked.length > 2 && bytes > 10_000 && bytes <= 60 * 1024, `${bytes} bytes`);
+  assert.deepEqual(faults, []);
+  await page.context().close();
+});
+
+test("while the server is away a banner says so, and what changed is there when it is back", async () => {
+  const { page } = alice;
+  page.expected = /ERR_|Failed to (load|fetch)|50[0-9]/;
+  await page.goto("/workspaces");
+  await page.getByRole("row", { name: /dev connected/ }).waitFor();
+  await deployment.stopServer("SIGKILL");
+  const banner = page.getByText("Reconnecting: what you see may be out of date");
+  await banner.waitFor();
+  await picture(page, "reconnecting");
+  await deployment.startServer();
+  await banner.waitFor({ state: "detached" });
+  await page.getByRole("row", { name: /dev connected/ }).waitFor();
+  page.expected = undefined;
+});
+
+test("nothing went wrong on the way", () => {
+  assert.deepEqual(alice.faults, []);
+});
+
