@@ -8,6 +8,7 @@ mod coordinate;
 mod derp;
 mod device;
 mod limit;
+mod openapi;
 mod problem;
 mod reach;
 mod system;
@@ -25,6 +26,8 @@ use axum::routing::{any, get, post};
 use core::net::SocketAddr;
 use proto_core::wire::api::VERSION_HEADER;
 use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Where the embedded relay is.
 pub(crate) const DERP_PATH: &str = "/derp";
@@ -38,27 +41,14 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// All of it.
 pub(crate) fn router(app: Shared) -> Router {
-    let api = Router::new()
-        .route("/setup", post(account::set_up))
-        .route("/login", post(account::log_in))
-        .route("/login/device", post(device::begin))
-        .route("/login/device/approve", post(device::approve))
-        .route("/login/device/token", post(device::ask))
-        .route("/logout", post(account::log_out))
-        .route("/me", get(account::me))
-        .route("/users", get(account::users).post(account::create_user))
-        .route("/workspaces", get(workspaces::list).post(workspaces::create))
-        .route("/workspaces/{name}", get(workspaces::one).delete(workspaces::delete))
-        .route("/workspaces/{owner}/{name}", get(workspaces::one_of).delete(workspaces::delete_of))
-        .route("/workspaces/{owner}/{name}/ports", get(reach::ports))
-        .route("/buildinfo", get(system::build_info))
-        .route("/derp-map", get(system::derp_map))
-        .route("/coordinate", get(coordinate::coordinate))
+    let (api, document) = openapi::split(v1());
+    let api = api
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), limit::limit))
         .layer(axum::middleware::map_response(private))
         .layer(DefaultBodyLimit::max(BODY_MAX));
     Router::new()
         .nest("/api/v1", api)
+        .merge(openapi::route(&document))
         .route("/", get(system::home))
         .merge(pages())
         .route("/healthz", get(system::healthz))
@@ -92,6 +82,26 @@ const PAGES: &[&str] = &[
 
 fn pages() -> Router<Shared> {
     PAGES.iter().fold(Router::new(), |router, page| router.route(page, get(system::page)))
+}
+
+/// What is under `/api/v1`. A route is listed with its description, so that the API's document is never behind.
+fn v1() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(account::set_up))
+        .routes(routes!(account::log_in))
+        .routes(routes!(device::begin))
+        .routes(routes!(device::approve))
+        .routes(routes!(device::ask))
+        .routes(routes!(account::log_out))
+        .routes(routes!(account::me))
+        .routes(routes!(account::users, account::create_user))
+        .routes(routes!(workspaces::list, workspaces::create))
+        .routes(routes!(workspaces::one, workspaces::delete))
+        .routes(routes!(workspaces::one_of, workspaces::delete_of))
+        .routes(routes!(reach::ports))
+        .routes(routes!(system::build_info))
+        .routes(routes!(system::derp_map))
+        .routes(routes!(coordinate::coordinate))
 }
 
 /// Answers may hold tokens and names: nobody on the way keeps them or guesses what they are.

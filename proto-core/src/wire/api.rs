@@ -44,6 +44,7 @@ pub const REQUEST_ID_HEADER: &str = "warren-request-id";
 
 /// Makes the first user, the owner, with the one-time token that the server prints at its first start.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Setup {
     /// The one-time token, `warren_setup_…`.
     pub token: String,
@@ -58,6 +59,7 @@ pub struct Setup {
 
 /// Asks for a session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Login {
     /// The user's name.
     pub username: String,
@@ -70,6 +72,7 @@ pub struct Login {
 
 /// A new session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// The session token, `warren_session_…`. It is shown only here, and empty if it went into a cookie.
     pub token: String,
@@ -81,6 +84,7 @@ pub struct Grant {
 
 /// A login that is confirmed in a browser: what the program that asked for it needs (RFC 8628, section 3.2).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceLogin {
     /// What the program fetches its session with. Nobody else may see it.
     pub device_code: String,
@@ -96,6 +100,7 @@ pub struct DeviceLogin {
 
 /// Confirms a login that a program waits for, by a name and a password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApproveDevice {
     /// The code that the program shows.
     pub user_code: String,
@@ -106,6 +111,7 @@ pub struct ApproveDevice {
 
 /// Asks whether the login has been confirmed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AskDevice {
     /// [`DeviceLogin::device_code`].
     pub device_code: String,
@@ -113,6 +119,7 @@ pub struct AskDevice {
 
 /// The answer to [`AskDevice`].
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceGrant {
     /// The session, once it was confirmed.
     pub grant: Option<Grant>,
@@ -120,6 +127,7 @@ pub struct DeviceGrant {
 
 /// What a person may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything.
@@ -142,6 +150,7 @@ impl Role {
 
 /// A person.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct User {
     /// The person's identifier, a UUID.
     pub id: String,
@@ -160,6 +169,7 @@ pub struct User {
 
 /// Who the bearer of a session token is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Me {
     /// The person.
     pub user: User,
@@ -170,6 +180,7 @@ pub struct Me {
 
 /// Makes a user; for owners and admins.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateUser {
     /// The name.
     pub username: String,
@@ -182,6 +193,7 @@ pub struct CreateUser {
 
 /// All users.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Users {
     /// Ordered by name.
     pub users: Vec<User>,
@@ -189,6 +201,7 @@ pub struct Users {
 
 /// Makes a workspace with one agent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateWorkspace {
     /// Its name, one DNS label.
     pub name: String,
@@ -196,6 +209,7 @@ pub struct CreateWorkspace {
 
 /// A workspace just made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedWorkspace {
     /// The workspace.
     pub workspace: Workspace,
@@ -208,6 +222,7 @@ pub struct CreatedWorkspace {
 
 /// The workspaces that the asker may see.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspaces {
     /// Ordered by owner and name.
     pub workspaces: Vec<Workspace>,
@@ -215,6 +230,7 @@ pub struct Workspaces {
 
 /// A workspace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspace {
     /// Its identifier, a UUID.
     pub id: String,
@@ -238,6 +254,7 @@ pub struct Workspace {
 
 /// Whether an agent is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AgentStatus {
     /// It holds a session with the coordinator.
@@ -250,8 +267,10 @@ pub enum AgentStatus {
 
 /// A workspace's agent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Agent {
     /// Who it is for the coordinator: what a client opens its tunnel to.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: NodeId,
     /// Its name within the workspace.
     pub name: String,
@@ -266,14 +285,17 @@ pub struct Agent {
     pub version: Option<String>,
     /// The region of its home relay, while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
     pub home_relay: Option<RegionId>,
     /// Its node key, while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub node_key: Option<crate::key::NodePublic>,
 }
 
 /// What the server is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BuildInfo {
     /// `warren-server`.
     pub name: String,
@@ -292,6 +314,7 @@ pub struct BuildInfo {
 
 /// Why a request was not done (RFC 9457, `application/problem+json`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// The HTTP status.
     #[serde(default)]

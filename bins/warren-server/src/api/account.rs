@@ -20,6 +20,15 @@ const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
 type Created<T> = (StatusCode, Json<T>);
 
+/// Makes the first user, the owner.
+#[utoipa::path(
+    post,
+    path = "/setup",
+    tag = "people",
+    request_body = Setup,
+    responses((status = 201, description = "The owner's first session", body = Grant)),
+    security(())
+)]
 pub(super) async fn set_up(
     State(app): State<Shared>,
     headers: HeaderMap,
@@ -68,6 +77,15 @@ fn already_set_up() -> ApiError {
     ApiError::new(kind, "the server has its owner already", "log in with `warren login URL`")
 }
 
+/// Begins a session.
+#[utoipa::path(
+    post,
+    path = "/login",
+    tag = "people",
+    request_body = Login,
+    responses((status = 200, description = "A new session", body = Grant)),
+    security(())
+)]
 pub(super) async fn log_in(
     State(app): State<Shared>,
     call: Call,
@@ -116,6 +134,13 @@ pub(super) fn may_guess(app: &App, key: &str, (title, detail): (&'static str, &s
     Err(ApiError::new(kind, detail, format!("wait {seconds} s, then try again")).after(seconds))
 }
 
+/// Ends the session that asks, and its tunnels.
+#[utoipa::path(
+    post,
+    path = "/logout",
+    tag = "people",
+    responses((status = 204, description = "It has ended")),
+)]
 pub(super) async fn log_out(
     State(app): State<Shared>,
     person: Person,
@@ -126,16 +151,38 @@ pub(super) async fn log_out(
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie::clear(&app.access_url)?)]))
 }
 
+/// Who asks.
+#[utoipa::path(
+    get,
+    path = "/me",
+    tag = "people",
+    responses((status = 200, description = "The person", body = Me)),
+)]
 pub(super) async fn me(person: Person) -> Json<Me> {
     Json(Me { user: document(&person.user), expires_at: rfc3339(person.expires_at) })
 }
 
+/// Everybody there is; for owners and admins.
+#[utoipa::path(
+    get,
+    path = "/users",
+    tag = "people",
+    responses((status = 200, description = "Ordered by name", body = Users)),
+)]
 pub(super) async fn users(State(app): State<Shared>, person: Person) -> Result<Json<Users>, ApiError> {
     administering(&person)?;
     let users = app.store.users().await?;
     Ok(Json(Users { users: users.iter().map(document).collect() }))
 }
 
+/// Makes a user; for owners and admins.
+#[utoipa::path(
+    post,
+    path = "/users",
+    tag = "people",
+    request_body = CreateUser,
+    responses((status = 201, description = "The new user", body = User)),
+)]
 pub(super) async fn create_user(
     State(app): State<Shared>,
     person: Person,

@@ -15,8 +15,16 @@ use axum::http::header::{
 use axum::response::{IntoResponse, Response};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+/// The coordinator's door, for nodes.
+///
 /// Refuses with a problem before the upgrade, so that the reason reaches the user; then hands the connection to
 /// the coordinator.
+#[utoipa::path(
+    get,
+    path = "/coordinate",
+    tag = "nodes",
+    responses((status = 101, description = "A WebSocket of coordination messages")),
+)]
 pub(super) async fn coordinate(
     State(app): State<Shared>,
     remote: Option<Extension<Remote>>,

@@ -13,6 +13,14 @@ use proto_core::wire::api::{ApproveDevice, AskDevice, DeviceGrant, DeviceLogin};
 /// The page where a login is confirmed.
 pub(super) const PAGE: &str = "/login";
 
+/// Begins a login that a person confirms in a browser (RFC 8628).
+#[utoipa::path(
+    post,
+    path = "/login/device",
+    tag = "people",
+    responses((status = 201, description = "The codes", body = DeviceLogin)),
+    security(())
+)]
 pub(super) async fn begin(
     State(app): State<Shared>,
     call: Call,
@@ -33,6 +41,15 @@ pub(super) async fn begin(
     Ok((StatusCode::CREATED, Json(login)))
 }
 
+/// Confirms a login that a program waits for.
+#[utoipa::path(
+    post,
+    path = "/login/device/approve",
+    tag = "people",
+    request_body = ApproveDevice,
+    responses((status = 204, description = "It is confirmed")),
+    security(())
+)]
 pub(super) async fn approve(
     State(app): State<Shared>,
     call: Call,
@@ -59,6 +76,15 @@ fn no_such_code() -> ApiError {
     ApiError::new(kind, "no program waits with this code", hint)
 }
 
+/// Fetches the session of a confirmed login, once.
+#[utoipa::path(
+    post,
+    path = "/login/device/token",
+    tag = "people",
+    request_body = AskDevice,
+    responses((status = 200, description = "The session, once there is one", body = DeviceGrant)),
+    security(())
+)]
 pub(super) async fn ask(
     State(app): State<Shared>,
     Document(ask): Document<AskDevice>,

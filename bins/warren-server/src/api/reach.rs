@@ -15,6 +15,7 @@ use proto_core::stream::Header;
 use proto_core::stream::ports::{self, Ports};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 /// Opens a stream to the agent of a workspace that the asker may use.
 ///
@@ -67,7 +68,7 @@ fn unreachable(workspace: &str, error: &Unreachable) -> ApiError {
 }
 
 /// The answer to `GET /workspaces/{owner}/{name}/ports`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListeningPorts {
     /// Ordered by number.
     ports: Vec<ListeningPort>,
@@ -77,7 +78,7 @@ pub(crate) struct ListeningPorts {
 }
 
 /// A TCP port that a program of the workspace listens on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ListeningPort {
     /// Its number.
     port: u16,
@@ -88,6 +89,12 @@ pub(crate) struct ListeningPort {
 }
 
 /// The TCP ports that programs of a workspace listen on, as its agent sees them.
+#[utoipa::path(
+    get,
+    path = "/workspaces/{owner}/{name}/ports",
+    tag = "workspaces",
+    responses((status = 200, description = "Ordered by number", body = ListeningPorts))
+)]
 pub(super) async fn ports(
     State(app): State<Shared>,
     person: Person,

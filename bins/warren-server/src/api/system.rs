@@ -41,6 +41,14 @@ fn stun_answers(down: Option<&str>) -> Result<(), ApiError> {
     Err(ApiError::new(kind, detail, "it is tried again by itself; look at the server's log"))
 }
 
+/// What the server is.
+#[utoipa::path(
+    get,
+    path = "/buildinfo",
+    tag = "server",
+    responses((status = 200, description = "Its version and address", body = BuildInfo)),
+    security(())
+)]
 pub(super) async fn build_info(State(app): State<Shared>) -> Result<Json<BuildInfo>, ApiError> {
     Ok(Json(BuildInfo {
         name: env!("CARGO_PKG_NAME").to_owned(),
@@ -52,6 +60,13 @@ pub(super) async fn build_info(State(app): State<Shared>) -> Result<Json<BuildIn
 }
 
 /// The relay map in force. It is no secret: every node is told it, and relays admit by key.
+#[utoipa::path(
+    get,
+    path = "/derp-map",
+    tag = "server",
+    responses((status = 200, description = "Tailscale's DERPMap document", body = serde_json::Value)),
+    security(())
+)]
 pub(super) async fn derp_map(State(app): State<Shared>) -> Response {
     let json = app.relay_map.borrow().to_json();
     ([(CONTENT_TYPE, "application/json")], json).into_response()

@@ -19,11 +19,26 @@ use proto_core::wire::api::{
 /// The owner's name that stands for whoever asks.
 const ME: &str = "me";
 
+/// The workspaces that the asker may see.
+#[utoipa::path(
+    get,
+    path = "/workspaces",
+    tag = "workspaces",
+    responses((status = 200, description = "Ordered by owner and name", body = Workspaces)),
+)]
 pub(super) async fn list(State(app): State<Shared>, person: Person) -> Result<Json<Workspaces>, ApiError> {
     let rows = visible(&app, &person).await?;
     Ok(Json(Workspaces { workspaces: rows.iter().map(|row| document(&app, row)).collect() }))
 }
 
+/// Makes a workspace of one's own, with one agent.
+#[utoipa::path(
+    post,
+    path = "/workspaces",
+    tag = "workspaces",
+    request_body = CreateWorkspace,
+    responses((status = 201, description = "The workspace and its agent's token", body = CreatedWorkspace)),
+)]
 pub(super) async fn create(
     State(app): State<Shared>,
     person: Person,
@@ -61,6 +76,13 @@ fn command(access_url: &AccessUrl, token: &Token) -> String {
     format!("WARREN_AGENT_TOKEN={} warren-agent --url {access_url}", token.text())
 }
 
+/// A workspace of one's own.
+#[utoipa::path(
+    get,
+    path = "/workspaces/{name}",
+    tag = "workspaces",
+    responses((status = 200, description = "The workspace", body = Workspace)),
+)]
 pub(super) async fn one(
     State(app): State<Shared>,
     person: Person,
@@ -69,6 +91,13 @@ pub(super) async fn one(
     Ok(Json(document(&app, &find(&app, &person, ME, &name).await?)))
 }
 
+/// A workspace; the owner "me" is whoever asks.
+#[utoipa::path(
+    get,
+    path = "/workspaces/{owner}/{name}",
+    tag = "workspaces",
+    responses((status = 200, description = "The workspace", body = Workspace)),
+)]
 pub(super) async fn one_of(
     State(app): State<Shared>,
     person: Person,
@@ -77,6 +106,13 @@ pub(super) async fn one_of(
     Ok(Json(document(&app, &find(&app, &person, &owner, &name).await?)))
 }
 
+/// Deletes a workspace of one's own, and ends its tunnels.
+#[utoipa::path(
+    delete,
+    path = "/workspaces/{name}",
+    tag = "workspaces",
+    responses((status = 204, description = "It is gone")),
+)]
 pub(super) async fn delete(
     State(app): State<Shared>,
     person: Person,
@@ -85,6 +121,13 @@ pub(super) async fn delete(
     remove(&app, &person, ME, &name).await
 }
 
+/// Deletes a workspace, and ends its tunnels.
+#[utoipa::path(
+    delete,
+    path = "/workspaces/{owner}/{name}",
+    tag = "workspaces",
+    responses((status = 204, description = "It is gone")),
+)]
 pub(super) async fn delete_of(
     State(app): State<Shared>,
     person: Person,

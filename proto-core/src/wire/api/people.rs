@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 /// How one may log in here.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LoginMethods {
     /// By name and password.
     #[serde(default)]
@@ -31,6 +32,7 @@ pub struct LoginMethods {
 
 /// An OpenID Connect provider to log in with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OidcMethod {
     /// What people call it.
     pub name: String,
@@ -38,6 +40,7 @@ pub struct OidcMethod {
 
 /// Changes one's own password and ends all other sessions.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangePassword {
     /// The password until now.
     pub old: String,
@@ -47,6 +50,7 @@ pub struct ChangePassword {
 
 /// Changes a person; for owners and admins. What is absent stays.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangeUser {
     /// The role. Only owners make owners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +65,7 @@ pub struct ChangeUser {
 
 /// What a token may be used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TokenScope {
     /// Whatever its owner may do.
@@ -74,6 +79,7 @@ pub enum TokenScope {
 
 /// What opens the API.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TokenUse {
     /// Made for a program, `warren_api_…`.
@@ -86,6 +92,7 @@ pub enum TokenUse {
 
 /// A token, without its text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenInfo {
     /// Its identifier, a UUID.
     pub id: String,
@@ -114,6 +121,7 @@ pub struct TokenInfo {
 
 /// One's tokens and logins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Tokens {
     /// The newest first.
     pub tokens: Vec<TokenInfo>,
@@ -121,6 +129,7 @@ pub struct Tokens {
 
 /// Makes a token for a program.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateToken {
     /// What to call it.
     pub name: String,
@@ -134,6 +143,7 @@ pub struct CreateToken {
 
 /// A token just made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedToken {
     /// Its text, `warren_api_…`. It is shown only here.
     pub token: String,
@@ -143,6 +153,7 @@ pub struct CreatedToken {
 
 /// An agent's new token; the one before it is good no more.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentToken {
     /// Its text, `warren_agent_…`. It is shown only here.
     pub agent_token: String,
@@ -152,6 +163,7 @@ pub struct AgentToken {
 
 /// Whom a workspace is shared with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Shares {
     /// Ordered by name.
     pub shares: Vec<Share>,
@@ -159,6 +171,7 @@ pub struct Shares {
 
 /// A person whom a workspace is shared with: sees and uses it, but neither deletes it nor shares it on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Share {
     /// The person's name.
     pub user: String,
@@ -169,6 +182,7 @@ pub struct Share {
 
 /// Why somebody sees a workspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// It is the asker's own.
@@ -183,6 +197,7 @@ pub enum Access {
 
 /// Who did what, the newest first; for owners and admins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Audit {
     /// At most as many as asked for. The last one's `id` is the next question's `before`.
     pub entries: Vec<AuditEntry>,
@@ -190,6 +205,7 @@ pub struct Audit {
 
 /// Something that was done, or tried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
     /// Its identifier; later ones are greater.
     pub id: String,
