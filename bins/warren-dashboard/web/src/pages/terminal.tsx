@@ -37,7 +37,7 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
       state: setState,
       viewers: setViewers,
       ready: () => setOver(undefined),
-      exited: (status) => setOver({ text: status === null || status === 0 ? "The program has ended." : `The program has ended with status ${status}.` }),
+      exited: ({ status, signal }) => setOver({ text: `The program has ended${signal ? ` by the signal ${signal}` : status ? ` with status ${status}` : ""}.` }),
       problem: ({ detail, hint }) => setOver({ text: sentence(detail), ...(hint ? { hint } : {}) }),
       leave: () => bar.current?.querySelector<HTMLElement>("a, button")?.focus(),
     });

@@ -1,14 +1,20 @@
 // The connection to a terminal in a workspace: bytes both ways, and words beside them. It comes back by itself.
 
+export interface Size { cols: number; rows: number }
+
 export interface Told {
-  /** The screen as it is in the workspace follows: what was shown is to be forgotten. */
-  ready(words: Record<string, unknown>): void;
+  /** The whole screen, as it is in the workspace, follows: what was shown is to be forgotten. */
+  ready(size: Size): void;
+  /** It has another size now: somebody with another window types. */
+  size(size: Size): void;
   bytes(data: Uint8Array): void;
   viewers(count: number): void;
-  exited(status: number | null): void;
-  problem(problem: { code: string; detail: string; hint?: string }): void;
+  exited(end: { status: number; signal?: string }): void;
+  problem(problem: Problem): void;
   state(state: State): void;
 }
+
+export interface Problem { code: string; detail: string; hint?: string }
 
 export type State = "connecting" | "open" | "waiting" | "ended";
 
@@ -23,6 +29,7 @@ export class Link {
   #socket: WebSocket | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #attempts = 0;
+  #wasReady = false;
   #ended = false;
   #shown = 0;
   #told = 0;
@@ -30,7 +37,7 @@ export class Link {
 
   constructor(
     readonly address: (cols: number, rows: number) => string,
-    readonly size: () => { cols: number; rows: number },
+    readonly size: () => Size,
     readonly told: Told,
   ) {
     this.#open();
@@ -85,6 +92,7 @@ export class Link {
     };
     socket.onclose = () => {
       if (socket !== this.#socket || this.#ended) return;
+      if (!this.#wasReady && this.#attempts === 0) void this.#why(url);
       const pause = PAUSES_MS[Math.min(this.#attempts, PAUSES_MS.length - 1)] ?? 5_000;
       this.#attempts += 1;
       this.told.state("waiting");
@@ -95,28 +103,41 @@ export class Link {
   #heard(words: Record<string, unknown>): void {
     if ("ready" in words) {
       this.#attempts = 0;
-      this.told.ready(words.ready as Record<string, unknown>);
+      this.#wasReady = true;
+      this.told.ready(words.ready as Size);
       this.told.state("open");
       for (const data of this.#kept.splice(0)) this.send(data);
     }
+    if ("size" in words) this.told.size(words.size as Size);
     if ("viewers" in words) this.told.viewers(Number(words.viewers));
     if ("exit" in words) {
       this.#end();
-      this.told.exited((words.exit as { status?: number | null } | null)?.status ?? null);
+      this.told.exited(words.exit as { status: number; signal?: string });
     }
     if ("problem" in words) {
-      const problem = words.problem as { code: string; detail: string; hint?: string };
+      const problem = words.problem as Problem;
       // What another attempt would not change ends it; the rest goes on by itself.
       if (!TRANSIENT.has(problem.code)) this.#end();
       this.told.problem(problem);
     }
   }
 
+  /** Browsers do not say why a WebSocket was refused: the same question, asked plainly, is answered with a problem. */
+  async #why(url: URL): Promise<void> {
+    const answer = await fetch(`${url.pathname}${url.search}`).catch(() => undefined);
+    if (!answer || this.#ended || !FINAL.has(answer.status)) return;
+    this.#end();
+    this.told.problem((await answer.json().catch(() => ({ code: "", detail: `the server answered ${answer.status}` }))) as Problem);
+  }
+
   #end(): void {
     this.#ended = true;
+    clearTimeout(this.#retry);
     this.told.state("ended");
     this.#socket?.close();
   }
 }
 
-const TRANSIENT = new Set(["AGENT_OFFLINE", "AGENT_UNREACHABLE", "DRAINING", "WORKSPACE_OFFLINE"]);
+/** Not logged in, not allowed, no such workspace, wrong question: the next attempt would be refused as well. */
+const FINAL = new Set([401, 403, 404, 422]);
+const TRANSIENT = new Set(["AGENT_OFFLINE", "AGENT_SILENT", "AGENT_UNREACHABLE", "DRAINING"]);

@@ -4,7 +4,7 @@ import { Unicode11Addon } from "@xterm/addon-unicode11";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { type ITheme, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { Link, type Told } from "./link";
+import { Link, type Size, type Told } from "./link";
 import { writeStylesAllowed } from "./styles";
 
 /** Lines that one can scroll back to. */
@@ -26,7 +26,7 @@ export interface Screen {
 }
 
 /** Shows the terminal at `address` in `place`. `leave` is called by the keys that lead out of it. */
-export function open(place: HTMLElement, address: (cols: number, rows: number) => string, watching: boolean, told: Omit<Told, "bytes" | "ready"> & { leave(): void; ready(): void }): Screen {
+export function open(place: HTMLElement, address: (cols: number, rows: number) => string, watching: boolean, told: Omit<Told, "bytes" | "ready" | "size"> & { leave(): void; ready(): void }): Screen {
   const forbid = writeStylesAllowed();
   const terminal = new Terminal({
     allowProposedApi: true, cursorBlink: true, fontFamily: '"DejaVu Sans Mono", "Cascadia Mono", Menlo, Consolas, ui-monospace, monospace', fontSize: storedSize(),
@@ -38,25 +38,40 @@ export function open(place: HTMLElement, address: (cols: number, rows: number) =
   terminal.loadAddon(new Unicode11Addon());
   terminal.unicode.activeVersion = "11";
   terminal.open(place);
-  fit.fit();
+  const room = (): Size => {
+    const { cols, rows } = fit.proposeDimensions() ?? terminal;
+    return { cols: Math.max(cols || 80, 2), rows: Math.max(rows || 24, 1) };
+  };
+  const resize = ({ cols, rows }: Size): void => terminal.resize(cols, rows);
+  resize(room());
 
-  const link = new Link(address, () => ({ cols: terminal.cols, rows: terminal.rows }), {
+  const link = new Link(address, room, {
     ...told,
     // The workspace sends the whole screen: what this page remembers may be older.
-    ready: () => {
+    ready: (size) => {
       terminal.reset();
+      resize(size);
       told.ready();
     },
+    size: resize,
     bytes: (data) => terminal.write(data, () => link.showed(data.length)),
   });
   const encoder = new TextEncoder();
   const subscriptions = [
     terminal.onData((text) => link.send(encoder.encode(text))),
     terminal.onBinary((text) => link.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0)))),
-    terminal.onResize(({ cols, rows }) => link.resize(cols, rows)),
   ];
   terminal.attachCustomKeyEventHandler((event) => keys(event, terminal, told.leave));
-  const resized = new ResizeObserver(() => fit.fit());
+  // The program's window is that of whoever types: a watcher sees it as it is.
+  let last = room();
+  const fitted = (): void => {
+    const size = room();
+    if (size.cols === last.cols && size.rows === last.rows) return;
+    last = size;
+    if (!watching) resize(size);
+    link.resize(size.cols, size.rows);
+  };
+  const resized = new ResizeObserver(fitted);
   resized.observe(place);
   const online = (): void => link.hurry();
   window.addEventListener("online", online);
@@ -65,7 +80,7 @@ export function open(place: HTMLElement, address: (cols: number, rows: number) =
     larger(by) {
       terminal.options.fontSize = Math.min(SIZES.most, Math.max(SIZES.least, (terminal.options.fontSize ?? SIZES.usual) + by));
       localStorage.setItem(SIZE_KEY, String(terminal.options.fontSize));
-      fit.fit();
+      fitted();
     },
     focus: () => terminal.focus(),
     dispose() {

@@ -1,5 +1,6 @@
 // What listens in the workspace.
 import type { Port, Workspace } from "../../api/types";
+import { sentence } from "../../format";
 import { Command } from "../../ui/copy";
 import { useLoaded } from "../../ui/load";
 import { Empty, Loading, Problem } from "../../ui/parts";
@@ -9,13 +10,14 @@ import { api, called } from "../../workspace";
 const EVERY_MS = 10_000;
 
 export function Ports({ workspace }: { workspace: Workspace }) {
-  const { data, error, reload } = useLoaded<{ ports: Port[] }>(`${api(workspace)}/ports`, EVERY_MS);
+  const { data, error, reload } = useLoaded<{ ports: Port[]; problem?: string | null }>(`${api(workspace)}/ports`, EVERY_MS);
   return (
     <section class="card">
       <header><h2>Listening ports</h2></header>
       {error !== undefined && !data && <div class="body"><Problem error={error} retry={reload} /></div>}
       {!data && error === undefined && <Loading what="ports" />}
-      {data?.ports.length === 0 && <Empty title="Nothing listens"><p>Start a server in the workspace, and its port appears here.</p></Empty>}
+      {data?.problem && <div class="body"><p class="note" data-tone="warn">{sentence(data.problem)}</p></div>}
+      {data?.ports.length === 0 && !data.problem && <Empty title="Nothing listens"><p>Start a server in the workspace, and its port appears here.</p></Empty>}
       {data && data.ports.length > 0 && (
         <div class="body commands">
           {data.ports.map((port) => {
