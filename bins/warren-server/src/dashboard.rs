@@ -76,7 +76,6 @@ fn send(asset: &Asset, headers: &HeaderMap) -> Response {
     if asset.media_type.starts_with("text/html") {
         set(CONTENT_SECURITY_POLICY, if warren_dashboard::BUILT { POLICY } else { BARE_POLICY });
         set(REFERRER_POLICY, "no-referrer");
-        set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     }
     if let Some(name) = encoding {
         set(CONTENT_ENCODING, name);
