@@ -27,6 +27,7 @@ const PAGES = [
   ["workspace", "/workspaces/alice/dev", "heading", "How it is reached"],
   ["workspace-offline", "/workspaces/alice/old", "heading", "From your machine"],
   ["people", "/people", "cell", /bob/],
+  ["api", "/api/docs", "heading", "Workspaces"],
   ["not-found", "/no/such/page", "heading", "There is no such page"],
 ];
 
