@@ -1,15 +1,21 @@
-//! A STUN server on UDP: tells whoever asks the address it is seen at, and nothing else.
+//! A STUN server on UDP: tells whoever asks the address it is seen at, and answers from its other socket or address
+//! where it is asked to (RFC 5780), by which clients learn how their NAT filters.
+//!
+//! It has two sockets, or four if it may use a second address of this machine.
 
 use crate::transport::{Datagrams, Network, RecvBatch, TokioNetwork, UdpLink};
 use crate::words::io_words;
-use core::net::SocketAddr;
-use proto_core::wire::stun;
+use core::net::{IpAddr, SocketAddr};
+use proto_core::wire::stun::{self, Change, Place};
+use sockets::Sockets;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+
+mod sockets;
 
 /// The pause after a receive that failed and between attempts to bind again: short beside the seconds after which
 /// clients ask again, long enough that a log can be read.
@@ -26,22 +32,23 @@ pub struct StunCounters {
     pub ignored: AtomicU64,
 }
 
-/// A server's STUN socket on the real network.
-pub struct StunServer(<TokioNetwork as Network>::Udp);
+/// A server's STUN sockets on the real network.
+pub struct StunServer(Sockets<<TokioNetwork as Network>::Udp>);
 
 impl StunServer {
-    /// Binds it.
+    /// Binds its sockets: `address`, another port of the same, and both ports at `other` too if there is one, which
+    /// asks for an `address` that is not all of this machine's.
     ///
     /// # Errors
-    /// If the port is taken, or the address is not this machine's.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        TokioNetwork.bind_udp(address).await.map(Self)
+    /// If the port is taken, or an address is not this machine's.
+    pub async fn bind(address: SocketAddr, other: Option<IpAddr>) -> io::Result<Self> {
+        Sockets::bind(address, other, bind).await.map(Self)
     }
 
     /// Where it listens, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.0.local_addr()
+        self.0.main()
     }
 
     /// Answers until the future is dropped. While it can't, `down` holds why.
@@ -54,24 +61,50 @@ impl StunServer {
             }
             down.send_replace(why);
         };
-        let bind = async |address| TokioNetwork.bind_udp(address).await;
-        match serve_always(self.0, bind, counters, tell).await {}
+        let quiet = |error: Option<&io::Error>| {
+            if let Some(error) = error {
+                tracing::warn!("the STUN server can't answer from its other addresses: {error}");
+            }
+        };
+        let [main, port, address, both] = Sockets::<<TokioNetwork as Network>::Udp>::ALL;
+        tokio::join!(
+            serve_always(&self.0, main, bind, counters, tell),
+            serve_always(&self.0, port, bind, counters, quiet),
+            serve_always(&self.0, address, bind, counters, quiet),
+            serve_always(&self.0, both, bind, counters, quiet),
+        );
     }
 }
 
-/// Answers on `socket` until it dies or the future is dropped. An answer that does not fit the socket's
-/// buffer is lost, as a datagram may be: the client asks again.
+async fn bind(address: SocketAddr) -> io::Result<<TokioNetwork as Network>::Udp> {
+    TokioNetwork.bind_udp(address).await
+}
+
+/// Answers on `socket`, which is the server's only one, until it dies or the future is dropped. An answer that does
+/// not fit the socket's buffer is lost, as a datagram may be: the client asks again.
 ///
 /// # Errors
 /// If the socket is dead.
 pub async fn serve<U: UdpLink>(socket: &U, counters: &StunCounters) -> io::Result<()> {
+    answer_all(socket, counters, |_| None, |_, datagram| socket.try_send(&datagram)).await
+}
+
+/// Answers what comes to `socket`. `place` says where else the server can answer from, told which of this host's
+/// addresses was asked, and `send` sends from there.
+async fn answer_all<U: UdpLink>(
+    socket: &U,
+    counters: &StunCounters,
+    place: impl Fn(Option<IpAddr>) -> Option<Place>,
+    send: impl Fn(Change, Datagrams<'_>) -> io::Result<usize>,
+) -> io::Result<()> {
     let mut batch = RecvBatch::new(1);
     loop {
         poll_fn(|cx| socket.poll_recv(cx, &mut batch)).await?;
+        let place = place(batch.last_to());
         for (from, bytes) in batch.datagrams() {
-            match stun::answer(bytes, from) {
-                Some(answer) => {
-                    let sent = socket.try_send(&Datagrams::one(from, &answer));
+            match stun::reply(bytes, from, place.as_ref()) {
+                Some(reply) => {
+                    let sent = send(reply.change, Datagrams::one(from, &reply.bytes));
                     let counter = if sent.is_ok() { &counters.answered } else { &counters.lost };
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
@@ -83,17 +116,27 @@ pub async fn serve<U: UdpLink>(socket: &U, counters: &StunCounters) -> io::Resul
     }
 }
 
-/// As [`serve`], through whatever happens: goes on after errors that pass, and has the same address bound again
-/// after others. `tell` hears why nobody is answered, each time it is tried in vain, and `None` when all is well again.
-pub async fn serve_always<U: UdpLink>(
-    mut socket: U,
+/// Answers on one of a server's sockets, if it has it, through whatever happens: goes on after errors that pass, and
+/// has the same address bound again after others. `tell` hears why nobody is answered, each time it is tried in vain,
+/// and `None` when all is well again.
+async fn serve_always<U: UdpLink>(
+    sockets: &Sockets<U>,
+    which: Change,
     bind: impl AsyncFn(SocketAddr) -> io::Result<U>,
     counters: &StunCounters,
     tell: impl Fn(Option<&io::Error>),
 ) -> Infallible {
-    let address = socket.local_addr();
+    let Some(address) = sockets.address(which) else { return std::future::pending().await };
     loop {
-        let Err(error) = serve(&socket, counters).await else { continue };
+        let error = match sockets.get(which) {
+            Some(socket) => {
+                let place = |asked| Some(sockets.place(which, asked));
+                let send = |change, datagram: Datagrams<'_>| sockets.send(which, change, &datagram);
+                let Err(error) = answer_all(&*socket, counters, place, send).await else { continue };
+                error
+            }
+            None => io::ErrorKind::NotConnected.into(),
+        };
         if passes(&error) {
             tracing::warn!("the STUN server can't receive for the moment: {error}");
             tokio::time::sleep(PAUSE).await;
@@ -101,14 +144,14 @@ pub async fn serve_always<U: UdpLink>(
         }
         tell(Some(&error));
         // The port must be free before it can be bound again.
-        drop(socket);
-        socket = loop {
+        sockets.close(which);
+        loop {
             tokio::time::sleep(PAUSE).await;
             match bind(address).await {
-                Ok(socket) => break socket,
+                Ok(socket) => break sockets.set(which, socket),
                 Err(error) => tell(Some(&error)),
             }
-        };
+        }
         tell(None);
     }
 }
@@ -190,13 +233,63 @@ mod tests {
         let tell = |error: Option<&io::Error>| {
             told.lock().unwrap().push(error.map_or_else(|| "well".into(), ToString::to_string));
         };
+        let sockets = Sockets::one(socket);
         let mapped = tokio::select! {
             mapped = tokio::time::timeout(Duration::from_secs(20), answered) => mapped.unwrap(),
-            never = serve_always(socket, bind, &counters, tell) => match never {},
+            never = serve_always(&sockets, Change::default(), bind, &counters, tell) => match never {},
         };
         assert_eq!(mapped, client.local_addr().unwrap());
         assert!(receiving.lock().unwrap().is_empty() && binding.lock().unwrap().is_empty());
         told.into_inner().unwrap()
+    }
+
+    /// Where answers come from when a server is asked with each change.
+    async fn origins(other: Option<IpAddr>) -> Vec<String> {
+        let server = StunServer::bind("127.0.0.1:0".parse().unwrap(), other).await.unwrap();
+        let address = server.local_addr();
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let counters = StunCounters::default();
+        let asked = async {
+            let mut seen = Vec::new();
+            for (port, ip) in [(false, false), (true, false), (false, true), (true, true)] {
+                let change = Change { address: ip, port };
+                let tx = stun::TransactionId([7; 12]);
+                client.send_to(&stun::request_changed(tx, change), address).await.unwrap();
+                let mut bytes = [0; 512];
+                let answer = tokio::time::timeout(Duration::from_secs(10), client.recv_from(&mut bytes));
+                let (length, from) = answer.await.unwrap().unwrap();
+                let same_port = if from.port() == address.port() { "same" } else { "other" };
+                let said = stun::Response::parse(&bytes[..length]);
+                let told = stun::Places::parse(&bytes[..length]);
+                assert!(said.is_err() || told.origin == Some(from), "{told:?} from {from}");
+                seen.push(format!(
+                    "{}, {same_port} port: {}",
+                    from.ip(),
+                    said.map_or_else(|e| e.to_string(), |_| "answered".into())
+                ));
+            }
+            seen
+        };
+        tokio::select! {
+            seen = asked => seen,
+            () = server.serve(&counters, watch::Sender::new(None)) => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_come_from_where_they_are_asked_to() {
+        insta::assert_snapshot!(origins(None).await.join("\n"), @r"
+        127.0.0.1, same port: answered
+        127.0.0.1, other port: answered
+        127.0.0.1, same port: the STUN server answered with error 420
+        127.0.0.1, same port: the STUN server answered with error 420
+        ");
+        insta::assert_snapshot!(origins(Some("127.0.0.2".parse().unwrap())).await.join("\n"), @r"
+        127.0.0.1, same port: answered
+        127.0.0.1, other port: answered
+        127.0.0.2, same port: answered
+        127.0.0.2, other port: answered
+        ");
     }
 
     #[tokio::test]

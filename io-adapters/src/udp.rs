@@ -123,7 +123,7 @@ impl BatchedUdp {
             })?
         };
         for m in &meta[..received] {
-            batch.push(m.addr, m.len, m.stride);
+            batch.push_to(m.dst_ip, m.addr, m.len, m.stride);
         }
         Ok(())
     }

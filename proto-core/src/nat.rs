@@ -10,7 +10,7 @@ pub mod home;
 pub mod netcheck;
 pub mod plan;
 
-pub use classify::Mapping;
+pub use classify::{Allocation, Dependence, Filtering, Mapping};
 pub use netcheck::{Netcheck, NetcheckCommand};
 
 /// What a netcheck found. The first one comes before any STUN answer, so that relaying can begin at once;
@@ -30,6 +30,14 @@ pub struct Report {
     pub ipv6: bool,
     /// How the NAT before us (if any) maps.
     pub mapping: Mapping,
+    /// What its mappings depend on where they vary, if a server with two addresses told.
+    pub dependence: Option<Dependence>,
+    /// How it chooses ports, if known.
+    pub allocation: Option<Allocation>,
+    /// Whose packets it lets in.
+    pub filtering: Filtering,
+    /// Whether the NAT is still being asked about: a further report comes within a second or two.
+    pub probing: bool,
     /// Our addresses as seen by STUN servers, best first, with the socket that each belongs to.
     pub reflexive: Vec<Reflexive>,
     /// Round trip to the nearest STUN server of each region that answered.

@@ -42,6 +42,8 @@ pub use verdict::Verdict;
 const SERVER: (u64, &str, IpAddr) = (999, "server.sim", v4(198, 51, 100, 1));
 /// The second relay's.
 const RELAY: (u64, &str, IpAddr) = (2, "relay.sim", v4(198, 51, 100, 2));
+/// The second address of the server's machine, where STUN is served too.
+const SERVER_SECOND: IpAddr = v4(198, 51, 100, 3);
 /// Where the agent's copy lives: nowhere near the others, and not where they roam to.
 const TWIN_PLACE: u8 = 9;
 /// Where the numbers of the copy's processes begin.
@@ -82,6 +84,8 @@ pub struct World {
     tcp: Tcp,
     hosts: Vec<Host>,
     roles: BTreeMap<Role, HostId>,
+    /// Where the server's second address is plugged in.
+    second: HostId,
     internet: crate::topology::SegmentId,
     map: RelayMap,
     trace: Trace,
@@ -125,6 +129,8 @@ impl World {
             net.site(twin, Place(TWIN_PLACE), &layers, (internet, scenario.links[1]));
             roles.insert(Role::Twin, twin);
         }
+        let second = net.host("server's second address");
+        net.plug(second, internet, SERVER_SECOND, scenario.links[2]);
         let count = net.hosts();
         let mut world = Self {
             now: Time::ZERO,
@@ -137,6 +143,7 @@ impl World {
                 .map(|_| Host { process: Process::Off, number: 0, plan: None, wake_at: None })
                 .collect(),
             roles,
+            second,
             internet,
             map: map_of(scenario.relays, scenario.mesh),
             trace: Trace::new(text),

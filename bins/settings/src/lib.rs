@@ -19,7 +19,7 @@ mod runtime;
 mod state;
 
 pub use io_adapters::words::{io_words, words};
-pub use listening::{Listen, bad_certificate, busy, certificate};
+pub use listening::{Listen, bad_certificate, busy, certificate, second_address};
 pub use log::{LogFormat, log};
 pub use names::nearest;
 pub use runtime::run_on_one_thread;

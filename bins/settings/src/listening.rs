@@ -2,7 +2,7 @@
 
 use crate::{Fault, io_words};
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use io_adapters::certificate::{Certificate, CertificateError};
 use std::path::Path;
@@ -60,6 +60,24 @@ pub fn busy(error: &std::io::Error, protocol: &str, address: SocketAddr, flag: &
         ),
     };
     Fault::new(code, format!("can't listen on {protocol} {address}: {}", io_words(error)), hint)
+}
+
+/// Whether a STUN server at `address` may use `second` besides.
+///
+/// # Errors
+/// If `address` is all of the machine's, or they cannot answer the same clients.
+pub fn second_address(address: SocketAddr, second: Option<IpAddr>) -> Result<(), Fault> {
+    let Some(second) = second else { return Ok(()) };
+    let family = if second.is_ipv4() { "IPv4" } else { "IPv6" };
+    let apart = address.is_ipv4() == second.is_ipv4() && address.ip() != second;
+    if apart && !address.ip().is_unspecified() {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "STUN_ADDRESSES",
+        format!("the STUN server can't have the second address {second} beside {address}"),
+        format!("give it another {family} address of this machine with `--stun-address IP:PORT`"),
+    ))
 }
 
 /// The certificate of HTTPS, whose three settings go together; none if none of them is set.

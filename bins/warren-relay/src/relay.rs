@@ -372,7 +372,9 @@ impl Sockets {
         }
         let stun = match settings.stun_address.0 {
             Some(address) => {
-                let bound = StunServer::bind(address).await;
+                let second = settings.stun_second_address;
+                warren_settings::second_address(address, second)?;
+                let bound = StunServer::bind(address, second).await;
                 Some(bound.map_err(|error| busy(&error, "UDP", address, "stun-address"))?)
             }
             None => None,

@@ -11,6 +11,7 @@ pub(crate) use rate::Rate;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use proto_core::limits::RELAY_CONNECTIONS_MAX;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use warren_settings::{Fault, Listen, LogFormat, Stop};
 
@@ -45,6 +46,11 @@ pub(crate) struct Settings {
     /// Where the STUN server listens (UDP), or "none"
     #[arg(long, env = "WARREN_RELAY_STUN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:3478")]
     pub(crate) stun_address: Listen,
+
+    /// Another address of this machine, from which the STUN server answers clients that want to know how their NAT
+    /// filters; --stun-address must then name one address and not all
+    #[arg(long, env = "WARREN_RELAY_STUN_SECOND_ADDRESS", value_name = "IP")]
+    pub(crate) stun_second_address: Option<IpAddr>,
 
     /// Node keys that may use the relay, one `nodekey:...` a line, # begins a comment; read again at SIGHUP.
     /// Without this and --verify-client-url everybody may

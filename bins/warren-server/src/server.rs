@@ -321,7 +321,9 @@ impl Sockets {
             ));
         }
         if let Some(address) = settings.stun_address.0 {
-            let bound = StunServer::bind(address).await;
+            let second = settings.stun_second_address;
+            warren_settings::second_address(address, second)?;
+            let bound = StunServer::bind(address, second).await;
             let busy = |error| warren_settings::busy(&error, "UDP", address, "stun-address");
             sockets.stun = Some(bound.map_err(busy)?);
         }

@@ -5,6 +5,7 @@
 use crate::fault::Fault;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use warren_settings::Stop;
 
@@ -108,6 +109,11 @@ pub struct Settings {
     /// Where the STUN server listens (UDP), or "none"
     #[arg(long, env = "WARREN_STUN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:3478")]
     pub stun_address: Listen,
+
+    /// Another address of this machine, from which the STUN server answers clients that want to know how their NAT
+    /// filters; --stun-address must then name one address and not all
+    #[arg(long, env = "WARREN_STUN_SECOND_ADDRESS", value_name = "IP")]
+    pub stun_second_address: Option<IpAddr>,
 
     /// Where others reach the STUN server, if not at the access URL's host: behind a proxy that carries no
     /// UDP, or when the server is on its clients' own network and must be asked by way of the public address

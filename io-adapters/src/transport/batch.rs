@@ -1,6 +1,6 @@
 //! Runs of datagrams, out and in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A run of datagrams to one address: `bytes` cut into pieces of `segment` bytes, the last perhaps shorter.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,7 @@ pub struct RecvBatch {
 #[derive(Clone, Copy, Debug)]
 struct Filled {
     from: SocketAddr,
+    to: Option<IpAddr>,
     len: usize,
     stride: usize,
 }
@@ -84,10 +85,21 @@ impl RecvBatch {
     /// Says that the next free slot now holds `len` bytes: datagrams of `stride` bytes each from `from`,
     /// the last perhaps shorter. Ignored when no slot is free.
     pub fn push(&mut self, from: SocketAddr, len: usize, stride: usize) {
+        self.push_to(None, from, len, stride);
+    }
+
+    /// As [`RecvBatch::push`], where it is known which address of this host they came to.
+    pub fn push_to(&mut self, to: Option<IpAddr>, from: SocketAddr, len: usize, stride: usize) {
         if self.room() > 0 {
             let len = len.min(DATAGRAM_ROOM);
-            self.filled.push(Filled { from, len, stride: if stride == 0 { len } else { stride } });
+            self.filled.push(Filled { from, to, len, stride: if stride == 0 { len } else { stride } });
         }
+    }
+
+    /// The address of this host that the last of them came to, if the network tells.
+    #[must_use]
+    pub fn last_to(&self) -> Option<IpAddr> {
+        self.filled.last().and_then(|f| f.to)
     }
 
     /// Every datagram received, in order, to be opened in place.

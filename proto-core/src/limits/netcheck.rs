@@ -20,6 +20,17 @@ pub const STUN_ENOUGH: usize = 3;
 /// Regions measured at all. Tailscale's map has 25; this bounds what a hostile map makes us send.
 pub const STUN_REGIONS_MAX: usize = 64;
 
+/// How often a server is asked for an answer from elsewhere before silence counts as filtered: at 10 % loss each way,
+/// one in 150 is called stricter than it is.
+pub const FILTER_TRIES: u32 = 3;
+
+/// The least pause between two of these, and how long the last may take; twice the round trip where that is longer.
+pub const FILTER_GAP: Duration = Duration::from_millis(200);
+
+/// The most that two ports lie apart which a NAT chose one after the other: its step, times what others' flows took
+/// in between.
+pub const PORT_STEP_MAX: u16 = 32;
+
 /// STUN servers kept a region; tries go round them.
 pub const STUN_SERVERS_MAX: usize = 4;
 

@@ -1,6 +1,7 @@
 //! Names for what a NAT does (RFC 4787, section 4), from what STUN servers saw.
 
 use crate::id::LinkId;
+use crate::limits;
 use core::net::{IpAddr, SocketAddr};
 
 /// How the NAT before us maps.
@@ -15,6 +16,42 @@ pub enum Mapping {
     Independent,
     /// Different servers saw different addresses or ports (a "symmetric" NAT).
     Varies,
+}
+
+/// How the NAT before us filters: whose packets it lets in to a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Filtering {
+    /// No server that can answer from elsewhere has been asked.
+    #[default]
+    Unknown,
+    /// Endpoint-independent: everybody's.
+    Independent,
+    /// Address-dependent: those of addresses that were spoken to.
+    Address,
+    /// One of the two before: the server has a second port, but no second address.
+    NotByPort,
+    /// Address-and-port-dependent: those of endpoints that were spoken to.
+    AddressAndPort,
+}
+
+/// What the mappings of a NAT that makes several depend on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dependence {
+    /// On the remote address.
+    Address,
+    /// On the remote address and port.
+    AddressAndPort,
+}
+
+/// How the NAT chooses ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Allocation {
+    /// Those of our sockets.
+    Preserving,
+    /// One after the other, so many apart.
+    Sequential(u16),
+    /// Any.
+    Random,
 }
 
 /// What one STUN server saw.
@@ -111,6 +148,41 @@ fn one_family(seen: &[&Observation], interfaces: &[IpAddr]) -> Mapping {
     if agreed { Mapping::Independent } else { Mapping::Unknown }
 }
 
+/// What mappings depend on, if two ports of one server have seen us and some server has seen us differently.
+#[must_use]
+pub fn dependence(seen: &[Observation]) -> Option<Dependence> {
+    let mut alike = false;
+    for (i, a) in seen.iter().enumerate() {
+        let same_host = |b: &&Observation| {
+            (a.link, a.server.ip()) == (b.link, b.server.ip()) && a.server.port() != b.server.port()
+        };
+        for b in seen[..i].iter().filter(same_host) {
+            if a.mapped != b.mapped {
+                return Some(Dependence::AddressAndPort);
+            }
+            alike = true;
+        }
+    }
+    alike.then_some(Dependence::Address)
+}
+
+/// How the NAT chooses ports, from what servers saw of the socket bound to `port`.
+///
+/// Two ports tell a sequence only if they are close: by chance they are so once in a thousand times.
+#[must_use]
+pub fn allocation(seen: &[Observation], port: u16) -> Option<Allocation> {
+    let mut ports: Vec<u16> = seen.iter().map(|o| o.mapped.port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if ports.contains(&port) {
+        return Some(Allocation::Preserving);
+    }
+    let gaps: Vec<u16> = ports.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let smallest = *gaps.iter().min()?;
+    let sequence = gaps.iter().all(|gap| *gap <= limits::PORT_STEP_MAX);
+    Some(if sequence { Allocation::Sequential(smallest) } else { Allocation::Random })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +213,39 @@ mod tests {
             judge(&[("9.9.9.9:3478", "203.0.113.1:7"), ("8.8.8.8:3478", "203.0.113.1:8")]),
             Mapping::Varies
         );
+    }
+
+    fn observations(seen: &[(&str, u16)]) -> Vec<Observation> {
+        let observe = |(server, port): &(&str, u16)| Observation {
+            link: LinkId(1),
+            server: server.parse().unwrap(),
+            mapped: SocketAddr::from(([203, 0, 113, 1], *port)),
+        };
+        seen.iter().map(observe).collect()
+    }
+
+    #[test]
+    fn two_ports_of_one_server_tell_what_mappings_depend_on() {
+        let judge = |seen: &[(&str, u16)]| dependence(&observations(seen));
+        let two_servers = [("9.9.9.9:3478", 7), ("8.8.8.8:3478", 8)];
+        assert_eq!(judge(&two_servers), None);
+        assert_eq!(judge(&[two_servers[0], two_servers[1], ("9.9.9.9:3479", 7)]), Some(Dependence::Address));
+        let by_port = [two_servers[0], two_servers[1], ("9.9.9.9:3479", 9)];
+        assert_eq!(judge(&by_port), Some(Dependence::AddressAndPort));
+    }
+
+    #[test]
+    fn ports_that_lie_close_are_a_sequence() {
+        let judge = |ports: &[u16]| {
+            let seen: Vec<(&str, u16)> = ports.iter().map(|port| ("9.9.9.9:3478", *port)).collect();
+            allocation(&observations(&seen), 41_641)
+        };
+        assert_eq!(judge(&[]), None);
+        assert_eq!(judge(&[50_000]), None, "one says nothing");
+        assert_eq!(judge(&[41_641]), Some(Allocation::Preserving));
+        assert_eq!(judge(&[50_002, 50_000]), Some(Allocation::Sequential(2)));
+        assert_eq!(judge(&[50_000, 50_001, 50_004]), Some(Allocation::Sequential(1)), "others' lie between");
+        assert_eq!(judge(&[50_000, 50_001, 9_000]), Some(Allocation::Random));
     }
 
     #[test]

@@ -4,23 +4,25 @@
 //! A home is there at once: the first usable region of the map, before anything is measured, so that relaying
 //! begins without waiting. The first measurement may move it freely, later ones only for a clear gain.
 
-use super::classify::{self, Mapping, Scope};
+use super::classify::{self, Mapping, Observation, Scope};
 use super::home::Latencies;
 use super::plan::{self, Family, Reach, StunRegion, StunServer};
-use super::{Reflexive, RegionLatency, Report};
+use super::{Filtering, Reflexive, RegionLatency, Report};
 use crate::id::{LinkId, RegionId};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::relay_map::{AddressSource, RelayMap, RelayNode, RelayRegion};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time, earliest};
-use crate::wire::stun::{self, TransactionId};
+use crate::wire::stun::{self, StunError, TransactionId};
 use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr};
+use filtering::{Found, NatProbe, Question};
 use homes::Homes;
 use run::{Due, Run, Sent};
 use std::collections::BTreeMap;
 
+mod filtering;
 mod homes;
 mod run;
 #[cfg(test)]
@@ -72,6 +74,7 @@ pub struct Netcheck {
     names: BTreeMap<String, Vec<IpAddr>>,
     active: bool,
     run: Option<Run>,
+    nat: Probing,
     last_full: Option<Time>,
     last_run: Option<Time>,
     failures: u32,
@@ -80,6 +83,14 @@ pub struct Netcheck {
     homes: Homes,
     report: Report,
     out: Outbox<NetcheckEvent>,
+}
+
+/// Whether the NAT has been asked about on this network.
+#[derive(Debug)]
+enum Probing {
+    NotYet,
+    Now(Box<NatProbe>, Vec<Observation>),
+    Done,
 }
 
 /// What is known of a reflexive address.
@@ -104,6 +115,7 @@ impl Netcheck {
             names: BTreeMap::new(),
             active: false,
             run: None,
+            nat: Probing::NotYet,
             last_full: None,
             last_run: None,
             failures: 0,
@@ -162,7 +174,7 @@ impl Netcheck {
                 self.known.clear();
                 self.report.complete = false;
                 self.report.latencies.clear();
-                self.report.mapping = Mapping::Unknown;
+                self.forget_nat();
                 self.homes.network_changed(now);
                 self.begin(true, now);
             }
@@ -235,6 +247,7 @@ impl Netcheck {
             let Some(due) = run.due(self.report.mapping != Mapping::Unknown, now) else { break };
             self.ask(due, now);
         }
+        self.probe_nat(now);
         self.homes.tick(&best(&self.report.latencies), now);
         if self.homes.current() != self.report.home {
             self.tell(now);
@@ -288,10 +301,18 @@ impl Netcheck {
         }
     }
 
-    fn answer(&mut self, bytes: &[u8], now: Time) {
-        let Some(run) = &mut self.run else { return };
-        let Ok(response) = stun::Response::parse(bytes) else { return };
+    fn answer(&mut self, from: SocketAddr, bytes: &[u8], now: Time) {
+        let response = stun::Response::parse(bytes);
+        if let Probing::Now(probe, _) = &mut self.nat
+            && let Some(tx) = stun::Packet::new_checked(bytes).ok().map(|packet| packet.transaction())
+            && matches!(response, Ok(_) | Err(StunError::Refused(_)))
+            && probe.answer(&tx, from, response.as_ref().ok().map(|r| r.mapped))
+        {
+            return;
+        }
+        let (Some(run), Ok(response)) = (&mut self.run, response) else { return };
         let Some(sent) = run.answer(&response.transaction, response.mapped, now) else { return };
+        run.offered(&sent, response.mapped, stun::Places::parse(bytes), now);
         let news = !self.known.keys().any(|key| kin(key, &(sent.link, response.mapped)));
         if news && self.known.len() < limits::REFLEXIVE_MAX {
             // The first address of its kind is worth telling before the run is over: peers wait for it.
@@ -316,9 +337,62 @@ impl Netcheck {
             self.report.udp = Some(false);
         }
         self.report.complete = true;
+        self.begin_probe(&run, now);
         self.homes.measured(&run.sample(), run.started, now);
         self.schedule(now);
         self.tell(now);
+    }
+
+    /// Asks about the NAT, once a network, if a server offered to help.
+    fn begin_probe(&mut self, run: &Run, now: Time) {
+        let (Probing::NotYet, true, Some(offer)) = (&self.nat, run.full, run.offer()) else { return };
+        let probe = NatProbe::new(offer, self.report.mapping == Mapping::Varies, now);
+        self.nat = Probing::Now(Box::new(probe), run.seen.clone());
+        self.report.probing = true;
+    }
+
+    /// Asks what is due about the NAT, and tells when all is known.
+    fn probe_nat(&mut self, now: Time) {
+        let Probing::Now(probe, seen) = &mut self.nat else { return };
+        for ask in probe.due(now) {
+            let tx = TransactionId::generate(&mut self.rng);
+            probe.sent(tx, ask.question);
+            let bytes = match ask.question {
+                Question::Answer(change) => stun::request_changed(tx, change).to_vec(),
+                Question::SecondPort => stun::request(tx).to_vec(),
+            };
+            self.out.transmit(ask.link, ask.to, bytes);
+        }
+        let Some(Found { filtering, second }) = probe.found() else { return };
+        seen.extend(second);
+        if self.report.mapping == Mapping::Varies {
+            self.report.dependence = classify::dependence(seen);
+        }
+        let link = probe.link();
+        let port = self.links.get(&link).map_or(0, SocketAddr::port);
+        let of_link: Vec<_> = seen.iter().filter(|o| o.link == link && o.mapped.is_ipv4()).copied().collect();
+        self.report.allocation = classify::allocation(&of_link, port).or(self.report.allocation);
+        self.report.filtering = filtering;
+        self.report.probing = false;
+        self.nat = Probing::Done;
+        self.tell(now);
+    }
+
+    /// What was known of a socket is so no more.
+    fn forget_link(&mut self, link: LinkId) {
+        self.known.retain(|(l, _), _| *l != link);
+        if matches!(&self.nat, Probing::Now(probe, _) if probe.link() == link) {
+            self.nat = Probing::NotYet;
+            self.report.probing = false;
+        }
+    }
+
+    /// What was known of the NAT is so no more.
+    fn forget_nat(&mut self) {
+        self.nat = Probing::NotYet;
+        let report = &mut self.report;
+        (report.mapping, report.filtering) = (Mapping::Unknown, Filtering::Unknown);
+        (report.dependence, report.allocation, report.probing) = (None, None, false);
     }
 
     fn remember(&mut self, run: &Run, now: Time) {
@@ -334,6 +408,7 @@ impl Netcheck {
         let mapping = classify::mapping(&run.seen, &self.interfaces);
         if mapping != Mapping::Unknown {
             self.report.mapping = mapping;
+            self.report.allocation = self.allocation(run).or(self.report.allocation);
         }
         let mut seen: BTreeMap<(LinkId, SocketAddr), (u32, Reverse<usize>)> = BTreeMap::new();
         for (i, o) in run.seen.iter().enumerate() {
@@ -349,6 +424,21 @@ impl Netcheck {
                 self.known.insert(*key, Known { at: now, seen: rank.0 });
             }
         }
+    }
+
+    /// How ports are chosen for our first IPv4 socket behind a NAT.
+    fn allocation(&self, run: &Run) -> Option<classify::Allocation> {
+        if self.report.mapping == Mapping::None {
+            return None;
+        }
+        let (link, bound) = self.links.iter().find(|(_, bound)| bound.is_ipv4())?;
+        let seen: Vec<_> = run
+            .seen
+            .iter()
+            .filter(|o| o.link == *link && Scope::of(o.mapped.ip()) > Scope::Host)
+            .copied()
+            .collect();
+        classify::allocation(&seen, bound.port())
     }
 
     fn schedule(&mut self, now: Time) {
@@ -396,18 +486,18 @@ impl Machine for Netcheck {
     fn handle(&mut self, input: Input<'_, NetcheckCommand>, now: Time) {
         let now = self.clock.clamp(now);
         match input {
-            Input::Datagram { bytes, .. } => self.answer(bytes, now),
+            Input::Datagram { from, bytes, .. } => self.answer(from, bytes, now),
             Input::Resolved { name, addresses } => self.resolved(name, addresses, now),
             Input::LinkUp { link, address } => {
                 let room = self.links.len() < limits::STUN_LINKS_MAX || self.links.contains_key(&link);
                 if room && self.links.insert(link, address) != Some(address) {
-                    self.known.retain(|(l, _), _| *l != link);
+                    self.forget_link(link);
                     self.begin(true, now);
                 }
             }
             Input::LinkDown { link } => {
                 if self.links.remove(&link).is_some() {
-                    self.known.retain(|(l, _), _| *l != link);
+                    self.forget_link(link);
                     self.begin(true, now);
                 }
             }
@@ -429,7 +519,11 @@ impl Machine for Netcheck {
     fn deadline(&self) -> Option<(Time, &'static str)> {
         let run = self.run.as_ref().map(Run::deadline).or(self.next.map(|at| (at, "netcheck")));
         let home = self.homes.due().map(|at| (at, "home relay is away"));
-        earliest(run, home)
+        let nat = match &self.nat {
+            Probing::Now(probe, _) => Some(probe.deadline()),
+            Probing::NotYet | Probing::Done => None,
+        };
+        earliest(earliest(run, nat), home)
     }
 }
 

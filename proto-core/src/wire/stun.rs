@@ -1,12 +1,17 @@
 //! STUN Binding, the part of RFC 8489 by which a node learns its own address from outside.
 //!
 //! Our requests carry `SOFTWARE tailnode` and a fingerprint, without which Tailscale's servers stay silent;
-//! our server answers every Binding request, in at most 64 bytes, since some clients read no more.
+//! our server answers every Binding request, in at most 64 bytes, since some clients read no more. What RFC 5780 adds
+//! has a room of its own.
 
 use super::split;
 use crate::seed::Rng;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+mod change;
+
+pub use change::{CHANGE_REQUEST_LEN, Change, Place, Places, Reply, reply, request_changed};
 
 /// Bytes of a header (RFC 8489, section 5).
 pub const HEADER_LEN: usize = 20;
@@ -216,48 +221,36 @@ impl Response {
         let mut id = [0; 16];
         id[..4].copy_from_slice(&COOKIE);
         id[4..].copy_from_slice(&self.transaction.0);
-        success(&id, self.mapped, true)
+        let (kind, value) = mapped_attribute(&id, self.mapped, true);
+        message(BINDING_SUCCESS, &id, &[(kind, &value)])
     }
 }
 
-/// Our server's answer to a datagram from `from`; none to what is not a Binding request or has a wrong
-/// fingerprint.
-///
-/// A request without the cookie (RFC 3489) is answered with MAPPED-ADDRESS. One that wants the answer from or
-/// to another address is refused with error 420 instead of being answered from here, which would make the
-/// client believe that its NAT lets strangers in. The client of RFC 3489's authors believes so of any answer,
-/// an error too: without the cookie there is none.
+/// [`reply`] of a server that has one socket.
 #[must_use]
 pub fn answer(bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
-    let packet = Packet::new_checked(bytes).ok()?;
-    if packet.kind() != BINDING_REQUEST || !fingerprint_holds(&packet, bytes) {
-        return None;
-    }
-    let (_, id) = packet.header.split_last_chunk::<16>()?;
-    let redirects = |a: &Attribute<'_>| match a.kind {
-        CHANGE_REQUEST => a.value.iter().any(|b| *b != 0),
-        RESPONSE_ADDRESS | RESPONSE_PORT => true,
-        _ => false,
-    };
-    if let Some(attribute) = packet.attributes().find(redirects) {
-        return packet.has_cookie().then(|| refusal(id, attribute.kind));
-    }
-    Some(success(id, from, packet.has_cookie()))
+    reply(bytes, from, None).map(|reply| reply.bytes)
 }
 
-fn success(id: &[u8; 16], mapped: SocketAddr, xor: bool) -> Vec<u8> {
-    let kind = if xor { XOR_MAPPED_ADDRESS } else { MAPPED_ADDRESS };
-    let ip = mapped.ip().to_canonical();
+/// The attribute that tells somebody how they are seen.
+fn mapped_attribute(id: &[u8; 16], mapped: SocketAddr, xor: bool) -> (u16, Vec<u8>) {
+    let mut value = address_value(mapped);
+    if xor {
+        xor_address(&mut value, id);
+    }
+    (if xor { XOR_MAPPED_ADDRESS } else { MAPPED_ADDRESS }, value)
+}
+
+/// An address as an attribute's value, not xored.
+fn address_value(address: SocketAddr) -> Vec<u8> {
+    let ip = address.ip().to_canonical();
     let mut value = vec![0, if ip.is_ipv4() { FAMILY_V4 } else { FAMILY_V6 }];
-    value.extend_from_slice(&mapped.port().to_be_bytes());
+    value.extend_from_slice(&address.port().to_be_bytes());
     match ip {
         IpAddr::V4(ip) => value.extend_from_slice(&ip.octets()),
         IpAddr::V6(ip) => value.extend_from_slice(&ip.octets()),
     }
-    if xor {
-        xor_address(&mut value, id);
-    }
-    message(BINDING_SUCCESS, id, &[(kind, &value)])
+    value
 }
 
 /// Error 420, "unknown attribute" (RFC 8489, section 6.3.1).

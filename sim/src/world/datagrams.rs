@@ -2,12 +2,14 @@
 
 use super::node::{LINK, PORT};
 use super::queue::Event;
-use super::server::STUN_PORT;
-use super::{Process, World};
+use super::server::{STUN_OTHER_PORT, STUN_PORT};
+use super::{Process, SERVER, SERVER_SECOND, World};
+use crate::step::Role;
 use crate::topology::fabric::{Packet, TTL};
 use crate::topology::{Fate, HostId};
 use crate::trace::Happening;
-use proto_core::wire::{Kind, classify, stun};
+use proto_core::wire::stun::{self, Place};
+use proto_core::wire::{Kind, classify};
 use std::net::SocketAddr;
 
 impl World {
@@ -33,6 +35,10 @@ impl World {
             format!("{name} from {}: {kind:?}, {} bytes", packet.src, packet.bytes.len())
         });
         self.checks.heard(self.now, id, packet.src, packet.origin);
+        if let Some(place) = self.stun(id, packet.dst) {
+            self.answer(id, &packet, &place);
+            return;
+        }
         match &mut self.hosts[id.0].process {
             Process::Node(node) if packet.dst.port() == PORT => {
                 let local = node.local(self.now);
@@ -40,14 +46,35 @@ impl World {
                 node.stack.end_of_batch(local);
                 self.drive(id);
             }
-            Process::Server(_) if packet.dst.port() == STUN_PORT => {
-                if let Some(answer) = stun::answer(&packet.bytes, packet.src) {
-                    self.send(id, (packet.dst, packet.src), &answer, None);
-                    self.launch();
-                }
-            }
             _ => self.gone(packet.origin, kind, packet.bytes.len(), Fate::Deaf),
         }
+    }
+
+    /// What a datagram to `dst` that reaches `id` finds of a STUN server: the coordinator's has two addresses, that of
+    /// the second relay one.
+    fn stun(&self, id: HostId, dst: SocketAddr) -> Option<Place> {
+        let server = self.roles.get(&Role::Server).copied()?;
+        let machine = if id == self.second { server } else { id };
+        let serves = matches!(self.hosts[machine.0].process, Process::Server(_));
+        let other_port = match dst.port() {
+            STUN_PORT => STUN_OTHER_PORT,
+            STUN_OTHER_PORT => STUN_PORT,
+            _ => return None,
+        };
+        let other_ip = (machine == server).then_some(if id == server { SERVER_SECOND } else { SERVER.2 });
+        serves.then_some(Place { origin: dst, other_ip, other_port: Some(other_port) })
+    }
+
+    fn answer(&mut self, id: HostId, packet: &Packet, place: &Place) {
+        let Some(reply) = stun::reply(&packet.bytes, packet.src, Some(place)) else { return };
+        let Some(src) = place.changed(reply.change) else { return };
+        let from = match self.roles.get(&Role::Server) {
+            Some(server) if reply.change.address && id == *server => self.second,
+            Some(server) if reply.change.address => *server,
+            _ => id,
+        };
+        self.send(from, (src, packet.src), &reply.bytes, None);
+        self.launch();
     }
 
     pub(super) fn send(

@@ -18,6 +18,8 @@ use std::ops::Range;
 pub const HTTP_PORT: u16 = 80;
 /// The port of STUN.
 pub const STUN_PORT: u16 = 3_478;
+/// The port of its other socket, from which it answers whoever wants to know how their NAT filters.
+pub const STUN_OTHER_PORT: u16 = 3_479;
 
 /// When clients of a relay that is about to stop may come back.
 const COME_BACK: Duration = Duration::from_secs(1);

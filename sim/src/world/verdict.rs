@@ -10,6 +10,7 @@ use crate::step::{Role, Step};
 use crate::topology::{Fate, Meeting};
 use crate::trace::Trace;
 use crate::verdict::{Replay, Violations};
+use proto_core::nat::Report;
 use proto_core::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,6 +49,8 @@ pub struct Verdict {
     pub nats: NatCounters,
     /// What the client's and the agent's own NATs did, each side summed.
     pub sides: [NatCounters; 2],
+    /// What the client and the agent know of their networks; none of one that is off.
+    pub reports: [Option<Report>; 2],
     /// NATs that translated packets.
     pub translating: usize,
     /// What the links did, summed.
@@ -167,6 +170,8 @@ pub(super) fn judge(mut world: World) -> Verdict {
         nats: sum_nats(world.net.nats().map(|(_, nat)| nat)),
         sides: [client, agent]
             .map(|host| sum_nats(world.net.nats_of(host).into_iter().map(|id| world.net.nat_of(id)))),
+        reports: [Role::Client, Role::Agent]
+            .map(|role| world.node(role).map(|node| node.stack.node().status().report)),
         translating: world.net.nats().filter(|(_, nat)| nat.counters().translated > 0).count(),
         links: sum_links(&world),
         tcp: world.tcp.counters,

@@ -59,6 +59,18 @@ pub fn stun(data: &[u8]) {
             }
         }
     }
+    let place = stun::Place {
+        origin: ([192, 0, 2, 1], 3_478).into(),
+        other_ip: Some([192, 0, 2, 2].into()),
+        other_port: Some(3_479),
+    };
+    for from in [from, ([203, 0, 113, 7], 41_641).into()] {
+        if let Some(reply) = stun::reply(data, from, Some(&place)) {
+            assert!(reply.bytes.len() <= stun::ANSWER_MAX, "a reply of {} bytes", reply.bytes.len());
+            let _ = stun::Places::parse(&reply.bytes);
+        }
+    }
+    let _ = stun::Places::parse(data);
     if let Ok(response) = stun::Response::parse(data) {
         assert_eq!(stun::Response::parse(&response.emit()), Ok(response));
     }

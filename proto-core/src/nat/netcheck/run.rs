@@ -4,9 +4,10 @@ use crate::id::{LinkId, RegionId};
 use crate::limits;
 use crate::nat::classify::Observation;
 use crate::nat::home::Latencies;
+use crate::nat::netcheck::filtering::Offer;
 use crate::nat::plan::{Family, Plan, Probe};
 use crate::time::{Time, earliest};
-use crate::wire::stun::TransactionId;
+use crate::wire::stun::{Places, TransactionId};
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -40,6 +41,7 @@ pub(super) struct Run {
     pub(super) asked: BTreeSet<String>,
     pub(super) seen: Vec<Observation>,
     pub(super) latencies: [Latencies; 2],
+    offer: Option<Offer>,
     enough: usize,
     stop: Option<Time>,
 }
@@ -56,6 +58,7 @@ impl Run {
             asked: BTreeSet::new(),
             seen: Vec::new(),
             latencies: Default::default(),
+            offer: None,
             enough: limits::STUN_ENOUGH.min(regions.len()),
             stop: None,
         }
@@ -120,6 +123,29 @@ impl Run {
             self.stop = Some(now + patience.max(limits::STUN_PATIENCE));
         }
         Some(sent)
+    }
+
+    /// What the server that answered `sent` told of its addresses. The offer of one with two addresses is the best.
+    pub(super) fn offered(&mut self, sent: &Sent, mapped: SocketAddr, places: Places, now: Time) {
+        let better = |old: &Offer| old.other.is_none() && places.other.is_some();
+        let offers = places.origin.or(places.other).is_some() && sent.server.is_ipv4() && mapped.is_ipv4();
+        if offers && self.offer.as_ref().is_none_or(better) {
+            let seen = Observation { link: sent.link, server: sent.server, mapped };
+            let round_trip = now.since(sent.at);
+            self.offer = Some(Offer { seen, other: places.other, round_trip });
+        }
+    }
+
+    /// A server that can answer from where we have never sent anything.
+    pub(super) fn offer(&self) -> Option<Offer> {
+        let mut offer = self.offer?;
+        let asked = || self.sent.values().map(|s| s.server).chain(self.seen.iter().map(|o| o.server));
+        let server = offer.seen.server;
+        if asked().any(|to| to != server && to.ip() == server.ip()) {
+            return None;
+        }
+        offer.other = offer.other.filter(|other| asked().all(|to| to.ip() != other.ip()));
+        Some(offer)
     }
 
     /// The shortest round trip of each region measured.

@@ -103,6 +103,72 @@ fn a_request_that_wants_another_source_is_refused_rather_than_misled() {
     assert_eq!(answer(&classic, addr("192.0.2.7:9")), None, "any answer would mislead");
 }
 
+fn place(other_ip: Option<&str>, other_port: Option<u16>) -> Place {
+    Place { origin: addr("192.0.2.1:3478"), other_ip: other_ip.map(|ip| ip.parse().unwrap()), other_port }
+}
+
+#[test]
+fn a_server_of_two_addresses_answers_from_where_it_is_asked_to() {
+    let quartet = place(Some("192.0.2.2"), Some(3_479));
+    for (flags, from_where) in [
+        (None, "192.0.2.1:3478"),
+        (Some(0), "192.0.2.1:3478"),
+        (Some(2), "192.0.2.1:3479"),
+        (Some(4), "192.0.2.2:3478"),
+        (Some(6), "192.0.2.2:3479"),
+    ] {
+        let value = [0, 0, 0, flags.unwrap_or(0)];
+        let attributes: &[(u16, &[u8])] = if flags.is_some() { &[(CHANGE_REQUEST, &value)] } else { &[] };
+        let reply = reply(&request_with(true, attributes), addr("203.0.113.7:9"), Some(&quartet)).unwrap();
+        assert_eq!(quartet.changed(reply.change), Some(addr(from_where)));
+        let told = Places::parse(&reply.bytes);
+        assert_eq!(told.origin, Some(addr(from_where)));
+        assert_eq!(told.other, Some(addr("192.0.2.2:3479")));
+        assert_eq!(Response::parse(&reply.bytes).unwrap().mapped, addr("203.0.113.7:9"));
+        assert!(reply.bytes.len() <= ANSWER_MAX, "{} bytes", reply.bytes.len());
+    }
+    let our_own = |change| reply(&request_changed(golden(), change), addr("203.0.113.7:9"), Some(&quartet));
+    assert_eq!(our_own(Change::BOTH).unwrap().change, Change::BOTH);
+    assert_eq!(our_own(Change::PORT).unwrap().change, Change::PORT);
+    let six = reply(&request_with(true, &[]), addr("[2001:db8::7]:9"), Some(&quartet)).unwrap();
+    assert!(six.bytes.len() <= ANSWER_MAX, "by IPv6 there is no room for addresses");
+}
+
+#[test]
+fn a_server_of_one_address_changes_its_port_and_tells_no_other_address() {
+    let (change_port, change_both) = ([0, 0, 0, 2], [0, 0, 0, 6]);
+    let asked = |value: &[u8], place: &Place| {
+        let bytes = request_with(true, &[(CHANGE_REQUEST, value)]);
+        reply(&bytes, addr("203.0.113.7:9"), Some(place)).unwrap()
+    };
+    let one = place(None, Some(3_479));
+    let reply_port = asked(&change_port, &one);
+    assert_eq!(reply_port.change, Change::PORT);
+    let told = Places::parse(&reply_port.bytes);
+    assert_eq!((told.origin, told.other), (Some(addr("192.0.2.1:3479")), None), "RFC 5780, section 7.4");
+    for (value, place) in [
+        (&change_both[..], one),
+        (&change_port, place(Some("192.0.2.2"), None)),
+        (&[0, 0, 0, 8], one),
+        (&[0, 0, 2], one),
+    ] {
+        let refused = asked(value, &place);
+        assert_eq!(refused.change, Change::default(), "a refusal comes from where it was asked for");
+        assert_eq!(Response::parse(&refused.bytes), Err(StunError::Refused(420)));
+    }
+}
+
+#[test]
+fn nobody_is_answered_at_another_address_than_their_own() {
+    let quartet = place(Some("192.0.2.2"), Some(3_479));
+    let victim = [0, 1, 0, 80, 198, 51, 100, 9];
+    for attribute in [(RESPONSE_ADDRESS, &victim[..]), (RESPONSE_PORT, &[0, 80, 0, 0])] {
+        let change: (u16, &[u8]) = (CHANGE_REQUEST, &[0, 0, 0, 6]);
+        let refused = reply(&request_with(true, &[change, attribute]), addr("203.0.113.7:9"), Some(&quartet));
+        assert_eq!(Response::parse(&refused.unwrap().bytes), Err(StunError::Refused(420)));
+    }
+}
+
 #[test]
 fn the_server_is_silent_to_everything_else() {
     let from = addr("192.0.2.7:9");
@@ -189,7 +255,10 @@ proptest! {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         bytes.extend(extra);
-        let answer = answer(&bytes, addr("[2001:db8::7]:9")).unwrap_or_default();
-        prop_assert!(answer.len() <= ANSWER_MAX);
+        let quartet = place(Some("192.0.2.2"), Some(3_479));
+        for from in ["[2001:db8::7]:9", "203.0.113.7:9"] {
+            let answer = reply(&bytes, addr(from), Some(&quartet)).map(|reply| reply.bytes).unwrap_or_default();
+            prop_assert!(answer.len() <= ANSWER_MAX);
+        }
     }
 }

@@ -1,0 +1,180 @@
+//! How the NAT before us filters and how finely it maps: a server that can answer from elsewhere is asked to do so
+//! (RFC 5780, sections 4.3 and 4.4), at most [`limits::FILTER_TRIES`] times each question.
+//!
+//! It runs beside the netcheck's runs and after the first, since it must know which addresses our sockets have spoken
+//! to: what the NAT lets in from those tells nothing. Once it has asked the server's second port itself, it tells
+//! nothing any more on this network, so it is done once.
+
+use crate::id::LinkId;
+use crate::limits;
+use crate::nat::classify::{Filtering, Observation};
+use crate::time::{Duration, Time};
+use crate::wire::stun::{Change, TransactionId};
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+/// A server that can answer from elsewhere, and the socket that it saw.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) seen: Observation,
+    /// Where else it can be found, if it has a second address.
+    pub(super) other: Option<SocketAddr>,
+    pub(super) round_trip: Duration,
+}
+
+/// What to ask the server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Question {
+    /// To answer from elsewhere.
+    Answer(Change),
+    /// How its second port sees us.
+    SecondPort,
+}
+
+/// A question whose time has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) link: LinkId,
+    pub(super) to: SocketAddr,
+    pub(super) question: Question,
+}
+
+/// What was found out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) filtering: Filtering,
+    /// What the second port saw, if it was asked.
+    pub(super) second: Option<Observation>,
+}
+
+#[derive(Debug)]
+pub(super) struct NatProbe {
+    offer: Offer,
+    stage: Stage,
+    tries: u32,
+    next: Time,
+    asked: BTreeMap<TransactionId, Question>,
+    /// Answers came from another address; from another port of the same one.
+    heard: (bool, bool),
+    /// The server does not do as it said.
+    unable: bool,
+    /// Whether the second port is asked too.
+    finely: bool,
+    second: Option<Observation>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Filtering,
+    Mapping,
+    Over,
+}
+
+impl NatProbe {
+    /// Asks what `offer` offers; `finely` says that the NAT maps differently for different servers.
+    pub(super) fn new(offer: Offer, finely: bool, now: Time) -> Self {
+        Self {
+            offer,
+            stage: Stage::Filtering,
+            tries: 0,
+            next: now,
+            asked: BTreeMap::new(),
+            heard: (false, false),
+            unable: false,
+            finely,
+            second: None,
+        }
+    }
+
+    pub(super) const fn link(&self) -> LinkId {
+        self.offer.seen.link
+    }
+
+    pub(super) fn deadline(&self) -> (Time, &'static str) {
+        (self.next, "how the NAT filters")
+    }
+
+    /// What was found, once it is over.
+    pub(super) fn found(&self) -> Option<Found> {
+        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), second: self.second })
+    }
+
+    /// The questions whose time has come.
+    pub(super) fn due(&mut self, now: Time) -> Vec<Ask> {
+        while self.stage != Stage::Over && (self.next <= now || self.is_answered()) {
+            if !self.is_answered() && self.tries < limits::FILTER_TRIES {
+                self.tries += 1;
+                self.next = now + limits::FILTER_GAP.max(self.offer.round_trip * 2);
+                return self.questions();
+            }
+            self.advance(now);
+        }
+        Vec::new()
+    }
+
+    pub(super) fn sent(&mut self, tx: TransactionId, question: Question) {
+        self.asked.insert(tx, question);
+    }
+
+    /// Takes an answer from `from`: whether it was ours. `mapped` is none if the server refused.
+    pub(super) fn answer(
+        &mut self,
+        tx: &TransactionId,
+        from: SocketAddr,
+        mapped: Option<SocketAddr>,
+    ) -> bool {
+        let Some(question) = self.asked.remove(tx) else { return false };
+        let server = self.offer.seen.server;
+        match (question, mapped) {
+            (Question::Answer(_), None) => self.unable = true,
+            (Question::Answer(_), Some(_)) if from == server => self.unable = true,
+            // Whichever was wanted: it came from an address that we have never spoken to.
+            (Question::Answer(_), Some(_)) if from.ip() != server.ip() => self.heard.0 = true,
+            (Question::Answer(_), Some(_)) => self.heard.1 = true,
+            (Question::SecondPort, Some(mapped)) if from != server => {
+                self.second = Some(Observation { server: from, mapped, ..self.offer.seen });
+            }
+            (Question::SecondPort, _) => self.unable = true,
+        }
+        true
+    }
+
+    fn is_answered(&self) -> bool {
+        match self.stage {
+            Stage::Filtering => self.unable || self.heard.0 || (self.heard.1 && self.offer.other.is_none()),
+            Stage::Mapping => self.unable || self.second.is_some(),
+            Stage::Over => true,
+        }
+    }
+
+    fn advance(&mut self, now: Time) {
+        let ask = self.stage == Stage::Filtering && self.finely && self.offer.other.is_some() && !self.unable;
+        self.stage = if ask { Stage::Mapping } else { Stage::Over };
+        (self.tries, self.next) = (0, now);
+    }
+
+    fn questions(&self) -> Vec<Ask> {
+        let Observation { link, server, .. } = self.offer.seen;
+        let ask = |to, question| Ask { link, to, question };
+        let changed = |change| ask(server, Question::Answer(change));
+        match (self.stage, self.offer.other) {
+            (Stage::Filtering, Some(_)) if self.heard.1 => vec![changed(Change::BOTH)],
+            (Stage::Filtering, Some(_)) => vec![changed(Change::BOTH), changed(Change::PORT)],
+            (Stage::Filtering, None) => vec![changed(Change::PORT)],
+            (Stage::Mapping, Some(other)) => {
+                vec![ask(SocketAddr::new(server.ip(), other.port()), Question::SecondPort)]
+            }
+            (Stage::Mapping, None) | (Stage::Over, _) => Vec::new(),
+        }
+    }
+
+    fn filtering(&self) -> Filtering {
+        match self.heard {
+            (true, _) => Filtering::Independent,
+            _ if self.unable => Filtering::Unknown,
+            (_, true) if self.offer.other.is_some() => Filtering::Address,
+            (_, true) => Filtering::NotByPort,
+            _ => Filtering::AddressAndPort,
+        }
+    }
+}
