@@ -2,7 +2,7 @@
 //! change it. `ping`, `netcheck` and the dashboard print it.
 
 use crate::nat::classify::Scope;
-use crate::nat::{Mapping, Report};
+use crate::nat::{Filtering, Mapping, Report};
 use crate::peer::{Loss, Outcome, PathStory, Tried};
 use crate::wire::control::{Forbidder, NodeInfo};
 use core::fmt;
@@ -359,7 +359,9 @@ pub fn network(report: &Report) -> Verdict {
             remedy: Some("turn on UPnP, NAT-PMP or PCP, or forward a port"),
         },
         (Some(true), mapping) => {
+            let open = report.filtering == Filtering::Independent;
             let nat = match mapping {
+                Mapping::None | Mapping::Independent if open => "and everybody is let in",
                 Mapping::None => "without a NAT",
                 Mapping::Independent => "behind a NAT that keeps its ports",
                 Mapping::Unknown | Mapping::Varies => {

@@ -123,6 +123,9 @@ fn a_server_of_one_address_tells_whether_the_port_matters() {
             let nat = NatProfile::new(Dependence::Independent, truth);
             let report = found(behind(seed, vec![nat], &[Role::Relay]));
             assert_eq!(report.filtering, expected, "seed {seed}: {nat:?}");
+            assert_eq!(report.mapping, Mapping::Independent, "by its second port, seed {seed}: {nat:?}");
+            let report = found(behind(seed, vec![NatProfile::symmetric()], &[Role::Relay]));
+            assert_eq!((report.mapping, report.dependence), (Mapping::Varies, Some(By::AddressAndPort)));
         }
     }
 }

@@ -21,6 +21,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// The server's address, the only one without a NAT in front.
 pub const SERVER: &str = "203.0.113.2";
 
+/// The server's second address.
+pub const SERVER_SECOND: &str = "203.0.113.3";
+/// Two further ones, for another program's server.
+pub const ELSEWHERE: [&str; 2] = ["203.0.113.4", "203.0.113.5"];
+
 /// The outer address of the router in front of `bob`.
 pub const BOB_OUTSIDE: &str = "192.0.2.2";
 
@@ -32,6 +37,9 @@ pub enum Nat {
     PortRestricted,
     /// Masquerade with fully random ports: symmetric.
     Symmetric,
+    /// Masquerade, and whatever else comes by UDP goes to the one host inside, whoever sent it: full cone
+    /// (endpoint-independent mapping and filtering).
+    FullCone,
 }
 
 /// A running lab.
@@ -55,6 +63,9 @@ impl Lab {
             lab.host(host)?;
         }
         lab.join(("inet", "203.0.113.1/24"), ("server", "203.0.113.2/24"))?;
+        for further in [SERVER_SECOND, ELSEWHERE[0], ELSEWHERE[1]] {
+            lab.ok("server", &["ip", "address", "add", &format!("{further}/24"), "dev", "eth0"])?;
+        }
         lab.join(("inet", "198.51.100.1/24"), ("nat-a", "198.51.100.2/24"))?;
         lab.join(("inet", "192.0.2.1/24"), ("nat-b", "192.0.2.2/24"))?;
         lab.join(("nat-a", "10.1.0.1/24"), ("alice", "10.1.0.2/24"))?;
@@ -116,8 +127,13 @@ impl Lab {
 
     fn masquerade(&self, router: &str, nat: Nat) -> Result {
         let how = match nat {
-            Nat::PortRestricted => "masquerade",
+            Nat::PortRestricted | Nat::FullCone => "masquerade",
             Nat::Symmetric => "masquerade fully-random",
+        };
+        let inside = if router == "nat-a" { "10.1.0.2" } else { "10.2.0.2" };
+        let into = match nat {
+            Nat::FullCone => format!("iifname eth0 meta l4proto udp dnat to {inside}"),
+            Nat::PortRestricted | Nat::Symmetric => String::new(),
         };
         // The wide-area side is the router's first link, eth0.
         let rules = format!(
@@ -126,6 +142,10 @@ impl Lab {
                 chain out {{
                     type nat hook postrouting priority srcnat;
                     oifname eth0 counter name translated {how}
+                }}
+                chain into {{
+                    type nat hook prerouting priority dstnat;
+                    {into}
                 }}
                 chain own {{
                     type filter hook input priority filter;

@@ -1,8 +1,8 @@
 //! Two real hosts' worth: the built programs behind real Linux NATs, in network namespaces.
 
 use tests::Result;
-use tests::deployment::{Deployment, Place};
-use tests::lab::{BOB_OUTSIDE, Lab, Nat};
+use tests::deployment::{Deployment, Place, Running};
+use tests::lab::{BOB_OUTSIDE, ELSEWHERE, Lab, Nat, SERVER_SECOND};
 
 fn in_lab(alice: Nat, bob: Nat, check: impl FnOnce(&Lab, &Deployment<'_>) -> Result) -> Result {
     let lab = Lab::new(alice, bob)?;
@@ -48,10 +48,59 @@ fn two_symmetric_nats_stay_on_the_relay_and_work() -> Result {
     })
 }
 
+/// The server has a second address: it tells how the NAT filters, and alone how it maps.
+#[test]
+fn one_server_with_two_addresses_tells_how_a_router_maps_and_filters() -> Result {
+    for (nat, mapping, filtering) in [
+        (Nat::FullCone, "endpoint-independent", "endpoint-independent"),
+        (Nat::PortRestricted, "endpoint-independent", "address-and-port-dependent"),
+        (Nat::Symmetric, "address-and-port-dependent", "address-and-port-dependent"),
+    ] {
+        let lab = Lab::new(nat, Nat::PortRestricted)?;
+        let deployment = Deployment::start(Place::Lab(&lab), &["--stun-second-address", SERVER_SECOND])?;
+        let report = deployment.json(&["netcheck"])?;
+        assert_eq!(report["mapping"], mapping, "{nat:?}: {report:#}");
+        assert_eq!(report["filtering"], filtering, "{nat:?}: {report:#}");
+        assert!(lab.translated("nat-a")? > 0, "the router was not in the way");
+        if nat == Nat::Symmetric {
+            assert_eq!(report["port_allocation"], "random", "{report:#}");
+        }
+    }
+    Ok(())
+}
+
+/// As before, by coturn's server instead of ours.
+#[test]
+fn coturns_server_tells_how_a_router_filters() -> Result {
+    for (nat, filtering) in
+        [(Nat::FullCone, "endpoint-independent"), (Nat::PortRestricted, "address-and-port-dependent")]
+    {
+        let lab = Lab::new(nat, Nat::PortRestricted)?;
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let mut command = lab.command("server", "turnserver");
+        command.args(["-n", "-L", ELSEWHERE[0], "-L", ELSEWHERE[1], "--stun-only", "--no-tcp", "--no-tls"]);
+        command
+            .args(["--no-dtls", "--no-cli", "--log-file", "stdout", "--pidfile"])
+            .arg(dir.path().join("pid"));
+        let log = dir.path().join("coturn.log");
+        let mut coturn = Running::start(command, log)?;
+        let request = ["timeout", "1", "turnutils_stunclient", ELSEWHERE[0]];
+        coturn
+            .wait("coturn", || lab.ok("server", &request).ok().filter(|said| said.contains("reflexive")))?;
+        let theirs = format!("{}:3478", ELSEWHERE[0]);
+        let deployment = Deployment::start(Place::Lab(&lab), &["--stun-servers", &theirs])?;
+        let report = deployment.json(&["netcheck"])?;
+        assert_eq!(report["mapping"], "endpoint-independent", "{report:#}");
+        assert_eq!(report["filtering"], filtering, "{nat:?}: {report:#}\n{}", coturn.log());
+        assert!(lab.translated("nat-a")? > 0, "the router was not in the way");
+    }
+    Ok(())
+}
+
 #[test]
 fn two_public_servers_see_whether_the_mapping_varies() -> Result {
     for (nat, mapping) in
-        [(Nat::Symmetric, "endpoint-dependent"), (Nat::PortRestricted, "endpoint-independent")]
+        [(Nat::Symmetric, "address-and-port-dependent"), (Nat::PortRestricted, "endpoint-independent")]
     {
         let lab = Lab::new(nat, Nat::PortRestricted)?;
         // One STUN server cannot show whether another would see the same: a second deployment lends its own.

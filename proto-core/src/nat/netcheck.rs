@@ -346,7 +346,8 @@ impl Netcheck {
     /// Asks about the NAT, once a network, if a server offered to help.
     fn begin_probe(&mut self, run: &Run, now: Time) {
         let (Probing::NotYet, true, Some(offer)) = (&self.nat, run.full, run.offer()) else { return };
-        let probe = NatProbe::new(offer, self.report.mapping == Mapping::Varies, now);
+        let finely = matches!(self.report.mapping, Mapping::Varies | Mapping::Unknown);
+        let probe = NatProbe::new(offer, finely, now);
         self.nat = Probing::Now(Box::new(probe), run.seen.clone());
         self.report.probing = true;
     }
@@ -359,22 +360,17 @@ impl Netcheck {
             probe.sent(tx, ask.question);
             let bytes = match ask.question {
                 Question::Answer(change) => stun::request_changed(tx, change).to_vec(),
-                Question::SecondPort => stun::request(tx).to_vec(),
+                Question::Seen => stun::request(tx).to_vec(),
             };
             self.out.transmit(ask.link, ask.to, bytes);
         }
-        let Some(Found { filtering, second }) = probe.found() else { return };
-        seen.extend(second);
-        if self.report.mapping == Mapping::Varies {
-            self.report.dependence = classify::dependence(seen);
-        }
-        let link = probe.link();
-        let port = self.links.get(&link).map_or(0, SocketAddr::port);
-        let of_link: Vec<_> = seen.iter().filter(|o| o.link == link && o.mapped.is_ipv4()).copied().collect();
-        self.report.allocation = classify::allocation(&of_link, port).or(self.report.allocation);
+        let Some(Found { filtering, seen: more }) = probe.found() else { return };
+        let mut seen = core::mem::take(seen);
+        seen.extend(more);
+        self.nat = Probing::Done;
         self.report.filtering = filtering;
         self.report.probing = false;
-        self.nat = Probing::Done;
+        self.learn_mapping(&seen);
         self.tell(now);
     }
 
@@ -405,11 +401,7 @@ impl Netcheck {
         for (region, latency) in &run.latencies[1] {
             self.report.latencies.entry(*region).or_default().v6 = Some(*latency);
         }
-        let mapping = classify::mapping(&run.seen, &self.interfaces);
-        if mapping != Mapping::Unknown {
-            self.report.mapping = mapping;
-            self.report.allocation = self.allocation(run).or(self.report.allocation);
-        }
+        self.learn_mapping(&run.seen);
         let mut seen: BTreeMap<(LinkId, SocketAddr), (u32, Reverse<usize>)> = BTreeMap::new();
         for (i, o) in run.seen.iter().enumerate() {
             seen.entry((o.link, o.mapped)).or_insert((0, Reverse(i))).0 += 1;
@@ -426,19 +418,27 @@ impl Netcheck {
         }
     }
 
-    /// How ports are chosen for our first IPv4 socket behind a NAT.
-    fn allocation(&self, run: &Run) -> Option<classify::Allocation> {
-        if self.report.mapping == Mapping::None {
-            return None;
+    /// What servers saw tells how the NAT maps, unless they were too few.
+    fn learn_mapping(&mut self, seen: &[Observation]) {
+        let mapping = classify::mapping(seen, &self.interfaces);
+        if mapping == Mapping::Unknown {
+            return;
         }
-        let (link, bound) = self.links.iter().find(|(_, bound)| bound.is_ipv4())?;
-        let seen: Vec<_> = run
-            .seen
-            .iter()
-            .filter(|o| o.link == *link && Scope::of(o.mapped.ip()) > Scope::Host)
-            .copied()
-            .collect();
-        classify::allocation(&seen, bound.port())
+        let report = &mut self.report;
+        report.mapping = mapping;
+        if mapping == Mapping::Varies {
+            report.dependence = classify::dependence(seen).or(report.dependence);
+        } else {
+            report.dependence = None;
+        }
+        report.allocation = match self.links.iter().find(|(_, bound)| bound.is_ipv4()) {
+            Some((link, bound)) if mapping != Mapping::None => {
+                let of_it = |o: &&Observation| o.link == *link && Scope::of(o.mapped.ip()) > Scope::Host;
+                let seen: Vec<_> = seen.iter().filter(of_it).copied().collect();
+                classify::allocation(&seen, bound.port()).or(report.allocation)
+            }
+            _ => None,
+        };
     }
 
     fn schedule(&mut self, now: Time) {

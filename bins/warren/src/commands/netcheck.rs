@@ -8,12 +8,14 @@ use io_adapters::access_url::AccessUrl;
 use io_adapters::http::{HttpClient, Request};
 use io_adapters::transport::TokioNetwork;
 use proto_core::explain;
-use proto_core::nat::{Mapping, Report};
+use proto_core::nat::Report;
 use proto_core::node::{NodeEvent, SessionState};
 use proto_core::relay_map::RelayMap;
 use proto_core::time::Duration;
 use serde::Serialize;
 use std::net::IpAddr;
+
+mod class;
 
 /// Check what this machine's network lets through
 #[derive(clap::Args, Debug)]
@@ -55,7 +57,14 @@ struct Document {
     udp: bool,
     ipv4: Option<String>,
     ipv6: Option<String>,
+    /// How the NAT maps, as RFC 4787 calls it.
     mapping: &'static str,
+    /// Whose packets it lets in, in the same words.
+    filtering: &'static str,
+    /// How it chooses ports, if known.
+    port_allocation: Option<&'static str>,
+    /// How far apart the ports are that it chooses one after the other.
+    port_step: Option<u16>,
     interfaces: Vec<IpAddr>,
     /// By which this machine reaches the internet.
     interface: Option<Interface>,
@@ -135,7 +144,7 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<(RelayMap, Report, Op
                     map = Some(newer);
                 }
                 NodeEvent::Netcheck(report) => {
-                    let done = report.complete;
+                    let done = report.complete && !report.probing;
                     last = Some(report);
                     if done && map.is_some() {
                         return Ok(());
@@ -195,12 +204,10 @@ fn document(
         udp: report.udp == Some(true),
         ipv4: seen(true),
         ipv6: seen(false),
-        mapping: match report.mapping {
-            Mapping::Unknown => "unknown",
-            Mapping::None => "none",
-            Mapping::Independent => "endpoint-independent",
-            Mapping::Varies => "endpoint-dependent",
-        },
+        mapping: class::mapping(report),
+        filtering: class::filtering(report.filtering),
+        port_allocation: report.allocation.map(class::allocation),
+        port_step: class::step(report.allocation),
         interfaces: report.interfaces.clone(),
         interface,
         captive_portal,
@@ -225,7 +232,8 @@ fn words(document: &Document) -> String {
     let has_ipv6 = document.interfaces.iter().any(|a| a.is_ipv6() && !a.is_loopback());
     let no_ipv6 = if has_ipv6 { "no, though this machine has an address" } else { "no" };
     fact("IPv6", &document.ipv6.as_ref().map_or_else(|| no_ipv6.into(), |a| format!("yes, {a}")));
-    fact("NAT", document.mapping);
+    fact("NAT", &class::nat_words(document.mapping, document.port_allocation, document.port_step));
+    fact("Filtering", &class::filtering_words(document.filtering));
     fact(
         "Captive portal",
         match document.captive_portal {

@@ -2,8 +2,8 @@
 //! (RFC 5780, sections 4.3 and 4.4), at most [`limits::FILTER_TRIES`] times each question.
 //!
 //! It runs beside the netcheck's runs and after the first, since it must know which addresses our sockets have spoken
-//! to: what the NAT lets in from those tells nothing. Once it has asked the server's second port itself, it tells
-//! nothing any more on this network, so it is done once.
+//! to: what the NAT lets in from those tells nothing. Once it has asked the server's other sockets themselves, it
+//! tells nothing any more on this network, so it is done once.
 
 use crate::id::LinkId;
 use crate::limits;
@@ -19,6 +19,8 @@ pub(super) struct Offer {
     pub(super) seen: Observation,
     /// Where else it can be found, if it has a second address.
     pub(super) other: Option<SocketAddr>,
+    /// The port of its other socket.
+    pub(super) second_port: Option<u16>,
     pub(super) round_trip: Duration,
 }
 
@@ -27,8 +29,8 @@ pub(super) struct Offer {
 pub(super) enum Question {
     /// To answer from elsewhere.
     Answer(Change),
-    /// How its second port sees us.
-    SecondPort,
+    /// How its other sockets see us.
+    Seen,
 }
 
 /// A question whose time has come.
@@ -40,11 +42,11 @@ pub(super) struct Ask {
 }
 
 /// What was found out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) filtering: Filtering,
-    /// What the second port saw, if it was asked.
-    pub(super) second: Option<Observation>,
+    /// What the server's other sockets saw, if they were asked.
+    pub(super) seen: Vec<Observation>,
 }
 
 #[derive(Debug)]
@@ -58,9 +60,9 @@ pub(super) struct NatProbe {
     heard: (bool, bool),
     /// The server does not do as it said.
     unable: bool,
-    /// Whether the second port is asked too.
+    /// Whether the other sockets are asked too.
     finely: bool,
-    second: Option<Observation>,
+    seen: Vec<Observation>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +73,7 @@ enum Stage {
 }
 
 impl NatProbe {
-    /// Asks what `offer` offers; `finely` says that the NAT maps differently for different servers.
+    /// Asks what `offer` offers; `finely` says that how the NAT maps is not known well enough.
     pub(super) fn new(offer: Offer, finely: bool, now: Time) -> Self {
         Self {
             offer,
@@ -82,7 +84,7 @@ impl NatProbe {
             heard: (false, false),
             unable: false,
             finely,
-            second: None,
+            seen: Vec::new(),
         }
     }
 
@@ -96,7 +98,7 @@ impl NatProbe {
 
     /// What was found, once it is over.
     pub(super) fn found(&self) -> Option<Found> {
-        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), second: self.second })
+        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), seen: self.seen.clone() })
     }
 
     /// The questions whose time has come.
@@ -131,10 +133,12 @@ impl NatProbe {
             // Whichever was wanted: it came from an address that we have never spoken to.
             (Question::Answer(_), Some(_)) if from.ip() != server.ip() => self.heard.0 = true,
             (Question::Answer(_), Some(_)) => self.heard.1 = true,
-            (Question::SecondPort, Some(mapped)) if from != server => {
-                self.second = Some(Observation { server: from, mapped, ..self.offer.seen });
+            (Question::Seen, Some(mapped))
+                if from != server && !self.seen.iter().any(|o| o.server == from) =>
+            {
+                self.seen.push(Observation { server: from, mapped, ..self.offer.seen });
             }
-            (Question::SecondPort, _) => self.unable = true,
+            (Question::Seen, _) => {}
         }
         true
     }
@@ -142,13 +146,13 @@ impl NatProbe {
     fn is_answered(&self) -> bool {
         match self.stage {
             Stage::Filtering => self.unable || self.heard.0 || (self.heard.1 && self.offer.other.is_none()),
-            Stage::Mapping => self.unable || self.second.is_some(),
+            Stage::Mapping => self.seen.len() >= self.others().len(),
             Stage::Over => true,
         }
     }
 
     fn advance(&mut self, now: Time) {
-        let ask = self.stage == Stage::Filtering && self.finely && self.offer.other.is_some() && !self.unable;
+        let ask = self.stage == Stage::Filtering && self.finely;
         self.stage = if ask { Stage::Mapping } else { Stage::Over };
         (self.tries, self.next) = (0, now);
     }
@@ -161,11 +165,15 @@ impl NatProbe {
             (Stage::Filtering, Some(_)) if self.heard.1 => vec![changed(Change::BOTH)],
             (Stage::Filtering, Some(_)) => vec![changed(Change::BOTH), changed(Change::PORT)],
             (Stage::Filtering, None) => vec![changed(Change::PORT)],
-            (Stage::Mapping, Some(other)) => {
-                vec![ask(SocketAddr::new(server.ip(), other.port()), Question::SecondPort)]
-            }
-            (Stage::Mapping, None) | (Stage::Over, _) => Vec::new(),
+            (Stage::Mapping, _) => self.others().into_iter().map(|to| ask(to, Question::Seen)).collect(),
+            (Stage::Over, _) => Vec::new(),
         }
+    }
+
+    /// The server's other sockets: what they see of ours, beside what the first saw, tells how the NAT maps.
+    fn others(&self) -> Vec<SocketAddr> {
+        let second = |port| SocketAddr::new(self.offer.seen.server.ip(), port);
+        self.offer.second_port.map(second).into_iter().chain(self.offer.other).collect()
     }
 
     fn filtering(&self) -> Filtering {

@@ -16,6 +16,10 @@ pub(super) const RESPONSE_ORIGIN: u16 = 0x802b;
 /// The server's other address (RFC 5780, section 7.4).
 pub(super) const OTHER_ADDRESS: u16 = 0x802c;
 
+/// The port of the server's other socket. RFC 5780 has no word for it where there is no second address. Ours, from the
+/// end of the range that whoever does not know it passes over (RFC 8489, section 18.3).
+pub(super) const SECOND_PORT: u16 = 0xff57;
+
 const CHANGE_ADDRESS_FLAG: u8 = 4;
 const CHANGE_PORT_FLAG: u8 = 2;
 
@@ -113,12 +117,13 @@ pub fn reply(bytes: &[u8], from: SocketAddr, place: Option<&Place>) -> Option<Re
     match place {
         Some(place) => {
             let Some(origin) = place.changed(change) else { return refuse(CHANGE_REQUEST) };
-            let told =
-                packet.has_cookie() && place.other_port.is_some() && from.ip().to_canonical().is_ipv4();
-            if told {
+            let room = packet.has_cookie() && from.ip().to_canonical().is_ipv4();
+            if let Some(port) = place.other_port.filter(|_| room) {
                 attributes.push((RESPONSE_ORIGIN, address_value(origin)));
-                attributes
-                    .extend(place.changed(Change::BOTH).map(|other| (OTHER_ADDRESS, address_value(other))));
+                attributes.push(match place.changed(Change::BOTH) {
+                    Some(other) => (OTHER_ADDRESS, address_value(other)),
+                    None => (SECOND_PORT, [port.to_be_bytes(), [0; 2]].concat()),
+                });
             }
         }
         None if change != Change::default() => return refuse(CHANGE_REQUEST),
@@ -158,6 +163,8 @@ pub struct Places {
     pub origin: Option<SocketAddr>,
     /// Where it can be found besides, with another address and another port.
     pub other: Option<SocketAddr>,
+    /// The port of its other socket.
+    pub second_port: Option<u16>,
 }
 
 impl Places {
@@ -165,10 +172,11 @@ impl Places {
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         let Ok(packet) = Packet::new_checked(bytes) else { return Self::default() };
-        let told = |kind: u16| {
-            let is = |a: &Attribute<'_>| a.kind == kind;
-            packet.attributes().find(is).and_then(|a| address(a.value, None))
-        };
-        Self { origin: told(RESPONSE_ORIGIN), other: told(OTHER_ADDRESS) }
+        let find = |kind: u16| packet.attributes().find(|a: &Attribute<'_>| a.kind == kind);
+        let told = |kind: u16| find(kind).and_then(|a| address(a.value, None));
+        let other = told(OTHER_ADDRESS);
+        let second = find(SECOND_PORT).and_then(|a| Some(u16::from_be_bytes(*a.value.first_chunk::<2>()?)));
+        let second_port = other.map(|other| other.port()).or(second).filter(|port| *port != 0);
+        Self { origin: told(RESPONSE_ORIGIN), other, second_port }
     }
 }

@@ -146,6 +146,7 @@ fn a_server_of_one_address_changes_its_port_and_tells_no_other_address() {
     assert_eq!(reply_port.change, Change::PORT);
     let told = Places::parse(&reply_port.bytes);
     assert_eq!((told.origin, told.other), (Some(addr("192.0.2.1:3479")), None), "RFC 5780, section 7.4");
+    assert_eq!(told.second_port, Some(3_479));
     for (value, place) in [
         (&change_both[..], one),
         (&change_port, place(Some("192.0.2.2"), None)),
