@@ -1,6 +1,7 @@
 //! What the server answers over HTTP. The documents are [`proto_core::wire::api`]'s.
 
 mod account;
+mod audit;
 mod bearer;
 mod call;
 mod cookie;
@@ -11,7 +12,10 @@ mod limit;
 mod openapi;
 mod problem;
 mod reach;
+mod shares;
 mod system;
+mod tokens;
+mod users;
 mod verify;
 mod workspaces;
 
@@ -94,11 +98,19 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(device::ask))
         .routes(routes!(account::log_out))
         .routes(routes!(account::me))
-        .routes(routes!(account::users, account::create_user))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::change, users::delete))
+        .routes(routes!(tokens::change_password))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::list))
         .routes(routes!(workspaces::list, workspaces::create))
         .routes(routes!(workspaces::one, workspaces::delete))
         .routes(routes!(workspaces::one_of, workspaces::delete_of))
         .routes(routes!(reach::ports))
+        .routes(routes!(shares::list))
+        .routes(routes!(shares::share, shares::unshare))
+        .routes(routes!(shares::agent_token))
         .routes(routes!(system::build_info))
         .routes(routes!(system::derp_map))
         .routes(routes!(coordinate::coordinate))

@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     /// Who asked about node keys that nobody here has, and how often.
     pub(crate) key_guesses: Guesses,
+    /// Tells whoever serves somebody for long to look again whether he may.
+    pub(crate) revocations: watch::Sender<()>,
     /// How many requests each token and each address has left.
     pub(crate) rates: Rates,
     /// Proxies whose word on their clients' addresses counts.
@@ -47,3 +49,10 @@ pub(crate) struct App {
 
 /// A handle to them.
 pub(crate) type Shared = Arc<App>;
+
+impl App {
+    /// Some token, person or share is good no more: connections that depend on one end.
+    pub(crate) fn revoked(&self) {
+        self.revocations.send_replace(());
+    }
+}

@@ -129,6 +129,24 @@ impl Hub {
         self.coordinator.command(CoordinatorCommand::Expel { who, code, message }).await;
     }
 
+    /// Ends the sessions and tunnels of a person.
+    pub(crate) async fn expel_user(&self, user_id: &str, why: &str) {
+        let (code, message) = (code::EXPELLED.to_owned(), why.to_owned());
+        let who = Who::User(user_id.to_owned());
+        self.coordinator.command(CoordinatorCommand::Expel { who, code, message }).await;
+    }
+
+    /// Ends the tunnels of a person to an agent; the rest of his goes on.
+    pub(crate) async fn withdraw(&self, user_id: &str, agent: NodeId, why: &str) {
+        let user = user_id.to_owned();
+        let nodes =
+            self.coordinator.ask(move |known| known.nodes_of(&user).cloned().collect::<Vec<_>>()).await;
+        for a in nodes.unwrap_or_default() {
+            let (b, reason) = (agent.clone(), why.to_owned());
+            self.coordinator.command(CoordinatorCommand::Withdraw { a, b, reason }).await;
+        }
+    }
+
     /// Tells every node of the relays to use from now on.
     pub(crate) async fn set_relay_map(&self, map: RelayMap) {
         self.coordinator.command(CoordinatorCommand::SetRelayMap(map)).await;

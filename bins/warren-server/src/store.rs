@@ -2,13 +2,15 @@
 
 use crate::auth::TokenKind;
 use futures_util::future::BoxFuture;
-use proto_core::wire::api::Role;
+use proto_core::wire::api::{Role, TokenScope};
 
 pub(crate) mod migrate;
+pub(crate) mod people;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use people::People;
 pub(crate) use sqlite::{Location, SqliteStore};
 
 /// What a store answers, later.
@@ -32,6 +34,9 @@ pub(crate) enum StoreError {
     /// There are as many as there may be.
     #[error("there are too many")]
     TooMany,
+    /// Nobody would be left who owns the server.
+    #[error("the last owner stays")]
+    LastOwner,
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),
@@ -43,10 +48,12 @@ pub(crate) struct UserRow {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) role: Role,
-    /// A PHC string.
+    /// A PHC string; empty if the person has no password here.
     pub(crate) password_hash: String,
     /// Unix milliseconds.
     pub(crate) created_at: i64,
+    /// Since when the person is locked out, in unix milliseconds.
+    pub(crate) disabled_at: Option<i64>,
 }
 
 /// A workspace with its owner's name and its agents.
@@ -59,6 +66,18 @@ pub(crate) struct WorkspaceRow {
     /// Unix milliseconds.
     pub(crate) created_at: i64,
     pub(crate) agents: Vec<AgentRow>,
+}
+
+impl WorkspaceRow {
+    /// Whether it is this person's own.
+    pub(crate) fn is_of(&self, user: &UserRow) -> bool {
+        self.owner_id == user.id
+    }
+
+    /// What everybody may call it: `owner/name`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.owner, self.name)
+    }
 }
 
 /// An agent.
@@ -79,8 +98,12 @@ pub(crate) struct TokenRow {
     pub(crate) sha256: Vec<u8>,
     pub(crate) user: Option<UserRow>,
     pub(crate) agent_id: Option<String>,
+    /// What it may be used for.
+    pub(crate) scope: TokenScope,
     /// Unix milliseconds; never if absent.
     pub(crate) expires_at: Option<i64>,
+    /// Unix milliseconds; never if absent.
+    pub(crate) last_used_at: Option<i64>,
 }
 
 impl TokenRow {
@@ -97,7 +120,32 @@ pub(crate) struct NewToken {
     pub(crate) sha256: [u8; 32],
     pub(crate) user_id: Option<String>,
     pub(crate) agent_id: Option<String>,
+    pub(crate) name: String,
+    pub(crate) scope: TokenScope,
     pub(crate) expires_at: Option<i64>,
+}
+
+impl NewToken {
+    const fn plain(kind: TokenKind, sha256: [u8; 32]) -> Self {
+        let (user_id, agent_id, expires_at) = (None, None, None);
+        Self { kind, sha256, user_id, agent_id, name: String::new(), scope: TokenScope::All, expires_at }
+    }
+
+    /// One that makes the owner.
+    pub(crate) const fn of_setup(sha256: [u8; 32]) -> Self {
+        Self::plain(TokenKind::Setup, sha256)
+    }
+
+    /// A login's.
+    pub(crate) fn of_session(sha256: [u8; 32], user_id: &str, expires_at: i64) -> Self {
+        let plain = Self::plain(TokenKind::Session, sha256);
+        Self { user_id: Some(user_id.to_owned()), expires_at: Some(expires_at), ..plain }
+    }
+
+    /// An agent's.
+    pub(crate) fn of_agent(sha256: [u8; 32], agent_id: &str) -> Self {
+        Self { agent_id: Some(agent_id.to_owned()), ..Self::plain(TokenKind::Agent, sha256) }
+    }
 }
 
 /// A user to make.
@@ -105,11 +153,14 @@ pub(crate) struct NewToken {
 pub(crate) struct NewUser {
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// A PHC string; empty if the person has no password here.
     pub(crate) password_hash: String,
+    /// Issuer and subject, of somebody who logs in by a provider.
+    pub(crate) oidc: Option<(String, String)>,
 }
 
 /// The port. Times are unix milliseconds and always arguments: a store reads no clock.
-pub(crate) trait Store: Send + Sync {
+pub(crate) trait Store: People + Send + Sync {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
     /// The secret of this name; `fresh` becomes it if there is none yet.
@@ -125,8 +176,8 @@ pub(crate) trait Store: Send + Sync {
     fn user_by_name<'a>(&'a self, name: &'a str) -> Answer<'a, Option<UserRow>>;
     /// All users, by name.
     fn users(&self) -> Answer<'_, Vec<UserRow>>;
-    /// Remembers a token. A setup token replaces the setup tokens before it.
-    fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, ()>;
+    /// Remembers a token; its row's id. A setup token replaces the setup tokens before it.
+    fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, String>;
     /// The token of this hash.
     fn token(&self, sha256: [u8; 32]) -> Answer<'_, Option<TokenRow>>;
     /// Forgets a token, by its row's id.
@@ -141,12 +192,10 @@ pub(crate) trait Store: Send + Sync {
         agent_sha256: [u8; 32],
         now: i64,
     ) -> Answer<'a, WorkspaceRow>;
-    /// The workspaces of one owner (an id), or all, by owner and name.
-    fn workspaces<'a>(&'a self, owner_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>>;
+    /// The workspaces that one user (an id) owns or has shared, or all, by owner and name.
+    fn workspaces<'a>(&'a self, user_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>>;
     /// Forgets a workspace, its agents and their tokens.
     fn delete_workspace<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
-    /// The id of the user who owns the agent's workspace.
-    fn agent_owner<'a>(&'a self, agent_id: &'a str) -> Answer<'a, Option<String>>;
     /// Notes that the bearer of a token (a row's id) has connected with this node key. Of one token the latest
     /// [`KEYS_PER_TOKEN_MAX`] keys are remembered, as long as the token is.
     fn note_node_key<'a>(&'a self, token_id: &'a str, node_key: [u8; 32], now: i64) -> Answer<'a, ()>;

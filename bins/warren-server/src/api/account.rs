@@ -2,10 +2,10 @@
 
 use super::bearer::Person;
 use super::call::Call;
-use super::cookie;
 use super::problem::{ApiError, Document};
+use super::{audit, cookie, users};
 use crate::app::{App, Shared};
-use crate::auth::{Token, TokenKind, password, token};
+use crate::auth::{Token, TokenKind, token};
 use crate::clock::rfc3339;
 use crate::names;
 use crate::store::{NewToken, NewUser, StoreError, UserRow};
@@ -13,12 +13,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use proto_core::wire::api::{CreateUser, Grant, Login, Me, Role, Setup, User, Users};
+use proto_core::wire::api::{Grant, Login, Me, Role, Setup, User};
 
 /// How long a session lasts, in milliseconds: 30 days.
 const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
-
-type Created<T> = (StatusCode, Json<T>);
 
 /// Makes the first user, the owner.
 #[utoipa::path(
@@ -31,6 +29,7 @@ type Created<T> = (StatusCode, Json<T>);
 )]
 pub(super) async fn set_up(
     State(app): State<Shared>,
+    call: Call,
     headers: HeaderMap,
     Document(setup): Document<Setup>,
 ) -> Result<(StatusCode, Granted), ApiError> {
@@ -57,6 +56,7 @@ pub(super) async fn set_up(
         Err(StoreError::Missing | StoreError::Taken) => return Err(already_set_up()),
         Err(error) => return Err(error.into()),
     };
+    audit::note(&app, &call, &user.name, ("setup", &user.name, "")).await;
     Ok((StatusCode::CREATED, granted(&app, grant(&app, &user).await?, setup.cookie)?))
 }
 
@@ -98,6 +98,7 @@ pub(super) async fn log_in(
         cookie::same_origin(&app.access_url, &headers)?;
     }
     let user = check(&app, &call, login).await?;
+    audit::note(&app, &call, &user.name, ("login", &user.name, "")).await;
     granted(&app, grant(&app, &user).await?, into_cookie)
 }
 
@@ -112,15 +113,28 @@ pub(super) async fn check(app: &App, call: &Call, login: Login) -> Result<UserRo
         ("too many wrong passwords", &format!("too many wrong passwords for \"{}\"", login.username)),
     )?;
     let user = app.store.user_by_name(&login.username).await?;
-    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    let hash = user.as_ref().map(|user| user.password_hash.clone()).filter(|hash| !hash.is_empty());
+    let name = login.username;
     let right = app.passwords.verify(login.password, hash).await;
     let Some(user) = user.filter(|_| right) else {
         app.guesses.wrong(&key, app.clock.now());
+        audit::note(app, call, "", ("login.failed", &name, "")).await;
         let kind = (StatusCode::UNAUTHORIZED, "LOGIN_FAILED", "wrong name or password");
         return Err(ApiError::new(kind, "the name or the password is wrong", "check both and try again"));
     };
     app.guesses.right(&key);
+    may_enter(app, call, &user).await?;
     Ok(user)
+}
+
+/// Refuses who is locked out.
+pub(super) async fn may_enter(app: &App, call: &Call, user: &UserRow) -> Result<(), ApiError> {
+    if user.disabled_at.is_none() {
+        return Ok(());
+    }
+    audit::note(app, call, "", ("login.failed", &user.name, "locked out")).await;
+    let kind = (StatusCode::FORBIDDEN, "USER_DISABLED", "locked out");
+    Err(ApiError::new(kind, format!("\"{}\" is locked out", user.name), "ask an administrator"))
 }
 
 /// Whether there may be one more attempt by `key`, after those that were wrong; if not, with what words.
@@ -148,6 +162,8 @@ pub(super) async fn log_out(
     app.store.remove_token(&person.token_id).await?;
     // First the token, then what it opened: whoever comes in between finds the door closed.
     app.hub.expel_token(&person.token_id, "the session was ended by logging out").await;
+    app.revoked();
+    person.note(&app, "logout", &person.user.name, "").await;
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie::clear(&app.access_url)?)]))
 }
 
@@ -162,69 +178,25 @@ pub(super) async fn me(person: Person) -> Json<Me> {
     Json(Me { user: document(&person.user), expires_at: rfc3339(person.expires_at) })
 }
 
-/// Everybody there is; for owners and admins.
-#[utoipa::path(
-    get,
-    path = "/users",
-    tag = "people",
-    responses((status = 200, description = "Ordered by name", body = Users)),
-)]
-pub(super) async fn users(State(app): State<Shared>, person: Person) -> Result<Json<Users>, ApiError> {
-    administering(&person)?;
-    let users = app.store.users().await?;
-    Ok(Json(Users { users: users.iter().map(document).collect() }))
+pub(super) fn administering(person: &Person) -> Result<(), ApiError> {
+    if person.user.role.administers() { Ok(()) } else { Err(forbidden("only owners and admins may do this")) }
 }
 
-/// Makes a user; for owners and admins.
-#[utoipa::path(
-    post,
-    path = "/users",
-    tag = "people",
-    request_body = CreateUser,
-    responses((status = 201, description = "The new user", body = User)),
-)]
-pub(super) async fn create_user(
-    State(app): State<Shared>,
-    person: Person,
-    Document(create): Document<CreateUser>,
-) -> Result<Created<User>, ApiError> {
-    administering(&person)?;
-    if create.role == Role::Owner && person.user.role != Role::Owner {
-        return Err(forbidden("only an owner makes owners"));
-    }
-    let user = new_user(&app, create.username, create.password, create.role).await?;
-    let name = user.name.clone();
-    match app.store.create_user(user, app.clock.now()).await {
-        Ok(user) => Ok((StatusCode::CREATED, Json(document(&user)))),
-        Err(StoreError::Taken) => {
-            let kind = (StatusCode::CONFLICT, "USER_EXISTS", "the name is taken");
-            Err(ApiError::new(kind, format!("there is a user \"{name}\" already"), "take another name"))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn administering(person: &Person) -> Result<(), ApiError> {
-    if person.user.role.administers() {
-        Ok(())
-    } else {
-        Err(forbidden("only owners and admins see and make users"))
-    }
-}
-
-fn forbidden(detail: &str) -> ApiError {
+pub(super) fn forbidden(detail: &str) -> ApiError {
     ApiError::new((StatusCode::FORBIDDEN, "FORBIDDEN", "not allowed"), detail, "ask an owner")
 }
 
-async fn new_user(app: &App, name: String, password: String, role: Role) -> Result<NewUser, ApiError> {
+pub(super) async fn new_user(
+    app: &App,
+    name: String,
+    password: String,
+    role: Role,
+) -> Result<NewUser, ApiError> {
     if let Some(why) = names::objection("a user's name", &name) {
         return Err(ApiError::field("username", why));
     }
-    if let Some(why) = password::objection(&password) {
-        return Err(ApiError::field("password", why));
-    }
-    let password_hash = app.passwords.hash(password).await.map_err(|why| ApiError::internal(&why))?;
-    Ok(NewUser { name, role, password_hash })
+    let password_hash = users::password_hash(app, "password", password).await?;
+    Ok(NewUser { name, role, password_hash, oidc: None })
 }
 
 /// A new session of this user.
@@ -232,23 +204,17 @@ pub(super) async fn grant(app: &App, user: &UserRow) -> Result<Grant, ApiError> 
     let token = Token::generate(TokenKind::Session).map_err(|fault| ApiError::internal(&fault.message))?;
     let now = app.clock.now();
     let expires_at = now + SESSION_MS;
-    let row = NewToken {
-        kind: TokenKind::Session,
-        sha256: token.sha256(),
-        user_id: Some(user.id.clone()),
-        agent_id: None,
-        expires_at: Some(expires_at),
-    };
+    let row = NewToken::of_session(token.sha256(), &user.id, expires_at);
     app.store.add_token(row, now).await?;
     Ok(Grant { token: token.text().to_owned(), expires_at: rfc3339(expires_at), user: document(user) })
 }
 
-fn document(user: &UserRow) -> User {
+pub(super) fn document(user: &UserRow) -> User {
     User {
         id: user.id.clone(),
         name: user.name.clone(),
         role: user.role,
         created_at: rfc3339(user.created_at),
-        disabled: false,
+        disabled: user.disabled_at.is_some(),
     }
 }

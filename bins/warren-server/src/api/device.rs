@@ -1,6 +1,7 @@
 //! Logging in by browser: a program asks, a person confirms on the page `/login`, the program fetches its session.
 
 use super::account::{check, grant, may_guess};
+use super::audit;
 use super::call::Call;
 use super::problem::{ApiError, Document};
 use crate::app::Shared;
@@ -66,6 +67,7 @@ pub(super) async fn approve(
     if !app.devices.confirm(&approve.user_code, &user.name, app.clock.now()) {
         return Err(no_such_code());
     }
+    audit::note(&app, &call, &user.name, ("login.device", &user.name, "")).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

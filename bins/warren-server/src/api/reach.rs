@@ -17,6 +17,32 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
+/// The workspace of this owner and name, if the asker may use it: whoever only administers it may not look into it.
+///
+/// # Errors
+/// 404 as for everything of workspaces, 403 for those who see it and may not use it.
+pub(crate) async fn usable(
+    app: &App,
+    person: &Person,
+    owner: &str,
+    name: &str,
+) -> Result<WorkspaceRow, ApiError> {
+    let row = workspaces::find(app, person, owner, name).await?;
+    if row.is_of(&person.user) {
+        return Ok(row);
+    }
+    for agent in &row.agents {
+        // Those it is shared with.
+        if app.store.may_reach(&person.user.id, &agent.id).await? {
+            return Ok(row);
+        }
+    }
+    let kind = (StatusCode::FORBIDDEN, "WORKSPACE_FOREIGN", "the workspace is somebody else's");
+    let detail =
+        format!("workspace \"{}/{}\" is {}'s: you may manage it, not use it", row.owner, row.name, row.owner);
+    Err(ApiError::new(kind, detail, format!("ask {} to share it with you", row.owner)))
+}
+
 /// Opens a stream to the agent of a workspace that the asker may use.
 ///
 /// # Errors
@@ -100,7 +126,7 @@ pub(super) async fn ports(
     person: Person,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<ListeningPorts>, ApiError> {
-    let row = workspaces::find(&app, &person, &owner, &name).await?;
+    let row = usable(&app, &person, &owner, &name).await?;
     let Ports { ports, problem, .. } = ask(&app, &row, &Header::Ports, ports::ANSWER_MAX).await?;
     let ports = ports.into_iter().map(|port| ListeningPort {
         port: port.port,

@@ -1,5 +1,6 @@
 //! Workspaces: made, listed, looked at and deleted; by name, one's own or `OWNER/NAME`.
 
+use super::account::forbidden;
 use super::bearer::Person;
 use super::problem::{ApiError, Document};
 use crate::app::{App, Shared};
@@ -28,7 +29,7 @@ const ME: &str = "me";
 )]
 pub(super) async fn list(State(app): State<Shared>, person: Person) -> Result<Json<Workspaces>, ApiError> {
     let rows = visible(&app, &person).await?;
-    Ok(Json(Workspaces { workspaces: rows.iter().map(|row| document(&app, row)).collect() }))
+    Ok(Json(Workspaces { workspaces: rows.iter().map(|row| document(&app, &person, row)).collect() }))
 }
 
 /// Makes a workspace of one's own, with one agent.
@@ -63,8 +64,9 @@ pub(super) async fn create(
         ),
         other => other.into(),
     })?;
+    person.note(&app, "workspace.create", &row.path(), "").await;
     let created = CreatedWorkspace {
-        workspace: document(&app, &row),
+        workspace: document(&app, &person, &row),
         agent_token: token.text().to_owned(),
         command: command(&app.access_url, &token),
     };
@@ -72,7 +74,7 @@ pub(super) async fn create(
 }
 
 /// What to run in the workspace. The token is in the environment, where other users' `ps` does not see it.
-fn command(access_url: &AccessUrl, token: &Token) -> String {
+pub(super) fn command(access_url: &AccessUrl, token: &Token) -> String {
     format!("WARREN_AGENT_TOKEN={} warren-agent --url {access_url}", token.text())
 }
 
@@ -88,7 +90,7 @@ pub(super) async fn one(
     person: Person,
     Path(name): Path<String>,
 ) -> Result<Json<Workspace>, ApiError> {
-    Ok(Json(document(&app, &find(&app, &person, ME, &name).await?)))
+    Ok(Json(document(&app, &person, &find(&app, &person, ME, &name).await?)))
 }
 
 /// A workspace; the owner "me" is whoever asks.
@@ -103,7 +105,7 @@ pub(super) async fn one_of(
     person: Person,
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Json<Workspace>, ApiError> {
-    Ok(Json(document(&app, &find(&app, &person, &owner, &name).await?)))
+    Ok(Json(document(&app, &person, &find(&app, &person, &owner, &name).await?)))
 }
 
 /// Deletes a workspace of one's own, and ends its tunnels.
@@ -138,11 +140,15 @@ pub(super) async fn delete_of(
 
 async fn remove(app: &App, person: &Person, owner: &str, name: &str) -> Result<StatusCode, ApiError> {
     let row = find(app, person, owner, name).await?;
+    if !row.is_of(&person.user) && !person.user.role.administers() {
+        return Err(forbidden("the workspace is shared with you: only its owner deletes it"));
+    }
     match app.store.delete_workspace(&row.id).await {
         // Somebody else was faster: it is gone, as was asked.
         Ok(()) | Err(StoreError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
+    person.note(app, "workspace.delete", &row.path(), "").await;
     for agent in row.agents {
         app.hub.expel_agent(NodeId(agent.id), &format!("the workspace \"{}\" was deleted", row.name)).await;
     }
@@ -185,14 +191,18 @@ pub(super) async fn find(
     Err(ApiError::new(kind, format!("there is no workspace \"{wanted}\""), hint).nearest(near))
 }
 
-fn document(app: &App, row: &WorkspaceRow) -> Workspace {
+fn document(app: &App, person: &Person, row: &WorkspaceRow) -> Workspace {
     let agents: Vec<Agent> = row.agents.iter().map(|agent| agent_document(app, agent)).collect();
     let connected = agents.iter().any(|agent| agent.status == AgentStatus::Connected);
     Workspace {
         id: row.id.clone(),
         name: row.name.clone(),
         owner: row.owner.clone(),
-        access: Access::Owner,
+        access: match () {
+            () if row.is_of(&person.user) => Access::Owner,
+            () if person.user.role.administers() => Access::Admin,
+            () => Access::Shared,
+        },
         status: if connected { AgentStatus::Connected } else { AgentStatus::Offline },
         created_at: rfc3339(row.created_at),
         agents,

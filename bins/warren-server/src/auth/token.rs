@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub(crate) enum TokenKind {
     /// A person who logged in.
     Session,
+    /// A program that a person made it for.
+    Api,
     /// An agent, for as long as its workspace is there.
     Agent,
     /// Making the owner, once.
@@ -18,12 +20,13 @@ pub(crate) enum TokenKind {
 }
 
 impl TokenKind {
-    const ALL: [Self; 4] = [Self::Session, Self::Agent, Self::Setup, Self::Device];
+    const ALL: [Self; 5] = [Self::Session, Self::Api, Self::Agent, Self::Setup, Self::Device];
 
     /// What the kind is called in the database and in the prefix.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Session => "session",
+            Self::Api => "api",
             Self::Agent => "agent",
             Self::Setup => "setup",
             Self::Device => "device",

@@ -8,13 +8,17 @@ use io_adapters::store::{Admission, Denied};
 use proto_core::coord::{CoordinatorEvent, Principal, Verdict, code};
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
+use proto_core::wire::api::TokenScope;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who the bearer of a token is for the coordinator; nobody if it is of a kind that opens no connection.
 pub(crate) fn principal(row: &TokenRow) -> Option<Principal> {
     match (row.kind, &row.user, &row.agent_id) {
-        (TokenKind::Session, Some(user), _) => Some(Principal::User { user: user.id.clone() }),
+        _ if row.scope == TokenScope::Read => None,
+        (TokenKind::Session | TokenKind::Api, Some(user), _) if user.disabled_at.is_none() => {
+            Some(Principal::User { user: user.id.clone() })
+        }
         (TokenKind::Agent, _, Some(id)) => Some(Principal::Agent { id: NodeId(id.clone()) }),
         _ => None,
     }
@@ -92,12 +96,12 @@ impl Admission for Gate {
             }
             Principal::User { user } => user,
         };
-        match self.store.agent_owner(&to.0).await {
-            Ok(Some(owner)) if owner == *user => Verdict::Allowed,
+        match self.store.may_reach(user, &to.0).await {
+            Ok(true) => Verdict::Allowed,
             // One sentence for both, so that nobody can find out what others have.
-            Ok(_) => refused(code::FORBIDDEN, format!("there is no agent {to}, or you may not reach it")),
+            Ok(false) => refused(code::FORBIDDEN, format!("there is no agent {to}, or you may not reach it")),
             Err(error) => {
-                tracing::error!("can't look up an agent's owner: {error}");
+                tracing::error!("can't look up who may reach an agent: {error}");
                 refused(code::UNAVAILABLE, "the server's database does not answer: try again".to_owned())
             }
         }

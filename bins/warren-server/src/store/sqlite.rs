@@ -1,5 +1,7 @@
 //! The store in SQLite: one file, or memory for tests. Statements keep to what PostgreSQL understands too.
 
+mod people;
+
 use super::migrate::{self, Migration};
 use super::{
     AgentRow, Answer, KEYS_PER_TOKEN_MAX, NewToken, NewUser, Store, StoreError, TokenRow, UserRow,
@@ -175,6 +177,7 @@ fn user_of(row: &SqliteRow) -> Result<UserRow, sqlx::Error> {
         role: role_of(row.try_get("role")?),
         password_hash: row.try_get("password_hash")?,
         created_at: row.try_get("created_at")?,
+        disabled_at: row.try_get("disabled_at")?,
     })
 }
 
@@ -183,16 +186,22 @@ async fn insert_user(
     user: NewUser,
     now: i64,
 ) -> Result<UserRow, StoreError> {
-    let NewUser { name, role, password_hash } = user;
-    let row = UserRow { id: new_id(), name, role, password_hash, created_at: now };
-    sqlx::query("INSERT INTO users (id, name, role, password_hash, created_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&row.id)
-        .bind(&row.name)
-        .bind(role_text(row.role))
-        .bind(&row.password_hash)
-        .bind(row.created_at)
-        .execute(&mut **transaction)
-        .await?;
+    let NewUser { name, role, password_hash, oidc } = user;
+    let (issuer, subject) = oidc.unzip();
+    let row = UserRow { id: new_id(), name, role, password_hash, created_at: now, disabled_at: None };
+    sqlx::query(
+        "INSERT INTO users (id, name, role, password_hash, created_at, oidc_issuer, oidc_subject)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(&row.id)
+    .bind(&row.name)
+    .bind(role_text(row.role))
+    .bind(&row.password_hash)
+    .bind(row.created_at)
+    .bind(issuer)
+    .bind(subject)
+    .execute(&mut **transaction)
+    .await?;
     Ok(row)
 }
 
@@ -200,21 +209,24 @@ async fn insert_token(
     transaction: &mut Transaction<'static, Sqlite>,
     token: NewToken,
     now: i64,
-) -> Result<(), StoreError> {
+) -> Result<String, StoreError> {
+    let id = new_id();
     sqlx::query(
-        "INSERT INTO tokens (id, kind, sha256, user_id, agent_id, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO tokens (id, kind, sha256, user_id, agent_id, created_at, expires_at, name, scope)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
-    .bind(new_id())
+    .bind(&id)
     .bind(token.kind.name())
     .bind(token.sha256.to_vec())
     .bind(token.user_id)
     .bind(token.agent_id)
     .bind(now)
     .bind(token.expires_at)
+    .bind(token.name)
+    .bind(people::scope_text(token.scope))
     .execute(&mut **transaction)
     .await?;
-    Ok(())
+    Ok(id)
 }
 
 impl Store for SqliteStore {
@@ -291,22 +303,22 @@ impl Store for SqliteStore {
         })
     }
 
-    fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, ()> {
+    fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, String> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             if token.kind == TokenKind::Setup {
                 sqlx::query("DELETE FROM tokens WHERE kind = 'setup'").execute(&mut *transaction).await?;
             }
-            insert_token(&mut transaction, token, now).await?;
+            let id = insert_token(&mut transaction, token, now).await?;
             transaction.commit().await?;
-            Ok(())
+            Ok(id)
         })
     }
 
     fn token(&self, sha256: [u8; 32]) -> Answer<'_, Option<TokenRow>> {
         Box::pin(async move {
             let row = sqlx::query(
-                "SELECT tokens.id AS token_id, kind, sha256, agent_id, expires_at, users.*
+                "SELECT tokens.id AS token_id, kind, sha256, agent_id, scope, expires_at, last_used_at, users.*
                  FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE sha256 = $1",
             )
             .bind(sha256.to_vec())
@@ -321,7 +333,9 @@ impl Store for SqliteStore {
                 sha256: row.try_get("sha256")?,
                 user: owned.then(|| user_of(&row)).transpose()?,
                 agent_id: row.try_get("agent_id")?,
+                scope: people::scope_of(row.try_get("scope")?),
                 expires_at: row.try_get("expires_at")?,
+                last_used_at: row.try_get("last_used_at")?,
             }))
         })
     }
@@ -375,13 +389,7 @@ impl Store for SqliteStore {
                 .bind(now)
                 .execute(&mut *transaction)
                 .await?;
-            let token = NewToken {
-                kind: TokenKind::Agent,
-                sha256: agent_sha256,
-                user_id: None,
-                agent_id: Some(agent.id.clone()),
-                expires_at: None,
-            };
+            let token = NewToken::of_agent(agent_sha256, &agent.id);
             insert_token(&mut transaction, token, now).await?;
             transaction.commit().await?;
             Ok(WorkspaceRow {
@@ -395,17 +403,18 @@ impl Store for SqliteStore {
         })
     }
 
-    fn workspaces<'a>(&'a self, owner_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>> {
+    fn workspaces<'a>(&'a self, user_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>> {
         Box::pin(async move {
             let rows = sqlx::query(
                 "SELECT w.id, w.name, w.owner_id, u.name AS owner, w.created_at,
                         a.id AS agent_id, a.name AS agent_name, a.last_seen_at, a.version
                  FROM workspaces w JOIN users u ON u.id = w.owner_id
                  LEFT JOIN agents a ON a.workspace_id = w.id
-                 WHERE $1 IS NULL OR w.owner_id = $1
+                 WHERE $1 IS NULL OR w.owner_id = $1 OR EXISTS (
+                     SELECT 1 FROM shares s WHERE s.workspace_id = w.id AND s.user_id = $1)
                  ORDER BY u.name, w.name, a.name",
             )
-            .bind(owner_id)
+            .bind(user_id)
             .fetch_all(&self.reader)
             .await?;
             Ok(gather(&rows)?)
@@ -417,18 +426,6 @@ impl Store for SqliteStore {
             let gone =
                 sqlx::query("DELETE FROM workspaces WHERE id = $1").bind(id).execute(&self.writer).await?;
             if gone.rows_affected() == 0 { Err(StoreError::Missing) } else { Ok(()) }
-        })
-    }
-
-    fn agent_owner<'a>(&'a self, agent_id: &'a str) -> Answer<'a, Option<String>> {
-        Box::pin(async move {
-            let row: Option<(String,)> = sqlx::query_as(
-                "SELECT w.owner_id FROM agents a JOIN workspaces w ON w.id = a.workspace_id WHERE a.id = $1",
-            )
-            .bind(agent_id)
-            .fetch_optional(&self.reader)
-            .await?;
-            Ok(row.map(|(owner,)| owner))
         })
     }
 

@@ -1,8 +1,9 @@
 use super::migrate::{MIGRATIONS, Migration, beside};
-use super::{KEYS_PER_TOKEN_MAX, Location, NewToken, NewUser, SqliteStore, Store, StoreError};
+use super::people::{AuditRow, UserChange};
+use super::{KEYS_PER_TOKEN_MAX, Location, NewToken, NewUser, People, SqliteStore, Store, StoreError};
 use crate::auth::{Token, TokenKind};
 use crate::fault::Fault;
-use proto_core::wire::api::Role;
+use proto_core::wire::api::{Role, TokenScope};
 use std::path::Path;
 
 async fn open(path: &Path, steps: &[Migration]) -> Result<SqliteStore, Fault> {
@@ -14,7 +15,7 @@ async fn memory() -> SqliteStore {
 }
 
 fn user(name: &str, role: Role) -> NewUser {
-    NewUser { name: name.to_owned(), role, password_hash: "hash".to_owned() }
+    NewUser { name: name.to_owned(), role, password_hash: "hash".to_owned(), oidc: None }
 }
 
 /// The fault's text with the directory cut out, and the proof that the file is as it was.
@@ -101,11 +102,11 @@ async fn steps_are_applied_once_in_order_and_a_copy_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("warren.db");
     let store = open(&path, FIRST).await.unwrap();
-    store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    store.secret("kept", [1; 32]).await.unwrap();
     store.close().await;
     for _ in 0..2 {
         let store = open(&path, FUTURE).await.unwrap();
-        assert_eq!(store.users().await.unwrap()[0].name, "alice");
+        assert_eq!(store.secret("kept", [2; 32]).await.unwrap(), [1; 32]);
         store.close().await;
     }
     let copy = beside(&path, ".v1.backup");
@@ -118,7 +119,7 @@ async fn a_failing_step_leaves_what_was_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("warren.db");
     let store = open(&path, FIRST).await.unwrap();
-    store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    store.secret("kept", [1; 32]).await.unwrap();
     store.close().await;
     let bad = [
         MIGRATIONS[0],
@@ -131,7 +132,7 @@ async fn a_failing_step_leaves_what_was_there() {
     let fault = open(&path, &bad).await.unwrap_err();
     insta::assert_snapshot!(fault.to_string());
     let store = open(&path, FIRST).await.unwrap();
-    assert_eq!(store.users().await.unwrap().len(), 1);
+    assert_eq!(store.secret("kept", [2; 32]).await.unwrap(), [1; 32]);
     // Half of the step must not be there either.
     open(&path, FUTURE).await.unwrap();
 }
@@ -165,13 +166,7 @@ async fn the_setup_token_makes_one_owner() {
     let store = memory().await;
     let (first, second) =
         (Token::generate(TokenKind::Setup).unwrap(), Token::generate(TokenKind::Setup).unwrap());
-    let new = |token: &Token| NewToken {
-        kind: TokenKind::Setup,
-        sha256: token.sha256(),
-        user_id: None,
-        agent_id: None,
-        expires_at: None,
-    };
+    let new = |token: &Token| NewToken::of_setup(token.sha256());
     store.add_token(new(&first), 1).await.unwrap();
     store.add_token(new(&second), 2).await.unwrap();
     let owner = || user("alice", Role::Owner);
@@ -197,7 +192,7 @@ async fn a_workspace_takes_its_agent_and_token_along() {
     assert!(matches!(store.create_workspace(&alice, "dev", [0; 32], 7).await, Err(StoreError::Taken)));
     let agent = made.agents[0].id.clone();
     assert_eq!(store.token(token.sha256()).await.unwrap().unwrap().agent_id, Some(agent.clone()));
-    assert_eq!(store.agent_owner(&agent).await.unwrap(), Some(alice.id.clone()));
+    assert!(store.may_reach(&alice.id, &agent).await.unwrap());
     store.agents_seen(&[(agent.clone(), Some("1.0".to_owned()))], 9).await.unwrap();
     store.agents_seen(&[(agent.clone(), None)], 10).await.unwrap();
     let all = store.workspaces(Some(&alice.id)).await.unwrap();
@@ -206,7 +201,7 @@ async fn a_workspace_takes_its_agent_and_token_along() {
 
     store.delete_workspace(&made.id).await.unwrap();
     assert_eq!(store.token(token.sha256()).await.unwrap(), None);
-    assert_eq!(store.agent_owner(&agent).await.unwrap(), None);
+    assert!(!store.may_reach(&alice.id, &agent).await.unwrap());
     assert!(store.workspaces(None).await.unwrap().is_empty());
 }
 
@@ -222,13 +217,7 @@ async fn a_secret_is_drawn_once() {
 async fn a_node_key_is_known_as_long_as_its_token_is_good() {
     let store = memory().await;
     let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
-    let token = |sha256, expires_at| NewToken {
-        kind: TokenKind::Session,
-        sha256,
-        user_id: Some(alice.id.clone()),
-        agent_id: None,
-        expires_at,
-    };
+    let token = |sha256, expires_at| NewToken { expires_at, ..NewToken::of_session(sha256, &alice.id, 0) };
     store.add_token(token([1; 32], Some(100)), 5).await.unwrap();
     store.add_token(token([2; 32], None), 5).await.unwrap();
     let id = async |sha256| store.token(sha256).await.unwrap().unwrap().id;
@@ -247,4 +236,72 @@ async fn a_node_key_is_known_as_long_as_its_token_is_good() {
         store.note_node_key(&short, [key as u8; 32], 20 + key).await.unwrap();
     }
     assert!(!knows(1, 50).await && knows(2, 50).await && knows(17, 50).await, "the oldest key makes room");
+}
+
+#[tokio::test]
+async fn tokens_and_their_node_keys_outlive_the_step_that_rebuilds_their_tables() {
+    use sqlx::{ConnectOptions, Connection};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("warren.db");
+    open(&path, &MIGRATIONS[..2]).await.unwrap().close().await;
+    let mut old = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO users VALUES ('u1', 'alice', 'owner', 'hash', 5);
+         INSERT INTO tokens VALUES ('t1', 'session', x'0101010101010101010101010101010101010101010101010101010101010101', 'u1', NULL, 5, 900);
+         INSERT INTO node_keys VALUES (x'0202020202020202020202020202020202020202020202020202020202020202', 't1', 6);",
+    )
+    .execute(&mut old)
+    .await
+    .unwrap();
+    old.close().await.unwrap();
+
+    let store = open(&path, MIGRATIONS).await.unwrap();
+    let row = store.token([1; 32]).await.unwrap().unwrap();
+    assert_eq!((row.id.as_str(), row.expires_at, row.scope), ("t1", Some(900), TokenScope::All));
+    assert!(store.knows_node_key([2; 32], 7).await.unwrap());
+    store.remove_token("t1").await.unwrap();
+    assert!(!store.knows_node_key([2; 32], 7).await.unwrap(), "keys still go with their token");
+}
+
+#[tokio::test]
+async fn what_a_person_shares_is_reached_until_it_is_taken_back() {
+    let store = memory().await;
+    let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    let bob = store.create_user(user("bob", Role::Member), 5).await.unwrap();
+    let made = store.create_workspace(&alice, "dev", [1; 32], 6).await.unwrap();
+    let agent = &made.agents[0].id;
+    let reaches = async || store.may_reach(&bob.id, agent).await.unwrap();
+    assert!(!reaches().await && store.workspaces(Some(&bob.id)).await.unwrap().is_empty());
+    store.share(&made.id, &bob.id, 7).await.unwrap();
+    assert!(reaches().await && store.workspaces(Some(&bob.id)).await.unwrap().len() == 1);
+    let locked = UserChange { disabled: Some(true), ..UserChange::default() };
+    assert_eq!(store.change_user(&bob.id, locked, 8).await.unwrap().disabled_at, Some(8));
+    assert!(!reaches().await, "who is locked out reaches nothing");
+    let back = UserChange { disabled: Some(false), ..UserChange::default() };
+    store.change_user(&bob.id, back, 9).await.unwrap();
+    assert!(reaches().await);
+    store.unshare(&made.id, &bob.id).await.unwrap();
+    assert!(!reaches().await);
+    assert!(matches!(store.unshare(&made.id, &bob.id).await, Err(StoreError::Missing)));
+    store.share(&made.id, &bob.id, 7).await.unwrap();
+    store.delete_user(&bob.id).await.unwrap();
+    assert!(store.shares(&made.id).await.unwrap().is_empty());
+    assert!(matches!(store.delete_user(&alice.id).await, Err(StoreError::LastOwner)));
+    assert!(store.user(&alice.id).await.unwrap().is_some(), "the refusal undid it");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_read_backwards_and_forgets() {
+    let store = memory().await;
+    for n in 1..=5 {
+        let entry = AuditRow { id: format!("{n}"), at: n, action: "a".to_owned(), ..AuditRow::default() };
+        store.note(entry).await.unwrap();
+    }
+    let ids = async |before: Option<&'static str>, limit| {
+        let rows = store.noted(before, limit).await.unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>().concat()
+    };
+    assert_eq!((ids(None, 3).await.as_str(), ids(Some("3"), 9).await.as_str()), ("543", "21"));
+    assert_eq!(store.forget_noted(3).await.unwrap(), 2);
+    assert_eq!(ids(None, 9).await, "543");
 }
