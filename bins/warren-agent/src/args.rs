@@ -44,6 +44,10 @@ pub(crate) struct Args {
     /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
     #[arg(long, env = "WARREN_RELAY", value_name = "REGION")]
     pub relay: Option<String>,
+    /// How long a terminal of the browser stays when nobody sees it, in seconds; its programs are hung up then
+    #[arg(long, env = "WARREN_TERMINAL_IDLE_LIMIT", value_name = "SECONDS", default_value = "86400",
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub terminal_idle_limit: u64,
     /// What to say on standard error: error, warn, info, debug, or a filter by room
     #[arg(long, env = "WARREN_LOG", default_value = "info")]
     pub log: String,

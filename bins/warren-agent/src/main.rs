@@ -13,7 +13,7 @@ use services::Services;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use warren_settings::Stop;
 
@@ -109,7 +109,8 @@ async fn run(args: Args) -> Result<(), Failure> {
         tracing::warn!(%error, "the number of connections stays limited");
     }
     let node = io_adapters::driver::start_here(config).await;
-    let services = Services { ssh, node: node.clone(), began };
+    let terminals = services::terminals::Terminals::new(Duration::from_secs(args.terminal_idle_limit));
+    let services = Services { ssh, terminals, node: node.clone(), began };
     serve(&node, services, args.relay.as_deref()).await
 }
 

@@ -9,6 +9,7 @@ mod report;
 mod speedtest;
 pub(crate) mod ssh;
 mod tcp;
+pub(crate) mod terminals;
 mod udp;
 
 use io_adapters::handle::{Incoming, NodeHandle};
@@ -23,6 +24,8 @@ use std::time::Instant;
 pub(crate) struct Services {
     /// The SSH server.
     pub ssh: ssh::Server,
+    /// The terminals that outlive their visitors.
+    pub terminals: terminals::Terminals,
     /// The agent itself.
     pub node: NodeHandle,
     /// Since when it runs.
@@ -48,11 +51,13 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
         }
         Header::Listen { at, listener } => listen::serve(peer.clone(), stream, at, listener).await,
         Header::Report => report::serve(stream, &services.node, services.began).await,
-        Header::Terminal { .. }
-        | Header::Sessions
-        | Header::EndSession { .. }
-        | Header::Reverse { .. }
-        | Header::Unknown => {
+        Header::Terminal { session, columns, rows, watch, workspace } => {
+            let wish = terminals::Wish { session, size: (columns, rows), watch, workspace };
+            services.terminals.serve(stream, &peer, services.node.key(), wish).await
+        }
+        Header::Sessions => services.terminals.list(stream).await,
+        Header::EndSession { session } => services.terminals.end(stream, &session).await,
+        Header::Reverse { .. } | Header::Unknown => {
             stream.reset(CODE_UNKNOWN_SERVICE);
             Ok(())
         }

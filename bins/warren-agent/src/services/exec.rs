@@ -134,18 +134,7 @@ async fn carry(
         process::hang_up(&mut child);
     }
     drop(keys);
-    Ok(status?.map(|status| end(status.into())))
-}
-
-fn end(end: process::End) -> End {
-    match end {
-        // A status has eight bits.
-        process::End::Status(status) => End { status: u8::try_from(status).unwrap_or(u8::MAX), signal: None },
-        process::End::Signal { name, number, .. } => {
-            let status = u8::try_from(number).unwrap_or(0).saturating_add(128);
-            End { status, signal: Some(name) }
-        }
-    }
+    Ok(status?.map(|status| process::End::from(status).told()))
 }
 
 /// Does what a visitor asks of a program that runs.

@@ -5,6 +5,7 @@ use super::keys::Keys;
 use super::terminal::{Control, Terminal, Wanted};
 use super::user::User;
 use io_adapters::process::{in_own_session, with_usual_signals};
+use proto_core::stream::exec;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -167,6 +168,35 @@ impl From<ExitStatus> for End {
             None => Self::Status(status.code().and_then(|code| u32::try_from(code).ok()).unwrap_or(0)),
         }
     }
+}
+
+impl End {
+    /// As a shell counts: 128 and the number of the signal that ended it.
+    pub(crate) fn told(self) -> exec::End {
+        match self {
+            // A status has eight bits.
+            Self::Status(status) => {
+                exec::End { status: u8::try_from(status).unwrap_or(u8::MAX), signal: None }
+            }
+            Self::Signal { name, number, .. } => {
+                let status = u8::try_from(number).unwrap_or(0).saturating_add(128);
+                exec::End { status, signal: Some(name) }
+            }
+        }
+    }
+}
+
+/// The name of a running program, as the system keeps it.
+pub(crate) fn name_of(program: Pid) -> Option<String> {
+    let comm = std::fs::read(format!("/proc/{}/comm", program.as_raw_nonzero())).ok()?;
+    let name: String = String::from_utf8_lossy(&comm).chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// The name of the shell that is started for visitors.
+pub(crate) fn usual_shell() -> String {
+    let shell = User::current().shell;
+    shell.file_name().unwrap_or(OsStr::new("sh")).to_string_lossy().into_owned()
 }
 
 /// The signals that have a name in the protocol; `KILL` and `STOP` among them, since the visitor may do as much with

@@ -2,9 +2,10 @@
 
 use pty_process::{Pts, Pty};
 use russh::Pty as Mode;
+use rustix::process::Pid;
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr,
-    tcsetattr, tcsetwinsize,
+    tcgetpgrp, tcsetattr, tcsetwinsize,
 };
 use std::ffi::OsString;
 use std::io;
@@ -81,6 +82,11 @@ impl Control {
             ws_ypixel: cells(size.height),
         };
         let _ = tcsetwinsize(&self.0, size);
+    }
+
+    /// The group of programs that has the terminal now.
+    pub(crate) fn foreground(&self) -> Option<Pid> {
+        tcgetpgrp(&self.0).ok()
     }
 
     /// The character by which a program that reads lines learns that there are no more, if one reads lines now.
