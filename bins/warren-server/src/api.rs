@@ -14,6 +14,7 @@ mod problem;
 mod reach;
 mod shares;
 mod system;
+pub(crate) mod terminal;
 mod tokens;
 mod users;
 mod verify;
@@ -111,6 +112,9 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(shares::list))
         .routes(routes!(shares::share, shares::unshare))
         .routes(routes!(shares::agent_token))
+        .routes(routes!(terminal::attach))
+        .routes(routes!(terminal::list))
+        .routes(routes!(terminal::end))
         .routes(routes!(system::build_info))
         .routes(routes!(system::derp_map))
         .routes(routes!(coordinate::coordinate))

@@ -1,5 +1,6 @@
 //! What every request needs at hand.
 
+use crate::api::terminal::Places;
 use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
@@ -39,6 +40,8 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     /// The server's own node: the way into workspaces.
     pub(crate) node: OwnNode,
+    /// Who has terminals open in browsers.
+    pub(crate) terminals: Places,
     /// The relay map in force.
     pub(crate) relay_map: watch::Receiver<RelayMap>,
     /// True once the server is about to stop.

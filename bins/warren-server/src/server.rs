@@ -146,6 +146,7 @@ impl Server {
             access_url,
             hub,
             node,
+            terminals: Default::default(),
             relay_map: maps.current.subscribe(),
             draining: drains,
             stun_down: stun_told,

@@ -311,6 +311,9 @@ pub(crate) fn refusal(code: &str, sentence: String) -> CliError {
             (Exit::Unreachable, "try again in a moment")
         }
         code::FORBIDDEN => (Exit::Forbidden, "`warren workspaces list` shows those that you may reach"),
+        code::BROWSER_ONLY => {
+            (Exit::Forbidden, "`warren open NAME` shows the workspace in the browser, with a terminal")
+        }
         code::VERSION => (Exit::Failed, "`warren version` prints the versions of both"),
         code::UNAUTHORIZED | code::EXPELLED => (Exit::Forbidden, LOG_IN),
         code if code.starts_with("TOKEN_") => (Exit::Forbidden, LOG_IN),
@@ -371,6 +374,7 @@ mod tests {
             code::EXPELLED,
             code::VERSION,
             code::UNAVAILABLE,
+            code::BROWSER_ONLY,
             code::TOO_MANY,
             code::DRAINING,
             code::BAD_MESSAGE,

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own;
 //! `cargo xtask bench relay`: the relay beside the Go DERP server; `cargo xtask bench forward`: programs through
-//! `warren port-forward`, beside themselves without it; `cargo xtask bench ssh`: a command by `warren ssh`, near and far.
+//! `warren port-forward`, beside themselves without it; `cargo xtask bench ssh`: a command by `warren ssh`, near and far;
+//! `cargo xtask bench terminal`: terminals in the browser.
 //! Prints a table and writes `target/bench.json`, where the figures of the other kinds stay as they are.
 
 use crate::setup;
@@ -16,12 +17,13 @@ use std::time::Instant;
 mod forward;
 mod relay;
 mod ssh;
+mod terminal;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The whole path from a person to a workspace, the relay alone beside the Go DERP server, forwarded
-    /// ports, or a command's time
+    /// ports, a command's time, or terminals in the browser
     #[arg(value_enum, default_value = "path")]
     what: What,
     /// Runs of each throughput measurement; the median is quoted
@@ -42,6 +44,7 @@ enum What {
     Relay,
     Forward,
     Ssh,
+    Terminal,
 }
 
 /// One figure of `target/bench.json`.
@@ -84,6 +87,7 @@ pub(crate) fn run(args: &Args) -> Result {
         What::Relay => relay::run(args.runs, args.seconds)?,
         What::Forward => forward::run(args.runs, args.seconds)?,
         What::Ssh => ssh::run(args.runs)?,
+        What::Terminal => terminal::run(args.runs)?,
     };
 
     println!("\n{:<26} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");

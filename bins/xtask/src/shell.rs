@@ -52,7 +52,10 @@ pub(crate) fn output(mut command: Command) -> Result<String> {
 /// Builds what is measured: as always, but our own crates as fast as an operator's release has them. The
 /// dependencies are the same, so that nothing but our crates is built again.
 pub(crate) fn build_for_bench() -> Result {
-    let mut build = command("cargo", &["build", "--workspace", "--bins", "--example", "relay_load"]);
+    let mut build = command(
+        "cargo",
+        &["build", "--workspace", "--bins", "--example", "relay_load", "--example", "terminal_load"],
+    );
     build.env("CARGO_PROFILE_DEV_OPT_LEVEL", "3").env("CARGO_PROFILE_DEV_OVERFLOW_CHECKS", "false");
     build.env("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false");
     run(build)

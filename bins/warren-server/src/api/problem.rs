@@ -62,6 +62,16 @@ impl ApiError {
         Self::new(kind, "the server is about to stop", "try again in a few seconds").after(5)
     }
 
+    /// The answer's status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Its code, its sentence and what to do, where it is told otherwise than by an answer.
+    pub(crate) fn told(&self) -> (&str, &str, &str) {
+        (&self.problem.code, &self.problem.detail, &self.problem.hint)
+    }
+
     /// Adds names like the one that was not found.
     pub(crate) fn nearest(mut self, names: Vec<String>) -> Self {
         self.problem.nearest = names;
