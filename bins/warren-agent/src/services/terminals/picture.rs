@@ -127,14 +127,12 @@ impl Picture {
         out.push_str(&screen.contents_formatted());
         let mut saved = copy(screen);
         saved.process(b"\x1b8");
-        if saved.screen().cursor_position() != (0, 0) || self.scan.kept.margins.is_some() {
-            out.push_str(&placed(saved.screen()));
-            out.push_str("\x1b7");
-            if let Some((top, bottom)) = self.scan.kept.margins {
-                let _ = write!(out, "\x1b[{top};{bottom}r");
-            }
-            out.push_str(&screen.cursor_state_formatted());
+        out.push_str(&placed(saved.screen()));
+        out.push_str("\x1b7");
+        if let Some((top, bottom)) = self.scan.kept.margins {
+            let _ = write!(out, "\x1b[{top};{bottom}r");
         }
+        out.push_str(&cursor(screen));
         if self.scan.kept.origin {
             let (row, column) = screen.cursor_position();
             let top = self.scan.kept.margins.map_or(0, |(top, _)| top - 1);
@@ -150,17 +148,16 @@ impl Picture {
     /// The scrollback, so that its last line is just above the top of the screen.
     fn history(&self, out: &mut String) {
         let lines = &self.model.callbacks().lines;
-        for line in lines {
+        for (n, line) in lines.iter().enumerate() {
             out.push_str("\x1b[m");
             out.push_str(&line.text);
-            if !line.wrapped {
+            // Whatever stands after it now need not be what it went on with.
+            let goes_on = line.wrapped && lines.get(n + 1).is_some_and(|next| !next.text.is_empty());
+            if !goes_on {
                 out.push_str("\x1b[m\r\n");
             }
         }
-        if let Some(last) = lines.back() {
-            if last.wrapped {
-                out.push_str("\x1b[m\r\n");
-            }
+        if !lines.is_empty() {
             let (rows, _) = self.model.screen().size();
             out.push_str(&"\n".repeat(usize::from(rows.get()) - 1));
         }
@@ -175,10 +172,24 @@ fn copy(screen: &vt100::Screen) -> vt100::Parser {
     copy
 }
 
-/// The cursor and how it writes.
+/// The cursor, even if it waits beyond the last column to go on in the next line, and how it writes.
 fn placed(screen: &vt100::Screen) -> String {
+    cursor(screen) + &screen.attributes_formatted()
+}
+
+/// The cursor. Neither margins nor what was saved before disturb it or are disturbed, as the model's own way would.
+fn cursor(screen: &vt100::Screen) -> String {
     let (row, column) = screen.cursor_position();
-    goto(row, column) + &screen.attributes_formatted()
+    let last = screen.size().1.get() - 1;
+    if column <= last {
+        return goto(row, column);
+    }
+    // It waits there only after something was written in the last column: that is written again.
+    let wide = screen.cell(row, last).is_some_and(vt100::Cell::is_wide_continuation);
+    let at = last.saturating_sub(u16::from(wide));
+    let written = screen.cell(row, at).is_some_and(vt100::Cell::has_contents);
+    let text = screen.rows_formatted(at, last + 1 - at).nth(row.into()).filter(|_| written);
+    goto(row, at) + "\x1b[m" + &text.unwrap_or_default()
 }
 
 fn goto(row: u16, column: u16) -> String {
