@@ -148,10 +148,9 @@ pub fn pairs(profiles: &[Profile], loss_ppm: u32, seeds: u64) -> Vec<Pair> {
 
 /// Two links make one way: each loses half as much, as long as that is little.
 fn link(loss_ppm: u32) -> LinkProfile {
-    LinkProfile {
-        loss_ppm: loss_ppm / 2 + loss_ppm / 8 * loss_ppm / 1_000_000,
-        ..LinkProfile::clean(HALF_WAY)
-    }
+    let both = u64::from(loss_ppm) * u64::from(loss_ppm) / 8_000_000;
+    let loss_ppm = loss_ppm / 2 + u32::try_from(both).unwrap_or(u32::MAX / 2);
+    LinkProfile { loss_ppm, ..LinkProfile::clean(HALF_WAY) }
 }
 
 fn scenario(pair: &Pair, seed: u64) -> Scenario {

@@ -301,6 +301,7 @@ fn netcheck_tells_the_interface_and_whether_a_portal_is_in_the_way() -> Result {
     IPv4
     IPv6
     NAT
+    Filtering
     Captive portal
     MTU
     Relays

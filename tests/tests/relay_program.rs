@@ -281,8 +281,9 @@ impl Two {
                 self.relays[1].metric("warren_relay_home_clients")?,
             ];
             match homes {
-                [2.0, 0.0] => break false,
-                [0.0, 2.0] => break true,
+                // The agent, the client, and the server's own node.
+                [3.0, 0.0] => break false,
+                [0.0, 3.0] => break true,
                 _ if began.elapsed() > PATIENCE => return Err(format!("homes: {homes:?}")),
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
