@@ -1,9 +1,10 @@
 // Asking for a page's document, anew when it changes.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { get } from "../api/client";
+import { Failure, get } from "../api/client";
 import { onReturn } from "../live";
 
-export interface Loaded<T> { data: T | undefined; error: unknown; reload: () => void }
+/** `absent`: this server has no such thing. */
+export interface Loaded<T> { data: T | undefined; error: unknown; absent: boolean; reload: () => void }
 
 /** Asks for `path` now, each `everyMs` while somebody looks, and when the connection is back. */
 export function useLoaded<T>(path: string, everyMs?: number): Loaded<T> {
@@ -35,5 +36,5 @@ export function useLoaded<T>(path: string, everyMs?: number): Loaded<T> {
       clearInterval(timer);
     };
   }, [reload, everyMs]);
-  return { data, error, reload };
+  return { data, error, absent: error instanceof Failure && error.code === "PATH_NOT_FOUND", reload };
 }

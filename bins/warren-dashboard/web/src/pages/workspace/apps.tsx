@@ -14,9 +14,10 @@ const SHORT: Record<Sharing, string> = { owner: "owner", signed_in: "signed in",
 
 export function Apps({ workspace, editable }: { workspace: Workspace; editable: boolean }) {
   const path = `${api(workspace)}/apps`;
-  const { data, error, reload } = useLoaded<{ apps: WebApp[] }>(path);
+  const { data, error, absent, reload } = useLoaded<{ apps: WebApp[] }>(path);
   const [editing, setEditing] = useState<WebApp | "new">();
   const [removing, setRemoving] = useState<WebApp>();
+  if (absent) return null;
   return (
     <section class="card">
       <header><h2>Web apps</h2>{editable && <button class="small" onClick={() => setEditing("new")}>Add an app</button>}</header>

@@ -10,7 +10,8 @@ import { api, called } from "../../workspace";
 const EVERY_MS = 10_000;
 
 export function Ports({ workspace }: { workspace: Workspace }) {
-  const { data, error, reload } = useLoaded<{ ports: Port[]; problem?: string | null }>(`${api(workspace)}/ports`, EVERY_MS);
+  const { data, error, absent, reload } = useLoaded<{ ports: Port[]; problem?: string | null }>(`${api(workspace)}/ports`, EVERY_MS);
+  if (absent) return null;
   return (
     <section class="card">
       <header><h2>Listening ports</h2></header>

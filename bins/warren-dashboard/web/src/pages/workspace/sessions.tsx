@@ -12,8 +12,9 @@ const EVERY_MS = 10_000;
 
 export function Sessions({ workspace }: { workspace: Workspace }) {
   const path = `${api(workspace)}/sessions`;
-  const { data, error, reload } = useLoaded<{ sessions: TerminalSession[] }>(path, EVERY_MS);
+  const { data, error, absent, reload } = useLoaded<{ sessions: TerminalSession[] }>(path, EVERY_MS);
   const [ending, setEnding] = useState<TerminalSession>();
+  if (absent) return null;
   return (
     <section class="card">
       <header><h2>Terminal sessions</h2></header>

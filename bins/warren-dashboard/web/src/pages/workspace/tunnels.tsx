@@ -15,13 +15,14 @@ import type ChartType from "../../ui/chart";
 const Chart = lazy<ComponentProps<typeof ChartType>>(() => import("../../ui/chart"), "the chart");
 
 export function Tunnels({ workspace }: { workspace: Workspace }) {
-  const { data, error, reload } = useLoaded<{ tunnels: Tunnel[] }>(`${api(workspace)}/tunnels`);
+  const { data, error, absent, reload } = useLoaded<{ tunnels: Tunnel[] }>(`${api(workspace)}/tunnels`);
   const [chosen, setChosen] = useState<string>();
   useEffect(() => onTunnels((id) => {
     if (!id || id === workspace.id) reload();
   }), [workspace.id, reload]);
   const tunnels = data?.tunnels ?? [];
   const tunnel = tunnels.find((one) => one.id === chosen) ?? tunnels[0];
+  if (absent) return null;
   return (
     <section class="card">
       <header>
