@@ -1,0 +1,103 @@
+// A terminal in the browser: a whole-screen program survives a reload of the page and a restart of the server.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, picture, visit } from "./support/browser.mjs";
+import { Deployment, until } from "./support/programs.mjs";
+
+let deployment, browser, alice;
+
+before(async () => {
+  deployment = await Deployment.start();
+  await deployment.setUp("alice", "correct horse battery");
+  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
+  deployment.paste(command);
+  browser = await launch();
+  alice = await visit(browser, deployment.url);
+  await deployment.logIn(alice.context);
+});
+after(async () => {
+  await browser?.close();
+  await deployment?.stop();
+});
+
+test("what is typed reaches the workspace, wide letters and all", async () => {
+  const { page } = alice;
+  await page.goto("/workspaces/alice/dev");
+  await page.getByRole("link", { name: "Open a terminal" }).click();
+  await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
+  await type(page, "printf '%s-%s %s\\n' wide 漢字 $((6*7))\n");
+  await shows(page, /wide-漢字 42/);
+  assert.match(page.url(), /session=[0-9a-f-]{36}/);
+});
+
+test("vim is on the same screen after a reload", async () => {
+  const { page } = alice;
+  await type(page, "vim -u NONE -N notes.txt\n");
+  await shows(page, /^~$/m);
+  await type(page, "ia line that is not saved");
+  await page.keyboard.press("Escape");
+  await shows(page, /a line that is not saved/);
+  const before = await screen(page);
+  await page.reload();
+  await shows(page, /a line that is not saved/);
+  assert.equal(await screen(page), before);
+  await picture(page, "terminal");
+});
+
+test("who has the link looks on", async () => {
+  const { page, context } = alice;
+  const other = await context.newPage();
+  await other.goto(`${page.url()}&mode=watch`);
+  await shows(other, /a line that is not saved/);
+  await page.getByText("2 look at it").waitFor();
+  await type(page, "o and another");
+  await shows(other, /and another/);
+  await other.keyboard.type("watchers do not type");
+  await page.keyboard.press("Escape");
+  await other.close();
+  assert.doesNotMatch(await screen(page), /watchers do not type/);
+});
+
+test("a restart of the server loses nothing: one types on", async () => {
+  const { page } = alice;
+  page.expected = /WebSocket|ERR_|Failed to (load|fetch)|50[0-9]/;
+  await deployment.stopServer("SIGKILL");
+  await page.getByRole("status").getByText("reconnecting", { exact: true }).waitFor();
+  await deployment.startServer();
+  await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
+  await shows(page, /and another/);
+  await type(page, "oafter the restart");
+  await page.keyboard.press("Escape");
+  await shows(page, /after the restart/);
+  page.expected = undefined;
+});
+
+test("the end of the program is told, and a new one is a key away", async () => {
+  const { page } = alice;
+  await type(page, ":q!\n");
+  await type(page, "exit 3\n");
+  await page.getByText("The program has ended with status 3.").waitFor();
+  await picture(page, "terminal-ended");
+  await page.getByRole("button", { name: "Start a new one" }).click();
+  await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
+  await type(page, "echo $((40+2))\n");
+  await shows(page, /^42$/m);
+});
+
+test("nothing went wrong on the way", () => {
+  assert.deepEqual(alice.faults, []);
+});
+
+async function type(page, text) {
+  await page.locator(".xterm-helper-textarea").focus();
+  await page.keyboard.type(text);
+}
+
+async function screen(page) {
+  const rows = await page.locator(".xterm-rows > div").allInnerTexts();
+  return rows.map((row) => row.replaceAll("\u00a0", " ").trimEnd()).join("\n").trimEnd();
+}
+
+async function shows(page, pattern) {
+  await until(async () => pattern.test(await screen(page)), `the terminal shows ${pattern}`, () => "");
+}
