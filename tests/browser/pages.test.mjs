@@ -24,7 +24,7 @@ after(async () => {
 
 const PAGES = [
   ["workspaces", "/workspaces", "row", /dev connected/],
-  ["workspace", "/workspaces/alice/dev", "heading", "How it is reached"],
+  ["workspace", "/workspaces/alice/dev", "heading", "From your machine"],
   ["workspace-offline", "/workspaces/alice/old", "heading", "From your machine"],
   ["people", "/people", "cell", /bob/],
   ["api", "/api/docs", "heading", "Workspaces"],
