@@ -168,29 +168,57 @@ impl Given {
     #[must_use]
     pub fn table(&self, command: &Command) -> String {
         let mut out = String::new();
-        for arg in command.get_arguments().filter(|arg| arg.get_env().is_some()) {
-            let (id, name) = (arg.get_id().as_str(), arg.get_long().unwrap_or_default());
-            let raw: Vec<String> = self
-                .matches
-                .get_raw(id)
-                .into_iter()
-                .flatten()
-                .map(|value| redact(&value.to_string_lossy()).to_owned())
-                .collect();
-            let origin = match self.origin(id) {
+        for Row { name, value, origin, variable, .. } in self.rows(command) {
+            let origin = match origin {
                 Origin::Flag => format!("--{name}"),
-                Origin::Variable => {
-                    arg.get_env().map(|v| format!("${}", v.to_string_lossy())).unwrap_or_default()
-                }
+                Origin::Variable => format!("${variable}"),
                 Origin::File { path, line } => format!("{}:{line}", path.display()),
                 Origin::Default => "default".to_owned(),
             };
-            let value = if raw.is_empty() { "-".to_owned() } else { raw.join(",") };
+            let value = value.unwrap_or_else(|| "-".to_owned());
             // Writing to a string does not fail.
             let _ = writeln!(out, "{name:<26} {value:<26} {origin}");
         }
         out
     }
+
+    /// The same for programs.
+    #[must_use]
+    pub fn rows(&self, command: &Command) -> Vec<Row> {
+        let settings = command.get_arguments().filter(|arg| arg.get_env().is_some());
+        settings
+            .map(|arg| {
+                let id = arg.get_id().as_str();
+                let raw = self.matches.get_raw(id).into_iter().flatten();
+                let raw: Vec<String> = raw.map(|value| redact(&value.to_string_lossy()).to_owned()).collect();
+                Row {
+                    name: arg.get_long().unwrap_or_default().to_owned(),
+                    value: (!raw.is_empty()).then(|| raw.join(",")),
+                    origin: self.origin(id),
+                    variable: arg.get_env().map(|v| v.to_string_lossy().into_owned()).unwrap_or_default(),
+                    help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+                    secret: arg.is_hide_env_values_set(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// A setting as it is in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Its flag without the dashes, and its key in the file.
+    pub name: String,
+    /// Its value as it was written, passwords in URLs aside; none if it has none.
+    pub value: Option<String>,
+    /// Where that comes from.
+    pub origin: Origin,
+    /// Its environment variable.
+    pub variable: String,
+    /// What it is for.
+    pub help: String,
+    /// Whether its value may hold a secret, and is to be shown to nobody.
+    pub secret: bool,
 }
 
 /// A URL without its password.

@@ -8,11 +8,13 @@ mod cookie;
 mod coordinate;
 mod derp;
 mod device;
+mod events;
 mod limit;
 mod openapi;
 mod problem;
 mod reach;
 mod shares;
+mod state;
 mod system;
 pub(crate) mod terminal;
 mod tokens;
@@ -115,6 +117,11 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(terminal::attach))
         .routes(routes!(terminal::list))
         .routes(routes!(terminal::end))
+        .routes(routes!(events::events))
+        .routes(routes!(state::relays))
+        .routes(routes!(state::health))
+        .routes(routes!(state::settings))
+        .routes(routes!(state::replicas))
         .routes(routes!(system::build_info))
         .routes(routes!(system::derp_map))
         .routes(routes!(coordinate::coordinate))

@@ -5,7 +5,9 @@ use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
 use crate::auth::rates::Rates;
+use crate::changes::Changes;
 use crate::clock::Clock;
+use crate::health::Health;
 use crate::hub::Hub;
 use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Network};
@@ -42,6 +44,14 @@ pub(crate) struct App {
     pub(crate) node: OwnNode,
     /// Who has terminals open in browsers.
     pub(crate) terminals: Places,
+    /// Whether all is well.
+    pub(crate) health: Health,
+    /// What those who follow the server live are told.
+    pub(crate) changes: Changes,
+    /// The settings in force, and where they come from.
+    pub(crate) settings: Vec<warren_settings::Row>,
+    /// When it was started, unix milliseconds, and under which name.
+    pub(crate) started: (i64, uuid::Uuid),
     /// The relay map in force.
     pub(crate) relay_map: watch::Receiver<RelayMap>,
     /// True once the server is about to stop.

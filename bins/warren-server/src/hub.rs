@@ -12,7 +12,7 @@ use io_adapters::clock::Origin;
 use io_adapters::control::ControlStream;
 use io_adapters::control::hub::{self, CoordinatorHandle};
 use io_adapters::relay_listener::{self, RelayHandle};
-use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, Principal, Who, code};
+use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Who, code};
 use proto_core::id::{NodeId, RegionId};
 use proto_core::key::{NodePublic, NodeSecret};
 use proto_core::relay::{RelayServerConfig, ServerCommand};
@@ -21,6 +21,7 @@ use proto_core::seed::Seed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::DuplexStream;
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 /// What a hub is made of.
@@ -104,6 +105,11 @@ impl Hub {
     /// The agents that are connected.
     pub(crate) fn present_agents(&self) -> Vec<NodeId> {
         self.gate.present()
+    }
+
+    /// Who comes, goes and changes, from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<CoordinatorEvent> {
+        self.coordinator.events()
     }
 
     /// Whether a node of this key is connected, or was so lately that it is expected back.

@@ -7,6 +7,7 @@
 //! | `listen` | HTTP, HTTPS and STUN sockets |
 //! | `api` | what is answered over HTTP |
 //! | `dashboard` | the pages of `warren-dashboard`, with their headers |
+//! | `health`, `changes` | is all well; what those are told who follow live |
 //! | `hub` | the coordinator, the relay, and who is there |
 //! | `node` | the server as a node of its own, which reaches workspaces for browsers |
 //! | `maps` | the relay map that nodes are given |
@@ -20,9 +21,11 @@ mod announce;
 mod api;
 mod app;
 mod auth;
+mod changes;
 mod clock;
 mod dashboard;
 mod fault;
+mod health;
 mod hub;
 mod listen;
 mod maps;

@@ -4,8 +4,10 @@ use crate::api::{self, BUILD};
 use crate::app::App;
 use crate::auth::rates::Rates;
 use crate::auth::{Token, TokenKind};
+use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::fault::Fault;
+use crate::health::{self, Health};
 use crate::hub::{Hub, HubConfig};
 use crate::listen::{self, House};
 use crate::maps::{self, Sources};
@@ -129,6 +131,8 @@ impl Server {
         let key = secret("node key").await?;
         let direct = !settings.block_direct_connections;
         let node = OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await;
+        let probe_key = secret("probe key").await?;
+        let started = clock.now();
         let setup_token = setup_token(&store, clock.now()).await?;
         let (stop, stopping) = watch::channel(false);
         let (draining, drains) = watch::channel(false);
@@ -144,9 +148,13 @@ impl Server {
             rates: Rates::new(settings.api_rate_limit),
             trusted_proxies: settings.trusted_proxies.clone(),
             access_url,
+            changes: Changes::new(&hub),
             hub,
             node,
             terminals: Default::default(),
+            health: Health::new(probe_key),
+            settings: settings.rows.clone(),
+            started: (started, uuid::Uuid::now_v7()),
             relay_map: maps.current.subscribe(),
             draining: drains,
             stun_down: stun_told,
@@ -196,6 +204,7 @@ impl Server {
         }
         let app = Arc::clone(&self.app);
         self.tasks.spawn(until(stopping.clone(), housekeeping(app)));
+        self.tasks.spawn(until(stopping.clone(), health::watch(Arc::clone(&self.app))));
         if self.maps.sources.may_change() {
             let (app, maps) = (Arc::clone(&self.app), Arc::clone(&self.maps));
             let every = Duration::from_secs(settings.derp_config_refresh);

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use warren_settings::Stop;
+use warren_settings::{Row, Stop};
 
 mod values;
 
@@ -157,6 +157,10 @@ pub struct Settings {
     /// How to log
     #[arg(long, env = "WARREN_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+
+    /// All of these as they were given, for people who ask.
+    #[arg(skip)]
+    pub rows: Vec<Row>,
 }
 
 /// What reading the arguments, the environment and the file came to.
@@ -204,7 +208,7 @@ impl Settings {
             return Reading::Print(given.table(&command()));
         }
         match Self::from_arg_matches(&given.matches) {
-            Ok(settings) => Reading::Start(Box::new(settings)),
+            Ok(settings) => Reading::Start(Box::new(Self { rows: given.rows(&command()), ..settings })),
             Err(error) => Reading::Usage(error),
         }
     }

@@ -27,6 +27,7 @@ const BEARER: &str = "bearer";
     tags(
         (name = "people", description = "Who may come in, and as whom"),
         (name = "workspaces", description = "Workspaces and their agents"),
+        (name = "network", description = "Paths, relays and their health"),
         (name = "server", description = "The server itself"),
         (name = "nodes", description = "What agents and clients speak")
     )

@@ -70,6 +70,7 @@ pub(super) async fn share(
         StoreError::Missing => no_such_user(&user),
         other => other.into(),
     })?;
+    app.changes.workspaces();
     person.note(&app, "share.add", &row.path(), &format!("with {}", with.name)).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -99,6 +100,7 @@ pub(super) async fn unshare(
         }
         other => other.into(),
     })?;
+    app.changes.workspaces();
     withdraw(&app, &row, &with.id).await;
     person.note(&app, "share.remove", &row.path(), &format!("from {}", with.name)).await;
     Ok(StatusCode::NO_CONTENT)

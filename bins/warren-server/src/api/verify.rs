@@ -27,7 +27,9 @@ pub(super) async fn verify(
         let form = r#"send {"NodePublic":"nodekey:...","Source":"192.0.2.1"}"#;
         ApiError::new(kind, format!("this is no question about a node: {why}"), form)
     })?;
-    let allow = app.hub.knows_key(asked.node_public).await || known(&app, remote, &asked).await?;
+    let allow = app.health.is_own_key(&asked.node_public)
+        || app.hub.knows_key(asked.node_public).await
+        || known(&app, remote, &asked).await?;
     Ok(private(Json(VerifyAnswer { allow }).into_response()).await)
 }
 

@@ -65,6 +65,7 @@ pub(super) async fn create(
         other => other.into(),
     })?;
     person.note(&app, "workspace.create", &row.path(), "").await;
+    app.changes.workspaces();
     let created = CreatedWorkspace {
         workspace: document(&app, &person, &row),
         agent_token: token.text().to_owned(),
@@ -149,13 +150,14 @@ async fn remove(app: &App, person: &Person, owner: &str, name: &str) -> Result<S
         Err(error) => return Err(error.into()),
     }
     person.note(app, "workspace.delete", &row.path(), "").await;
+    app.changes.workspaces();
     for agent in row.agents {
         app.hub.expel_agent(NodeId(agent.id), &format!("the workspace \"{}\" was deleted", row.name)).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn visible(app: &App, person: &Person) -> Result<Vec<WorkspaceRow>, ApiError> {
+pub(super) async fn visible(app: &App, person: &Person) -> Result<Vec<WorkspaceRow>, ApiError> {
     let only = (!person.user.role.administers()).then_some(person.user.id.as_str());
     Ok(app.store.workspaces(only).await?)
 }
@@ -191,7 +193,7 @@ pub(super) async fn find(
     Err(ApiError::new(kind, format!("there is no workspace \"{wanted}\""), hint).nearest(near))
 }
 
-fn document(app: &App, person: &Person, row: &WorkspaceRow) -> Workspace {
+pub(super) fn document(app: &App, person: &Person, row: &WorkspaceRow) -> Workspace {
     let agents: Vec<Agent> = row.agents.iter().map(|agent| agent_document(app, agent)).collect();
     let connected = agents.iter().any(|agent| agent.status == AgentStatus::Connected);
     Workspace {

@@ -1,0 +1,64 @@
+//! What has changed, for those who follow it live. Nothing is told but that it has: whoever is told looks with its own
+//! eyes, so that nobody hears of what is another's.
+
+use crate::hub::Hub;
+use proto_core::coord::CoordinatorEvent;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+
+/// Followers at once. Each costs a question to the database a second, at most.
+const FOLLOWERS_MAX: usize = 1_024;
+
+/// Where changes are told and heard.
+pub(crate) struct Changes {
+    hub: Arc<Hub>,
+    workspaces: watch::Sender<u64>,
+    places: Arc<Semaphore>,
+}
+
+impl Changes {
+    /// Nothing has changed yet.
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        let places = Arc::new(Semaphore::new(FOLLOWERS_MAX));
+        Self { hub: Arc::clone(hub), workspaces: watch::channel(0).0, places }
+    }
+
+    /// A workspace was made, deleted, or is seen by others than before.
+    pub(crate) fn workspaces(&self) {
+        self.workspaces.send_modify(|count| *count += 1);
+    }
+
+    /// Follows from now on; none if there are too many who do.
+    pub(crate) fn follow(&self) -> Option<Follower> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Follower { workspaces: self.workspaces.subscribe(), nodes: self.hub.events(), _place: place })
+    }
+}
+
+/// Someone who follows.
+pub(crate) struct Follower {
+    workspaces: watch::Receiver<u64>,
+    nodes: broadcast::Receiver<CoordinatorEvent>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// Waits until something may look different; never again once the coordinator has stopped.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.workspaces.changed() => match changed {
+                    Ok(()) => return,
+                    Err(_) => std::future::pending().await,
+                },
+                event = self.nodes.recv() => match event {
+                    Ok(CoordinatorEvent::Authorize { .. }) => {}
+                    // Missed ones are changes, too.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                },
+            }
+        }
+    }
+}
