@@ -74,6 +74,17 @@ pub enum Side {
 }
 
 impl Side {
+    /// A word that programs may rely on.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Theirs => "theirs",
+            Self::Both => "both",
+            Self::Between => "between",
+        }
+    }
+
     fn of(ours: bool, theirs: bool) -> Option<Self> {
         match (ours, theirs) {
             (true, true) => Some(Self::Both),

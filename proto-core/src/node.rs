@@ -29,6 +29,7 @@ mod book;
 mod endpoints;
 mod events;
 mod peers;
+mod reports;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +76,7 @@ pub struct Node {
     /// Whether something has changed that peers may have to be told.
     unpublished: bool,
     claim_at: Option<Time>,
+    reports: reports::Reports,
     traffic: Traffic,
     out: Outbox<NodeEvent>,
 }
@@ -129,6 +131,7 @@ impl Node {
             published: None,
             unpublished: true,
             claim_at: None,
+            reports: reports::Reports::default(),
             traffic: Traffic::default(),
             out: Outbox::default(),
             seed,
@@ -329,6 +332,7 @@ impl Node {
     fn activity(&mut self, activity: Activity, now: Time) {
         self.traffic.count(&activity);
         self.book.activity(activity, now);
+        self.path_touched(&activity.peer, now);
         if let Via::Relay(region) = activity.via {
             self.pool.handle(Input::Activity(activity), now);
             if activity.direction == Direction::Received {
@@ -457,7 +461,8 @@ impl Machine for Node {
         }
         let session = self.session.as_ref().and_then(Machine::deadline);
         let relays = earliest(self.pool.deadline(), self.claim_at.map(|at| (at, "relays of peers in use")));
-        earliest(earliest(session, relays), earliest(self.netcheck.deadline(), self.book.deadline()))
+        let peers = earliest(self.book.deadline(), self.reports.deadline());
+        earliest(earliest(session, relays), earliest(self.netcheck.deadline(), peers))
     }
 }
 

@@ -18,6 +18,7 @@ mod state;
 mod system;
 pub(crate) mod terminal;
 mod tokens;
+mod tunnels;
 mod users;
 mod verify;
 mod workspaces;
@@ -118,6 +119,7 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(terminal::list))
         .routes(routes!(terminal::end))
         .routes(routes!(events::events))
+        .routes(routes!(tunnels::tunnels))
         .routes(routes!(state::relays))
         .routes(routes!(state::health))
         .routes(routes!(state::settings))

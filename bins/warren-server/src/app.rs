@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Network};
 use crate::store::Store;
+use crate::tunnels::Tunnels;
 use proto_core::relay_map::RelayMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ pub(crate) struct App {
     pub(crate) node: OwnNode,
     /// Who has terminals open in browsers.
     pub(crate) terminals: Places,
+    /// The tunnels to workspaces, as nodes tell of them.
+    pub(crate) tunnels: Arc<Tunnels>,
     /// Whether all is well.
     pub(crate) health: Health,
     /// What those who follow the server live are told.

@@ -2,7 +2,10 @@
 //! eyes, so that nobody hears of what is another's.
 
 use crate::hub::Hub;
+use crate::tunnels::Tunnels;
 use proto_core::coord::CoordinatorEvent;
+use proto_core::id::NodeId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
@@ -12,15 +15,16 @@ const FOLLOWERS_MAX: usize = 1_024;
 /// Where changes are told and heard.
 pub(crate) struct Changes {
     hub: Arc<Hub>,
+    tunnels: Arc<Tunnels>,
     workspaces: watch::Sender<u64>,
     places: Arc<Semaphore>,
 }
 
 impl Changes {
     /// Nothing has changed yet.
-    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+    pub(crate) fn new(hub: &Arc<Hub>, tunnels: &Arc<Tunnels>) -> Self {
         let places = Arc::new(Semaphore::new(FOLLOWERS_MAX));
-        Self { hub: Arc::clone(hub), workspaces: watch::channel(0).0, places }
+        Self { hub: Arc::clone(hub), tunnels: Arc::clone(tunnels), workspaces: watch::channel(0).0, places }
     }
 
     /// A workspace was made, deleted, or is seen by others than before.
@@ -31,7 +35,13 @@ impl Changes {
     /// Follows from now on; none if there are too many who do.
     pub(crate) fn follow(&self) -> Option<Follower> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Follower { workspaces: self.workspaces.subscribe(), nodes: self.hub.events(), _place: place })
+        Some(Follower {
+            workspaces: self.workspaces.subscribe(),
+            nodes: self.hub.events(),
+            tunnels: self.tunnels.changes(),
+            touched: BTreeSet::new(),
+            _place: place,
+        })
     }
 }
 
@@ -39,10 +49,20 @@ impl Changes {
 pub(crate) struct Follower {
     workspaces: watch::Receiver<u64>,
     nodes: broadcast::Receiver<CoordinatorEvent>,
+    tunnels: broadcast::Receiver<NodeId>,
+    touched: BTreeSet<NodeId>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Follower {
+    /// The agents whose tunnels have changed since this was asked last. A slow follower may miss some.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<NodeId> {
+        while let Ok(agent) = self.tunnels.try_recv() {
+            self.touched.insert(agent);
+        }
+        core::mem::take(&mut self.touched)
+    }
+
     /// Waits until something may look different; never again once the coordinator has stopped.
     pub(crate) async fn changed(&mut self) {
         loop {
@@ -53,11 +73,16 @@ impl Follower {
                     Err(_) => std::future::pending().await,
                 },
                 event = self.nodes.recv() => match event {
-                    Ok(CoordinatorEvent::Authorize { .. }) => {}
+                    // Paths come by `tunnels`, once they are noted.
+                    Ok(CoordinatorEvent::Authorize { .. } | CoordinatorEvent::Path { .. }) => {}
                     // Missed ones are changes, too.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => return,
                     Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
                 },
+                agent = self.tunnels.recv() => {
+                    self.touched.extend(agent);
+                    return;
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use proto_core::key::{NodePublic, NodeSecret};
 use proto_core::relay::{RelayServerConfig, ServerCommand};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::DuplexStream;
@@ -105,6 +106,11 @@ impl Hub {
     /// The agents that are connected.
     pub(crate) fn present_agents(&self) -> Vec<NodeId> {
         self.gate.present()
+    }
+
+    /// The nodes that have a tunnel with this one; none once the coordinator has stopped.
+    pub(crate) async fn peers(&self, id: NodeId) -> Option<BTreeSet<NodeId>> {
+        self.coordinator.ask(move |coordinator| coordinator.peers(&id).cloned().collect()).await
     }
 
     /// Who comes, goes and changes, from now on.

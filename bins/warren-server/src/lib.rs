@@ -7,7 +7,7 @@
 //! | `listen` | HTTP, HTTPS and STUN sockets |
 //! | `api` | what is answered over HTTP |
 //! | `dashboard` | the pages of `warren-dashboard`, with their headers |
-//! | `health`, `changes` | is all well; what those are told who follow live |
+//! | `health`, `tunnels`, `changes` | is all well; how paths are; what those are told who follow live |
 //! | `hub` | the coordinator, the relay, and who is there |
 //! | `node` | the server as a node of its own, which reaches workspaces for browsers |
 //! | `maps` | the relay map that nodes are given |
@@ -34,6 +34,7 @@ mod node;
 mod server;
 mod settings;
 mod store;
+mod tunnels;
 
 pub use announce::{text as announcement, write_ready_file};
 pub use clock::Clock;

@@ -15,6 +15,7 @@ use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Settings};
 use crate::store::migrate::MIGRATIONS;
 use crate::store::{Location, NewToken, SqliteStore, Store};
+use crate::tunnels::{self, Tunnels};
 use core::net::SocketAddr;
 use io_adapters::certificate::Certificate;
 use io_adapters::stun_listener::{StunCounters, StunServer};
@@ -131,6 +132,7 @@ impl Server {
         let key = secret("node key").await?;
         let direct = !settings.block_direct_connections;
         let node = OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await;
+        let tunnels = Arc::new(Tunnels::new());
         let probe_key = secret("probe key").await?;
         let started = clock.now();
         let setup_token = setup_token(&store, clock.now()).await?;
@@ -148,7 +150,8 @@ impl Server {
             rates: Rates::new(settings.api_rate_limit),
             trusted_proxies: settings.trusted_proxies.clone(),
             access_url,
-            changes: Changes::new(&hub),
+            changes: Changes::new(&hub, &tunnels),
+            tunnels,
             hub,
             node,
             terminals: Default::default(),
@@ -204,6 +207,9 @@ impl Server {
         }
         let app = Arc::clone(&self.app);
         self.tasks.spawn(until(stopping.clone(), housekeeping(app)));
+        let (told, hub, clock) =
+            (Arc::clone(&self.app.tunnels), Arc::clone(&self.app.hub), self.app.clock.clone());
+        self.tasks.spawn(until(stopping.clone(), tunnels::listen(told, hub, clock)));
         self.tasks.spawn(until(stopping.clone(), health::watch(Arc::clone(&self.app))));
         if self.maps.sources.may_change() {
             let (app, maps) = (Arc::clone(&self.app), Arc::clone(&self.maps));

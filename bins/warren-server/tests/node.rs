@@ -10,16 +10,18 @@ use io_adapters::handle::NodeHandle;
 use io_adapters::transport::{Network, TokioListener, TokioNetwork};
 use io_adapters::udp::BatchedUdp;
 use io_adapters::wg::BoringTun;
+use proto_core::id::NodeId;
 use proto_core::key::NodeSecret;
 use proto_core::node::NodeConfig;
 use proto_core::stream::Header;
 use proto_core::stream::ports::{Port, Ports, Program};
 use proto_core::wire::control::{Forbidder, NodeKind};
+use serde_json::{Value, json};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use support::World;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -112,6 +114,98 @@ async fn the_server_asks_an_agent_and_finds_a_direct_path_to_it() {
     // Nobody else gets in.
     let bob = world.user(&alice, "bob", "member").await;
     assert_eq!(world.get("/api/v1/workspaces/alice/dev/ports", &bob).await.status, 404);
+    agent.node.shutdown().await;
+}
+
+/// Asks for the tunnels to the workspace until one is as wanted.
+async fn tunnel(world: &World, token: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    let asking = async {
+        loop {
+            let answer = world.get("/api/v1/workspaces/me/dev/tunnels", token).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            last = answer.json;
+            if let Some(found) = last["tunnels"].as_array().unwrap().iter().find(|tunnel| wanted(tunnel)) {
+                return found.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let found = timeout(PATIENCE, asking).await;
+    found.unwrap_or_else(|_| panic!("no such tunnel: {last:#}"))
+}
+
+/// Reads live events until one of this name has come.
+async fn told(world: &World, token: &str, name: &str) {
+    let mut tcp = TcpStream::connect(world.http).await.unwrap();
+    let head = format!(
+        "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\r\n",
+        world.http
+    );
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&read).contains(&format!("event: {name}\n")) {
+            assert!(tcp.read_buf(&mut read).await.unwrap() > 0, "the stream has ended");
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("the event did not come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_paths_to_a_workspace_are_shown_to_those_who_may_see_it() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let bob = world.user(&alice, "bob", "member").await;
+    let made = world.workspace(&alice, "dev").await;
+    let mut agent = Agent::start(&world, made["agent_token"].as_str().unwrap(), false).await;
+    assert_eq!(ports_of_a_connected_agent(&world, &alice).await, ANSWER);
+    assert_eq!(timeout(PATIENCE, agent.direct.recv()).await.unwrap(), Some(true));
+    let server = tunnel(&world, &alice, |tunnel| tunnel["path"]["kind"] == "direct").await;
+    assert_eq!((&server["kind"], &server["user"]), (&json!("server"), &Value::Null));
+    assert!(server["latency_ms"].as_f64().unwrap() > 0.0, "{server:#}");
+    assert_eq!(server["history"][0]["event"], "opened");
+    assert!(server["verdict"]["sentence"].as_str().unwrap().starts_with("direct to "), "{server:#}");
+
+    // A person's client, which lets nothing but relays in.
+    let mut config = agent_config(&format!("http://{}", world.http), &alice);
+    (config.kind, config.direct_forbidden) = (NodeKind::Client, Some(Forbidder::Flag));
+    let client = driver::start_here(config).await;
+    let id = NodeId(made["workspace"]["agents"][0]["id"].as_str().unwrap().to_owned());
+    let peer = client.open_tunnel(id).await.unwrap();
+    timeout(PATIENCE, peer.wait_reachable()).await.unwrap().unwrap();
+    let mut stream = peer.open(&Header::Ports).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let used = |tunnel: &Value| tunnel["kind"] == "client" && tunnel["rx_bytes"].as_u64() > Some(0);
+    let hers = tunnel(&world, &alice, used).await;
+    assert_eq!((&hers["user"], &hers["path"]["kind"]), (&json!("alice"), &json!("relay")), "{hers:#}");
+    assert_eq!(hers["path"]["relay"], "warren");
+    assert_eq!(hers["verdict"]["whose"], "client", "{hers:#}");
+
+    // The list names the better of both, and whoever follows live is told.
+    let list = world.get("/api/v1/workspaces", &alice).await.json;
+    assert_eq!(list["workspaces"][0]["path"]["kind"], "direct", "{list:#}");
+    assert!(list["workspaces"][0]["rx_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(world.get("/api/v1/workspaces/alice/dev/tunnels", &bob).await.status, 404);
+    let (_, ()) = tokio::join!(
+        async {
+            // Something passes, so that there is something to tell.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let mut stream = peer.open(&Header::Ports).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        },
+        told(&world, &alice, "tunnels")
+    );
+
+    // A client that has left has no tunnel.
+    client.shutdown().await;
+    let gone = async {
+        while world.get("/api/v1/workspaces/me/dev/tunnels", &alice).await.json["tunnels"][1].is_object() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("it is still shown");
     agent.node.shutdown().await;
 }
 

@@ -40,8 +40,8 @@ impl Recorder {
         let id = match &event {
             CoordinatorEvent::Online { id, .. } | CoordinatorEvent::Offline { id, .. } => id.clone(),
             CoordinatorEvent::Changed { node } => node.id.clone(),
-            // A question is no record.
-            CoordinatorEvent::Authorize { .. } => return,
+            // A question is no record, and how a path is, is of use only to those who look at this moment.
+            CoordinatorEvent::Authorize { .. } | CoordinatorEvent::Path { .. } => return,
         };
         {
             let mut waiting = lock(&self.0);

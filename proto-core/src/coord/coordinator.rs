@@ -4,6 +4,7 @@
 //! tunnels, and only when something changed.
 
 mod api;
+mod paths;
 
 pub use api::*;
 
@@ -53,6 +54,8 @@ struct Connection {
     id: Option<NodeId>,
     /// Whether it has said what its node is like.
     described: bool,
+    /// When it last said how its path to a peer is.
+    paths: BTreeMap<NodeId, Time>,
     heard: Time,
     timer: Time,
     queue: Outgoing,
@@ -183,6 +186,7 @@ impl Coordinator {
             credential,
             id: None,
             described: false,
+            paths: BTreeMap::new(),
             heard: now,
             timer,
             queue: Outgoing::default(),
@@ -272,6 +276,7 @@ impl Coordinator {
             (ToServer::OpenTunnel { to }, Some(id)) => self.open_tunnel(stream, &id, to, now),
             (ToServer::CloseTunnel { to }, Some(id)) => self.close_tunnel(&id, &to),
             (ToServer::Ready { peer }, Some(id)) => self.ready(id, &peer),
+            (ToServer::Path { peer, path }, Some(id)) => self.path_said(stream, (id, peer), path, now),
             (ToServer::Bye, Some(_)) => {
                 self.out.push(Output::Close { stream });
                 self.drop_connection(stream, End::Left("the node has left"), now);

@@ -11,7 +11,7 @@ use crate::machine::{Input, Machine, Outbox, Output, StreamProtocol, StreamTarge
 use crate::relay_map::RelayMap;
 use crate::seed::Seed;
 use crate::time::{Duration, Monotone, Time, earliest};
-use crate::wire::control::{Hello, NodeInfo, NodeKind, ToNode, ToServer, VERSION, Welcome};
+use crate::wire::control::{Hello, NodeInfo, NodeKind, PathReport, ToNode, ToServer, VERSION, Welcome};
 use core::net::IpAddr;
 use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,8 @@ pub enum SessionCommand {
     CloseTunnel(NodeId),
     /// The peer named has been programmed here.
     Ready(NodeId),
+    /// The path to this peer, for people who ask about it. It is said now or never.
+    Path(NodeId, PathReport),
     /// The network changed: check the connection, or connect at once.
     Kick,
     /// Say goodbye and close: our peers forget us.
@@ -252,6 +254,7 @@ impl Session {
                 }
             }
             SessionCommand::Ready(peer) => self.say(&ToServer::Ready { peer }),
+            SessionCommand::Path(peer, path) => self.say(&ToServer::Path { peer, path }),
             SessionCommand::Kick => self.kick(now),
             SessionCommand::Stop => self.stop(),
         }

@@ -7,7 +7,7 @@ use super::*;
 use crate::id::StreamId;
 use crate::seed::Seed;
 use crate::time::Duration;
-use crate::wire::control::{ToServer, VERSION};
+use crate::wire::control::{PathReport, ToServer, VERSION};
 use world::{World, id};
 
 const ALL: [&str; 3] = ["ann", "bob", "agent"];
@@ -287,4 +287,29 @@ fn whatever_messages_are_lost_both_ends_agree_in_the_end() {
         assert_eq!(ann.last().unwrap(), "peer agent home 99 endpoints 1", "seed {seed}: {ann:?}");
         assert_eq!(agent.last().unwrap(), "peer client home 98 endpoints 1", "seed {seed}: {agent:?}");
     }
+}
+
+#[test]
+fn a_path_is_told_of_ones_own_peers_and_not_too_often() {
+    let mut world = World::new(&ALL);
+    world.open("ann", "agent");
+    let ann = world.id_of("ann");
+    let told = |world: &mut World| {
+        let told = core::mem::take(&mut world.told).into_iter();
+        let paths = told.filter_map(|event| match event {
+            CoordinatorEvent::Path { node, peer, path, .. } => Some((node, peer, path.sent_bytes)),
+            _ => None,
+        });
+        paths.collect::<Vec<_>>()
+    };
+    let path = |sent_bytes| PathReport { sent_bytes, ..Default::default() };
+    told(&mut world);
+    world.say("ann", SessionCommand::Path(id("agent"), path(1)));
+    world.say("ann", SessionCommand::Path(id("agent"), path(2)));
+    world.say("ann", SessionCommand::Path(id("nobody"), path(3)));
+    world.say("bob", SessionCommand::Path(id("agent"), path(4)));
+    assert_eq!(told(&mut world), [(ann.clone(), id("agent"), 1)]);
+    world.advance(crate::limits::PATH_REPORT_EVERY);
+    world.say("ann", SessionCommand::Path(id("agent"), path(5)));
+    assert_eq!(told(&mut world), [(ann, id("agent"), 5)]);
 }

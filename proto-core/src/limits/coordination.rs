@@ -54,6 +54,13 @@ pub const SESSION_REFUSED_RETRY: Duration = Duration::from_secs(60);
 /// The longest drain that a server may ask for; a longer word is cut to it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(600);
 
+/// From one word of a node on its path to a peer to the next. A plot of half an hour is 360 of them, and a server's
+/// node with a thousand tunnels in use says 200 a second.
+pub const PATH_REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes of each text in such a word. Our longest sentence has half as many.
+pub const PATH_WORDS_MAX: usize = 400;
+
 /// How long the coordinator remembers a node that was lost, with its tunnels. Coder's nodes keep a lost peer
 /// as long.
 pub const RESUME_GRACE: Duration = Duration::from_secs(15 * 60);

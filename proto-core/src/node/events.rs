@@ -21,6 +21,7 @@ impl Node {
         loop {
             self.drain_once(now);
             self.publish(now);
+            self.tell_paths(now);
             if !self.drain_once(now) {
                 return;
             }
@@ -119,6 +120,7 @@ impl Node {
         let server = (!welcome.direct).then_some(Forbidder::Server);
         self.set_direct(server.or(self.config.direct_forbidden), now);
         self.set_state(SessionState::Up(welcome));
+        self.touch_paths(now);
     }
 
     fn report(&mut self, report: Report, now: Time) {
@@ -224,6 +226,7 @@ impl Node {
         let had = entry.route.primary.is_some();
         let route = entry.set_route(route, now);
         self.out.event(NodeEvent::Route { key, route });
+        self.path_touched(&key, now);
         if had != route.primary.is_some() {
             self.book.handshake(&key, HandshakeCommand::Way(route.primary.is_some()), now);
         }

@@ -176,6 +176,7 @@ impl Node {
         self.early_ready.remove(id);
         let Some(key) = self.book.key_of(id) else { return };
         let Some(entry) = self.book.remove(&key) else { return };
+        self.reports.forget(&key);
         self.out.event(NodeEvent::PeerDown { id: entry.info.id, key, why: why.to_owned() });
         if self.book.len() == 0 {
             self.tell_netcheck(NetcheckCommand::Active(false), now);

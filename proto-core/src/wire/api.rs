@@ -208,7 +208,7 @@ pub struct CreateWorkspace {
 }
 
 /// A workspace just made.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedWorkspace {
     /// The workspace.
@@ -221,7 +221,7 @@ pub struct CreatedWorkspace {
 }
 
 /// The workspaces that the asker may see.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspaces {
     /// Ordered by owner and name.
@@ -229,7 +229,7 @@ pub struct Workspaces {
 }
 
 /// A workspace.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspace {
     /// Its identifier, a UUID.
@@ -250,6 +250,48 @@ pub struct Workspace {
     /// Its agents.
     #[serde(default)]
     pub agents: Vec<Agent>,
+    /// The path of its best tunnel; absent if it has none.
+    #[serde(default)]
+    pub path: Option<WorkspacePath>,
+    /// That path's round trip, if it is direct and known.
+    #[serde(default)]
+    pub latency_ms: Option<f64>,
+    /// Bytes of data that came from the workspace through that tunnel.
+    #[serde(default)]
+    pub rx_bytes: Option<u64>,
+    /// Bytes of data that went to the workspace.
+    #[serde(default)]
+    pub tx_bytes: Option<u64>,
+}
+
+/// Which way a tunnel leads.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkspacePath {
+    /// Directly, or through a relay.
+    #[serde(default)]
+    pub kind: PathKind,
+    /// The relay's region by its short name, if it is relayed.
+    #[serde(default)]
+    pub relay: Option<String>,
+    /// The agent's address, if it is direct.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+/// The kinds of paths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// Straight to the peer.
+    Direct,
+    /// Through a relay.
+    Relay,
+    /// No way is known.
+    #[default]
+    #[serde(other)]
+    None,
 }
 
 /// Whether an agent is there.

@@ -3,6 +3,10 @@
 //! Nodes live for months, so the format only grows: unknown fields and unknown kinds are ignored, absent
 //! fields have defaults, and nothing here is ever renamed. The golden documents in this room's tests hold it.
 
+mod path;
+
+pub use path::PathReport;
+
 use crate::id::{NodeId, RegionId};
 use crate::key::{DiscoPublic, NodePublic};
 use crate::limits;
@@ -54,6 +58,13 @@ pub enum ToServer {
     Ready {
         /// The peer.
         peer: NodeId,
+    },
+    /// The path to a peer, for people who ask about it.
+    Path {
+        /// The peer.
+        peer: NodeId,
+        /// The path as the node sees it.
+        path: PathReport,
     },
     /// Asks for [`ToNode::Pong`], so that a dead connection is noticed.
     Ping {

@@ -5,12 +5,15 @@ use super::problem::ApiError;
 use super::workspaces;
 use crate::app::Shared;
 use crate::changes::Follower;
+use crate::store::WorkspaceRow;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use core::convert::Infallible;
 use futures_util::stream::{self, Stream};
+use proto_core::id::NodeId;
 use proto_core::wire::api::Workspaces;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -24,7 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The workspaces that the asker may see, at once and whenever they change, as events `workspaces`.
 ///
-/// The list of an event is that of `GET /workspaces`. Lists are at least a second apart. A comment comes every 15
+/// The list of an event is that of `GET /workspaces`. An event `tunnels` names a workspace whose tunnels have changed. Lists are at least a second apart. A comment comes every 15
 /// seconds. The stream ends with the session.
 #[utoipa::path(
     get,
@@ -45,7 +48,16 @@ pub(super) async fn events(
         return Err(ApiError::new(kind, "too many follow this server live", "ask again later").after(10));
     };
     let draining = app.draining.clone();
-    let state = Following { app, person, headers, follower, draining, sent: None, next: Instant::now() };
+    let state = Following {
+        app,
+        person,
+        headers,
+        follower,
+        draining,
+        sent: None,
+        waiting: VecDeque::new(),
+        next: Instant::now(),
+    };
     let events = stream::unfold(state, |mut state| async {
         let event = state.event().await?;
         Some((Ok(event), state))
@@ -61,6 +73,8 @@ struct Following {
     draining: watch::Receiver<bool>,
     /// The list that was told last.
     sent: Option<String>,
+    /// What is to be told besides.
+    waiting: VecDeque<Event>,
     /// No list before then.
     next: Instant,
 }
@@ -69,6 +83,9 @@ impl Following {
     /// The next event; none once the session has ended or the server is about to stop.
     async fn event(&mut self) -> Option<Event> {
         loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
             let mut draining = self.draining.clone();
             let pause = async {
                 if self.sent.is_some() {
@@ -85,6 +102,15 @@ impl Following {
                 return None;
             }
             let rows = workspaces::visible(&self.app, &self.person).await.ok()?;
+            let touched = self.follower.take_touched();
+            let is_touched = |row: &&WorkspaceRow| {
+                row.agents.iter().any(|agent| touched.contains(&NodeId(agent.id.clone())))
+            };
+            // The first list comes with what there is.
+            for row in rows.iter().filter(is_touched).filter(|_| self.sent.is_some()) {
+                let data = serde_json::json!({ "workspace": row.id }).to_string();
+                self.waiting.push_back(Event::default().event("tunnels").data(data));
+            }
             let list = rows.iter().map(|row| workspaces::document(&self.app, &self.person, row)).collect();
             let list = serde_json::to_string(&Workspaces { workspaces: list }).ok()?;
             self.next = Instant::now() + PAUSE;

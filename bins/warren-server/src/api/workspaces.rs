@@ -3,6 +3,7 @@
 use super::account::forbidden;
 use super::bearer::Person;
 use super::problem::{ApiError, Document};
+use super::tunnels;
 use crate::app::{App, Shared};
 use crate::auth::{Token, TokenKind};
 use crate::clock::rfc3339;
@@ -196,7 +197,13 @@ pub(super) async fn find(
 pub(super) fn document(app: &App, person: &Person, row: &WorkspaceRow) -> Workspace {
     let agents: Vec<Agent> = row.agents.iter().map(|agent| agent_document(app, agent)).collect();
     let connected = agents.iter().any(|agent| agent.status == AgentStatus::Connected);
+    let ids: Vec<_> = agents.iter().map(|agent| agent.id.clone()).collect();
+    let best = app.tunnels.best(ids.iter());
     Workspace {
+        path: best.as_ref().map(|best| tunnels::path(app, best)),
+        latency_ms: best.as_ref().and_then(|best| best.latency_us).map(tunnels::milliseconds),
+        rx_bytes: best.as_ref().map(|best| best.received_bytes),
+        tx_bytes: best.as_ref().map(|best| best.sent_bytes),
         id: row.id.clone(),
         name: row.name.clone(),
         owner: row.owner.clone(),

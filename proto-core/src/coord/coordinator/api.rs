@@ -5,7 +5,7 @@ use crate::id::{NodeId, StreamId};
 use crate::key::NodePublic;
 use crate::relay_map::RelayMap;
 use crate::time::Duration;
-use crate::wire::control::NodeInfo;
+use crate::wire::control::{NodeInfo, PathReport};
 use core::fmt;
 
 #[cfg(doc)]
@@ -145,6 +145,18 @@ pub enum CoordinatorEvent {
     Changed {
         /// What it said, with its name filled in.
         node: NodeInfo,
+    },
+    /// A node has said how its path to a peer is. It is the node's own word, at most one each
+    /// [`crate::limits::PATH_REPORT_EVERY`] or nearly so for each pair.
+    Path {
+        /// Who says it.
+        node: NodeId,
+        /// Whose.
+        principal: Principal,
+        /// To whom the path leads.
+        peer: NodeId,
+        /// The path.
+        path: PathReport,
     },
     /// A node is not connected any more.
     Offline {

@@ -10,7 +10,7 @@ use crate::machine::{Input, Machine, Output};
 use crate::relay_map::RelayMap;
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Time};
-use crate::wire::control::{Hello, NodeInfo, NodeKind, ToNode, ToServer, VERSION, Welcome};
+use crate::wire::control::{Hello, NodeInfo, NodeKind, PathReport, ToNode, ToServer, VERSION, Welcome};
 
 const STREAM: StreamId = StreamId(5);
 const KEY: NodePublic = NodePublic([3; 32]);
@@ -344,7 +344,8 @@ fn name(rng: &mut Rng) -> crate::id::NodeId {
 #[test]
 fn the_session_keeps_the_seven_laws() {
     Subject::new(session)
-        .commands(|rng| match rng.range(0..9) {
+        .commands(|rng| match rng.range(0..10) {
+            8 => SessionCommand::Path(name(rng), PathReport::default()),
             0 | 1 => SessionCommand::Start,
             2 => SessionCommand::Node(info(KEY, rng.range(0..3))),
             3 | 4 => SessionCommand::OpenTunnel(name(rng)),
@@ -404,7 +405,8 @@ fn the_coordinator_keeps_the_seven_laws() {
             }
         })
         .inputs(|rng| {
-            let message = match rng.range(0..8) {
+            let message = match rng.range(0..9) {
+                7 => ToServer::Path { peer: name(rng), path: PathReport::default() },
                 0..=2 => ToServer::Hello(hello(VERSION)),
                 3 => ToServer::Node { node: info(KEY, rng.range(0..3)) },
                 4 => ToServer::OpenTunnel { to: name(rng) },

@@ -7,6 +7,7 @@ use crate::coord::{
 use crate::machine::Transmit;
 use crate::relay::{RelayHub, RelayServerConfig};
 use crate::route::Route;
+use crate::wire::control::PathReport;
 use crate::wire::derp::{Decoder, Frame};
 
 /// One way to or from a server.
@@ -70,6 +71,8 @@ struct Pair {
     down: BTreeSet<u64>,
     /// Nodes that were killed.
     dead: BTreeSet<usize>,
+    /// What the coordinator was told of paths, and when.
+    paths: Vec<(Time, NodeId, PathReport)>,
 }
 
 impl Pair {
@@ -110,6 +113,7 @@ impl Pair {
             udp: true,
             down: BTreeSet::new(),
             dead: BTreeSet::new(),
+            paths: Vec::new(),
         }
     }
 
@@ -250,6 +254,9 @@ impl Pair {
                         Input::Command(CoordinatorCommand::Authorized { request, verdict }),
                         self.now,
                     );
+                }
+                Output::Event(CoordinatorEvent::Path { peer, path, .. }) => {
+                    self.paths.push((self.now, peer, path));
                 }
                 _ => {}
             }

@@ -53,6 +53,26 @@ fn what_a_node_says_is_the_golden_document() {
         resume: Some("r1".into()),
         build: "warren-agent 0.1.0".into(),
     };
+    let direct = PathReport {
+        address: Some("192.0.2.7:41641".parse().unwrap()),
+        relay: None,
+        latency_us: Some(1_500),
+        received_bytes: 7,
+        sent_bytes: 8,
+        sentence: "direct to 192.0.2.7:41641".into(),
+        side: "between".into(),
+        remedy: None,
+    };
+    to_server(
+        &ToServer::Path { peer: id("agent-1"), path: direct },
+        r#"{"type":"path","peer":"agent-1","path":{"address":"192.0.2.7:41641","latency_us":1500,"received_bytes":7,"sent_bytes":8,"sentence":"direct to 192.0.2.7:41641","side":"between"}}"#,
+    );
+    let relayed =
+        PathReport { relay: Some(RegionId(900)), remedy: Some("allow UDP".into()), ..Default::default() };
+    to_server(
+        &ToServer::Path { peer: id("agent-1"), path: relayed },
+        r#"{"type":"path","peer":"agent-1","path":{"relay":900,"received_bytes":0,"sent_bytes":0,"sentence":"","side":"","remedy":"allow UDP"}}"#,
+    );
     to_server(
         &ToServer::Hello(hello.clone()),
         r#"{"type":"hello","version":"1.0","kind":"agent","node_key":"NODE_KEY","resume":"r1","build":"warren-agent 0.1.0"}"#,

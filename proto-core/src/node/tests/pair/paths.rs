@@ -134,3 +134,33 @@ fn equal_seeds_give_equal_worlds() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn the_coordinator_is_told_of_the_path_by_the_end_that_asked_and_not_of_silence() {
+    let mut pair = Pair::started(true, true);
+    pair.talk(30_000);
+    assert!(pair.paths.iter().all(|(_, peer, _)| peer.0 == "agent"), "{:?}", pair.paths);
+    assert!((4..=8).contains(&pair.paths.len()), "{:?}", pair.paths);
+    let apart = pair.paths.windows(2).map(|two| two[1].0.since(two[0].0));
+    assert!(apart.min() >= Some(limits::PATH_REPORT_EVERY), "{:?}", pair.paths);
+    let (_, _, last) = pair.paths.last().unwrap();
+    assert_eq!(last.address, Some("198.51.100.2:7000".parse().unwrap()));
+    assert!(last.latency_us.is_some() && last.sent_bytes > 0 && last.received_bytes > 0, "{last:?}");
+    assert!(last.sentence.starts_with("direct to 198.51.100.2:7000"), "{last:?}");
+
+    pair.run(10_000);
+    pair.paths.clear();
+    pair.run(60_000);
+    let quiet = pair.paths.len();
+    assert!(quiet <= 6, "a quiet tunnel says little: {:?}", pair.paths);
+}
+
+#[test]
+fn a_path_that_breaks_is_told_and_why_it_is_relayed() {
+    let mut pair = Pair::started(true, false);
+    pair.talk(10_000);
+    let (_, _, last) = pair.paths.last().unwrap();
+    assert_eq!((last.address, last.relay), (None, Some(RegionId(1))));
+    assert_eq!(last.side, "ours");
+    assert_eq!(last.remedy.as_deref(), Some("allow outgoing UDP in its firewall"));
+}
