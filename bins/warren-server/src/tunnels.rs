@@ -102,7 +102,8 @@ impl Tunnels {
     }
 
     /// How many there are: direct, relayed, without a way.
-    pub(crate) fn count(&self) -> [u64; 3] {
+    #[cfg(test)]
+    fn count(&self) -> [u64; 3] {
         let mut count = [0; 3];
         for tunnel in self.lock().values() {
             let way = match (&tunnel.path.address, &tunnel.path.relay) {

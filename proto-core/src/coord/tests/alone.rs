@@ -333,8 +333,8 @@ fn where_only_browsers_get_in_a_peer_that_is_not_mentioned_again_is_gone() {
         });
         format!("{events:?}")
     };
-    insta::assert_snapshot!(heard(false), @r#"[Event(PeerLost { id: NodeId("laptop"), closed: false })]"#);
-    insta::assert_snapshot!(heard(true), @r#"[Event(PeerGone { id: NodeId("laptop"), reason: "the server lets people in by browser only" })]"#);
+    insta::assert_snapshot!(heard(false), @r#"[Event(PeerLost { id: laptop, closed: false })]"#);
+    insta::assert_snapshot!(heard(true), @r#"[Event(PeerGone { id: laptop, reason: "the server lets people in by browser only" })]"#);
 }
 
 fn name(rng: &mut Rng) -> crate::id::NodeId {
