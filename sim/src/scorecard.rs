@@ -146,11 +146,10 @@ pub fn pairs(profiles: &[Profile], loss_ppm: u32, seeds: u64) -> Vec<Pair> {
     pairs
 }
 
-/// Two links make one way: each loses half as much, as long as that is little.
+/// Two links make one way: what passes both is the square of what passes one.
 fn link(loss_ppm: u32) -> LinkProfile {
-    let both = u64::from(loss_ppm) * u64::from(loss_ppm) / 8_000_000;
-    let loss_ppm = loss_ppm / 2 + u32::try_from(both).unwrap_or(u32::MAX / 2);
-    LinkProfile { loss_ppm, ..LinkProfile::clean(HALF_WAY) }
+    let passes = (1.0 - f64::from(loss_ppm.min(1_000_000)) / 1e6).sqrt();
+    LinkProfile { loss_ppm: ((1.0 - passes) * 1e6).round() as u32, ..LinkProfile::clean(HALF_WAY) }
 }
 
 fn scenario(pair: &Pair, seed: u64) -> Scenario {
@@ -242,7 +241,7 @@ mod tests {
         for ppm in [0, 20_000, 50_000, 100_000, 200_000] {
             let passes = 1.0 - f64::from(link(ppm).loss_ppm) / 1e6;
             let lost = 1.0 - passes * passes;
-            assert!((lost - f64::from(ppm) / 1e6).abs() < 0.001, "{ppm}: {lost}");
+            assert!((lost - f64::from(ppm) / 1e6).abs() < 0.000_002, "{ppm}: {lost}");
         }
     }
 }

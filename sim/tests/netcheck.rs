@@ -129,3 +129,20 @@ fn a_server_of_one_address_tells_whether_the_port_matters() {
         }
     }
 }
+
+/// A Linux router gives another port to what goes where an answer came from that it did not let in.
+#[test]
+fn what_linux_routers_remember_of_answers_is_not_taken_for_a_nat_that_varies() {
+    let linux = NatProfile::linux();
+    for relays in [BOTH, &BOTH[..1]] {
+        for seed in 0..SEEDS {
+            let report = found(behind(seed, vec![linux], relays));
+            assert_eq!((report.mapping, report.dependence), (Mapping::Independent, None), "seed {seed}");
+            assert_eq!(report.filtering, Filtering::AddressAndPort, "seed {seed}");
+        }
+    }
+    for seed in 0..SEEDS {
+        let report = found(behind(seed, vec![linux], &[Role::Relay]));
+        assert_eq!(report.mapping, Mapping::Unknown, "one address can't tell, seed {seed}");
+    }
+}

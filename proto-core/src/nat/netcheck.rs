@@ -345,7 +345,9 @@ impl Netcheck {
 
     /// Asks about the NAT, once a network, if a server offered to help.
     fn begin_probe(&mut self, run: &Run, now: Time) {
-        let (Probing::NotYet, true, Some(offer)) = (&self.nat, run.full, run.offer()) else { return };
+        let (Probing::NotYet, true, Some(mut offer)) = (&self.nat, run.full, run.offer()) else { return };
+        let bound = self.links.get(&offer.seen.link).map(SocketAddr::port);
+        offer.preserved = bound == Some(offer.seen.mapped.port());
         let finely = matches!(self.report.mapping, Mapping::Varies | Mapping::Unknown);
         let probe = NatProbe::new(offer, finely, now);
         self.nat = Probing::Now(Box::new(probe), run.seen.clone());

@@ -4,6 +4,10 @@
 //! It runs beside the netcheck's runs and after the first, since it must know which addresses our sockets have spoken
 //! to: what the NAT lets in from those tells nothing. Once it has asked the server's other sockets themselves, it
 //! tells nothing any more on this network, so it is done once.
+//!
+//! A Linux router remembers a packet from outside that it did not let in, and gives another port to what then goes to
+//! where it came from. So how the NAT maps is asked of the one socket that never answers for another, the first port
+//! of the second address; the others are asked only where that habit can't be mistaken for a NAT that varies.
 
 use crate::id::LinkId;
 use crate::limits;
@@ -22,6 +26,8 @@ pub(super) struct Offer {
     /// The port of its other socket.
     pub(super) second_port: Option<u16>,
     pub(super) round_trip: Duration,
+    /// Whether the NAT kept the port of our socket.
+    pub(super) preserved: bool,
 }
 
 /// What to ask the server.
@@ -68,7 +74,10 @@ pub(super) struct NatProbe {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Filtering,
+    /// Whether mappings vary, by a socket that nothing has come from.
     Mapping,
+    /// On what they depend, by the sockets that answered for another.
+    Dependence,
     Over,
 }
 
@@ -98,7 +107,10 @@ impl NatProbe {
 
     /// What was found, once it is over.
     pub(super) fn found(&self) -> Option<Found> {
-        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), seen: self.seen.clone() })
+        let by_untouched = self.untouched().is_some_and(|to| self.seen_by(to).is_some());
+        let counts = |o: &&Observation| by_untouched || self.is_plain() || o.mapped == self.offer.seen.mapped;
+        let seen = || self.seen.iter().filter(counts).copied().collect();
+        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), seen: seen() })
     }
 
     /// The questions whose time has come.
@@ -146,15 +158,27 @@ impl NatProbe {
     fn is_answered(&self) -> bool {
         match self.stage {
             Stage::Filtering => self.unable || self.heard.0 || (self.heard.1 && self.offer.other.is_none()),
-            Stage::Mapping => self.seen.len() >= self.others().len(),
+            Stage::Mapping | Stage::Dependence => self.others().iter().all(|to| self.seen_by(*to).is_some()),
             Stage::Over => true,
         }
     }
 
     fn advance(&mut self, now: Time) {
-        let ask = self.stage == Stage::Filtering && self.finely;
-        self.stage = if ask { Stage::Mapping } else { Stage::Over };
+        let varies = self.untouched().and_then(|to| self.seen_by(to)).map(|m| m != self.offer.seen.mapped);
+        self.stage = match (self.stage, varies) {
+            (Stage::Filtering, _) if self.finely => Stage::Mapping,
+            (Stage::Mapping, Some(true)) => Stage::Dependence,
+            (Stage::Mapping, None) if self.is_plain() || self.offer.other.is_none() => Stage::Dependence,
+            _ => Stage::Over,
+        };
         (self.tries, self.next) = (0, now);
+    }
+
+    /// Whether another port for a socket that answered for another can only mean that mappings vary: the NAT let its
+    /// answers in, or it keeps no ports anyway.
+    fn is_plain(&self) -> bool {
+        let all_let_in = self.heard.0 || (self.heard.1 && self.offer.other.is_none());
+        all_let_in || !self.offer.preserved
     }
 
     fn questions(&self) -> Vec<Ask> {
@@ -165,15 +189,34 @@ impl NatProbe {
             (Stage::Filtering, Some(_)) if self.heard.1 => vec![changed(Change::BOTH)],
             (Stage::Filtering, Some(_)) => vec![changed(Change::BOTH), changed(Change::PORT)],
             (Stage::Filtering, None) => vec![changed(Change::PORT)],
-            (Stage::Mapping, _) => self.others().into_iter().map(|to| ask(to, Question::Seen)).collect(),
+            (Stage::Mapping | Stage::Dependence, _) => {
+                self.others().into_iter().map(|to| ask(to, Question::Seen)).collect()
+            }
             (Stage::Over, _) => Vec::new(),
         }
     }
 
-    /// The server's other sockets: what they see of ours, beside what the first saw, tells how the NAT maps.
+    /// The server's other sockets that this stage asks: what they see of ours, beside what the first saw, tells how
+    /// the NAT maps.
     fn others(&self) -> Vec<SocketAddr> {
         let second = |port| SocketAddr::new(self.offer.seen.server.ip(), port);
-        self.offer.second_port.map(second).into_iter().chain(self.offer.other).collect()
+        match self.stage {
+            Stage::Mapping => self.untouched().into_iter().collect(),
+            Stage::Dependence => {
+                self.offer.second_port.map(second).into_iter().chain(self.offer.other).collect()
+            }
+            Stage::Filtering | Stage::Over => Vec::new(),
+        }
+    }
+
+    /// The second address's first port: it answers for no other.
+    fn untouched(&self) -> Option<SocketAddr> {
+        let server = self.offer.seen.server;
+        self.offer.other.filter(|o| o.port() != server.port()).map(|o| SocketAddr::new(o.ip(), server.port()))
+    }
+
+    fn seen_by(&self, server: SocketAddr) -> Option<SocketAddr> {
+        self.seen.iter().find(|o| o.server == server).map(|o| o.mapped)
     }
 
     fn filtering(&self) -> Filtering {

@@ -132,8 +132,8 @@ impl Run {
         if offers && self.offer.as_ref().is_none_or(better) {
             let seen = Observation { link: sent.link, server: sent.server, mapped };
             let round_trip = now.since(sent.at);
-            self.offer =
-                Some(Offer { seen, other: places.other, second_port: places.second_port, round_trip });
+            let Places { other, second_port, .. } = places;
+            self.offer = Some(Offer { seen, other, second_port, round_trip, preserved: false });
         }
     }
 
