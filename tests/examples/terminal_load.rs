@@ -7,6 +7,7 @@
 mod browser;
 
 use browser::{Browser, log_in, words};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tests::Result;
@@ -16,6 +17,11 @@ use tokio::time::sleep;
 const KEYS: usize = 500;
 /// See [`KEYS`].
 const PAUSE: Duration = Duration::from_millis(15);
+
+/// Terminals opened at the same time.
+const AT_ONCE: usize = 16;
+/// How long one terminal is flooded: longer than the keys beside it take.
+const FLOOD: Duration = Duration::from_secs(15);
 
 #[tokio::main]
 async fn main() -> Result {
@@ -31,11 +37,22 @@ async fn main() -> Result {
     let before = resident_kib(&pid)?;
     let mut held = Vec::new();
     opener.fill(&mut held, quiet).await?;
-    let echoes = echo(opener.open(usize::MAX).await?).await?;
+    let echoes = echo(opener.open(0).await?).await?;
     let some = resident_kib(&pid)?;
     opener.fill(&mut held, many).await?;
     let all = resident_kib(&pid)?;
-    println!("{}", json!({ "echo_ms": echoes, "before_kib": before, "quiet_kib": some, "many_kib": all }));
+    // One person may have no more than a thousand.
+    held.drain(..many / 10).for_each(|terminal| terminal.abort());
+    sleep(Duration::from_secs(1)).await;
+    // In the same workspace as the one that is timed.
+    let flood = tokio::spawn(flood(opener.open(0).await?.blind()));
+    let beside = echo(opener.open(0).await?).await?;
+    let rate = flood.await.map_err(words)??;
+    let told = json!({
+        "echo_ms": echoes, "echo_beside_flood_ms": beside, "flood_mb_per_s": rate,
+        "before_kib": before, "quiet_kib": some, "many_kib": all, "flooded_kib": resident_kib(&pid)?,
+    });
+    println!("{told}");
     Ok(())
 }
 
@@ -70,8 +87,12 @@ impl Opener {
 
     /// Opens further ones until there are so many, and lets them be read.
     async fn fill(&self, held: &mut Vec<tokio::task::JoinHandle<Result>>, many: usize) -> Result {
-        while held.len() < many {
-            let mut browser = self.open(held.len()).await?.blind();
+        // Several at a time, since each shell takes a while to begin.
+        let opening =
+            stream::iter(held.len()..many).map(|number| self.open(number)).buffer_unordered(AT_ONCE);
+        let opened: Vec<Browser> = opening.try_collect().await?;
+        for browser in opened {
+            let mut browser = browser.blind();
             held.push(tokio::spawn(async move {
                 while browser.take().await? {}
                 Err("a terminal has ended".to_owned())
@@ -101,6 +122,16 @@ async fn echo(mut browser: Browser) -> Result<Vec<f64>> {
         sleep(PAUSE).await;
     }
     Ok(times)
+}
+
+/// How fast a program's output comes that never ends and is shown as soon as it comes, in megabytes a second.
+async fn flood(mut browser: Browser) -> Result<f64> {
+    browser
+        .type_in("exec yes 0123456789012345678901234567890123456789012345678901234567890123456789\r")
+        .await?;
+    let (began, before) = (Instant::now(), browser.bytes);
+    browser.watch_for(FLOOD).await?;
+    Ok((browser.bytes - before) as f64 / began.elapsed().as_secs_f64() / 1e6)
 }
 
 fn resident_kib(pid: &str) -> Result<u64> {

@@ -198,6 +198,23 @@ pub(crate) fn ask(
     Ok((status, serde_json::from_str(body).unwrap_or_default()))
 }
 
+/// The head of the answer to a request written by hand.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn head(server: &str, request: &str) -> Result<String> {
+    let host = server.strip_prefix("http://").ok_or("a test's server has no TLS")?;
+    let mut tcp = std::net::TcpStream::connect(host).map_err(words)?;
+    tcp.write_all(request.as_bytes()).map_err(words)?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte).map_err(words)?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).map_err(words)
+}
+
 /// Logs the owner of a deployment in.
 ///
 /// # Errors

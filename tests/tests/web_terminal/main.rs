@@ -251,6 +251,42 @@ async fn terminals_are_their_owners_and_end_with_the_login() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_sites_page_opens_no_terminal_with_a_visitors_cookie() -> Result {
+    let world = World::start(&[], &[])?;
+    let server = world.deployment.url();
+    let body = json!({ "username": "alice", "password": "correct horse battery staple", "cookie": true });
+    let body = body.to_string();
+    let login = browser::head(
+        server,
+        &format!(
+            "POST /api/v1/login HTTP/1.1\r\nHost: warren\r\nOrigin: {server}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    )?;
+    let cookie = login.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then(|| value.split(';').next().unwrap_or_default())
+    });
+    let cookie = cookie.ok_or_else(|| format!("no cookie: {login}"))?;
+    let status = |origin: &str| {
+        let request = format!(
+            "GET /api/v1/workspaces/me/dev/terminal HTTP/1.1\r\nHost: warren\r\nCookie: {cookie}\r\n{origin}\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let head = browser::head(server, &request)?;
+        Ok::<_, String>(head.split(' ').nth(1).unwrap_or_default().to_owned())
+    };
+    assert_eq!(status(&format!("Origin: {server}\r\n"))?, "101");
+    assert_eq!(status("Origin: https://evil.example\r\n")?, "403");
+    assert_eq!(status("Origin: null\r\n")?, "403");
+    assert_eq!(status(&format!("Origin: {server}\r\nSec-Fetch-Site: cross-site\r\n"))?, "403");
+    assert_eq!(status("")?, "403");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_only_browsers_get_in_command_lines_are_refused_and_sent_away() -> Result {
     let mut world = World::start(&[], &[])?;
     let mut ssh = world.deployment.command()?;

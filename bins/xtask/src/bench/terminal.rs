@@ -18,6 +18,8 @@ const WORKSPACES: [&str; 2] = ["one", "two"];
 #[derive(Deserialize)]
 struct Told {
     echo_ms: Vec<f64>,
+    echo_beside_flood_ms: Vec<f64>,
+    flood_mb_per_s: f64,
     before_kib: f64,
     quiet_kib: f64,
     many_kib: f64,
@@ -29,8 +31,11 @@ struct Told {
 /// If a program fails, with what it said.
 pub(super) fn run(runs: usize) -> Result<Vec<Figure>> {
     let (mut middle, mut slow, mut quiet, mut many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut beside, mut flood) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let told = once()?;
+        beside.push(percentile(&told.echo_beside_flood_ms, 99));
+        flood.push(told.flood_mb_per_s);
         middle.push(percentile(&told.echo_ms, 50));
         slow.push(percentile(&told.echo_ms, 99));
         quiet.push((told.quiet_kib - told.before_kib) / 1024.0);
@@ -39,13 +44,16 @@ pub(super) fn run(runs: usize) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::median("terminal_echo_p50", "ms", middle),
         Figure::median("terminal_echo_p99", "ms", slow),
+        Figure::median("terminal_echo_p99_flood", "ms", beside),
+        Figure::median("terminal_flood", "MB/s", flood),
         Figure::median("terminals_200_added", "MiB", quiet),
         Figure::median("server_1000_terminals", "MiB", many),
     ])
 }
 
 fn once() -> Result<Told> {
-    let deployment = Deployment::start(Place::Here, &[])?;
+    // A thousand terminals of one person within a minute is what no page does.
+    let deployment = Deployment::start(Place::Here, &["--api-rate-limit", "100000"])?;
     let mut agents = Vec::new();
     for workspace in WORKSPACES {
         let token = deployment.create_workspace(workspace)?;
