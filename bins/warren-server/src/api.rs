@@ -1,17 +1,18 @@
 //! What the server answers over HTTP. The documents are [`proto_core::wire::api`]'s.
 
 mod account;
+mod apps;
 mod audit;
-mod bearer;
-mod call;
-mod cookie;
+pub(crate) mod bearer;
+pub(crate) mod call;
+pub(crate) mod cookie;
 mod coordinate;
 mod derp;
 mod device;
 mod events;
 mod limit;
 mod openapi;
-mod problem;
+pub(crate) mod problem;
 mod reach;
 mod shares;
 mod state;
@@ -26,6 +27,7 @@ mod workspaces;
 pub(crate) use system::BUILD;
 
 use crate::app::Shared;
+use crate::apps::{path, subdomain};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -59,6 +61,7 @@ pub(crate) fn router(app: Shared) -> Router {
         .merge(openapi::route(&document))
         .route("/", get(system::home))
         .merge(pages())
+        .merge(path_apps())
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route(DERP_PATH, any(derp::derp))
@@ -70,6 +73,18 @@ pub(crate) fn router(app: Shared) -> Router {
         .fallback(problem::other_path)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), call::name))
         .with_state(app)
+}
+
+/// What is served at hosts under the wildcard: apps, and nothing of the server's own.
+pub(crate) fn app_hosts(app: Shared) -> Router {
+    Router::new()
+        .fallback(subdomain::serve)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), call::name))
+        .with_state(app)
+}
+
+fn path_apps() -> Router<Shared> {
+    path::ROUTES.iter().fold(Router::new(), |router, route| router.route(route, any(path::serve)))
 }
 
 /// The pages of the dashboard. All are one file, whose script shows what belongs to the path.
@@ -115,6 +130,9 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(shares::list))
         .routes(routes!(shares::share, shares::unshare))
         .routes(routes!(shares::agent_token))
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::one, apps::set, apps::remove))
+        .routes(routes!(apps::open))
         .routes(routes!(terminal::attach))
         .routes(routes!(terminal::list))
         .routes(routes!(terminal::end))

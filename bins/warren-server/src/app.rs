@@ -1,6 +1,7 @@
 //! What every request needs at hand.
 
 use crate::api::terminal::Places;
+use crate::apps::Apps;
 use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
 use crate::auth::password::Passwords;
@@ -42,7 +43,9 @@ pub(crate) struct App {
     /// The coordinator, the relay, and who is there.
     pub(crate) hub: Arc<Hub>,
     /// The server's own node: the way into workspaces.
-    pub(crate) node: OwnNode,
+    pub(crate) node: Arc<OwnNode>,
+    /// Web apps, and who was let to them.
+    pub(crate) apps: Apps,
     /// Who has terminals open in browsers.
     pub(crate) terminals: Places,
     /// The tunnels to workspaces, as nodes tell of them.
@@ -69,6 +72,7 @@ pub(crate) type Shared = Arc<App>;
 impl App {
     /// Some token, person or share is good no more: connections that depend on one end.
     pub(crate) fn revoked(&self) {
+        self.apps.changed(self.clock.now());
         self.revocations.send_replace(());
     }
 }

@@ -9,6 +9,7 @@
 //! | `dashboard` | the pages of `warren-dashboard`, with their headers |
 //! | `health`, `tunnels`, `changes` | is all well; how paths are; what those are told who follow live |
 //! | `hub` | the coordinator, the relay, and who is there |
+//! | `apps` | web apps: from a browser through a tunnel to a port of a workspace |
 //! | `node` | the server as a node of its own, which reaches workspaces for browsers |
 //! | `maps` | the relay map that nodes are given |
 //! | `auth`, `store` | tokens and passwords; what is remembered |
@@ -20,6 +21,7 @@
 mod announce;
 mod api;
 mod app;
+mod apps;
 mod auth;
 mod changes;
 mod clock;
@@ -37,10 +39,11 @@ mod store;
 mod tunnels;
 
 pub use announce::{text as announcement, write_ready_file};
+pub use apps::address::WildcardUrl;
 pub use clock::Clock;
 pub use fault::Fault;
 pub use server::{Addresses, Server};
-pub use settings::{AccessUrl, HostPort, Listen, LogFormat, Network, Reading, Settings, command};
+pub use settings::{AccessUrl, HostPort, Listen, LogFormat, MaxSharing, Network, Reading, Settings, command};
 
 use std::io::Write as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};

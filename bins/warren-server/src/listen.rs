@@ -1,6 +1,8 @@
 //! The listeners: plain HTTP and HTTPS, one task a connection.
 
 use crate::api::{DERP_PATH, Remote};
+use crate::apps::address::Wildcard;
+use crate::apps::subdomain;
 use crate::fault::{Fault, io_words};
 use axum::Router;
 use bytes::Bytes;
@@ -46,6 +48,10 @@ pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TokioListener, Fau
 pub(crate) struct House {
     /// Everything that is HTTP.
     pub(crate) router: Router,
+    /// What is under the wildcard.
+    pub(crate) apps: Router,
+    /// Which hosts those are.
+    pub(crate) wildcard: Option<Wildcard>,
     /// The relay at [`DERP_PATH`], which takes whole connections.
     pub(crate) relay: Option<RelayHandle>,
     /// True once the server is about to stop: the relay takes nobody any more.
@@ -55,8 +61,13 @@ pub(crate) struct House {
 impl House {
     /// The relay, if that is what a request asks for.
     fn relay_for(&self, head: &Head) -> Option<&RelayHandle> {
-        let asked = head.path == DERP_PATH && head.derp() != DerpRequest::None;
+        let for_app = head.field("host").is_some_and(|host| self.is_app(host));
+        let asked = head.path == DERP_PATH && head.derp() != DerpRequest::None && !for_app;
         self.relay.as_ref().filter(|_| asked && !*self.draining.borrow())
+    }
+
+    fn is_app(&self, host: &str) -> bool {
+        self.wildcard.as_ref().is_some_and(|wildcard| wildcard.label(host).is_some())
     }
 }
 
@@ -152,9 +163,10 @@ async fn connection(
             });
         }
         // What is no request is answered there, too.
-        _ => {
+        (_, relay) => {
+            let house = House { relay, ..house };
             drop(place);
-            speak(Prefixed::new(Bytes::from(read), stream), from, house.router, stop).await;
+            speak(Prefixed::new(Bytes::from(read), stream), from, house, stop).await;
         }
     }
 }
@@ -197,14 +209,17 @@ async fn begin(
     None
 }
 
-async fn speak<S>(stream: S, from: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
+async fn speak<S>(stream: S, from: SocketAddr, house: House, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let router = TowerToHyperService::new(router);
+    let (own, apps) =
+        (TowerToHyperService::new(house.router.clone()), TowerToHyperService::new(house.apps.clone()));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Remote(from));
-        router.call(request)
+        let for_app =
+            subdomain::host(request.uri(), request.headers()).is_some_and(|host| house.is_app(host));
+        if for_app { apps.call(request) } else { own.call(request) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,6 +2,8 @@
 
 use crate::api::{self, BUILD};
 use crate::app::App;
+use crate::apps::Apps;
+use crate::apps::address::Wildcard;
 use crate::auth::rates::Rates;
 use crate::auth::{Token, TokenKind};
 use crate::changes::Changes;
@@ -131,7 +133,8 @@ impl Server {
         }
         let key = secret("node key").await?;
         let direct = !settings.block_direct_connections;
-        let node = OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await;
+        let node = Arc::new(OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await);
+        let apps = Apps::new(&settings, &access_url, secret("app ticket key").await?, &node, &hub);
         let tunnels = Arc::new(Tunnels::new());
         let probe_key = secret("probe key").await?;
         let started = clock.now();
@@ -154,6 +157,7 @@ impl Server {
             tunnels,
             hub,
             node,
+            apps,
             terminals: Default::default(),
             health: Health::new(probe_key),
             settings: settings.rows.clone(),
@@ -187,6 +191,8 @@ impl Server {
     ) {
         let house = House {
             router: api::router(Arc::clone(&self.app)),
+            apps: api::app_hosts(Arc::clone(&self.app)),
+            wildcard: self.app.apps.wildcard.clone(),
             relay: self.app.hub.relay().cloned(),
             draining: self.app.draining.clone(),
         };
@@ -377,6 +383,15 @@ fn access_url(settings: &Settings, addresses: Addresses) -> Result<AccessUrl, Fa
         tracing::warn!(
             "only this machine reaches {url}: set `--access-url URL` for users and agents elsewhere"
         );
+    }
+    if let Some(wildcard) = &settings.wildcard_access_url
+        && Wildcard::new(wildcard, &url).label(&url.host).is_some()
+    {
+        return Err(Fault::new(
+            "WILDCARD_URL_INVALID",
+            format!("{url} is itself under the wildcard address: it would be an app's"),
+            "give apps a domain of their own, such as *.apps.example.com",
+        ));
     }
     if settings.derp_server_relay_url.is_some() {
         tracing::warn!("--derp-server-relay-url has no effect yet: several servers need PostgreSQL");

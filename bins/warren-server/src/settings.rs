@@ -2,6 +2,7 @@
 //!
 //! `warren_settings` reads them.
 
+use crate::apps::address::WildcardUrl;
 use crate::fault::Fault;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use warren_settings::{Row, Stop};
 mod values;
 
 pub use io_adapters::access_url::AccessUrl;
-pub use values::{HostPort, Network};
+pub use values::{HostPort, MaxSharing, Network};
 pub use warren_settings::{Listen, LogFormat};
 
 /// Everything that an operator can set.
@@ -30,6 +31,20 @@ pub struct Settings {
     /// Where users and agents find this server [default: derived from the address it listens on]
     #[arg(long, env = "WARREN_ACCESS_URL", value_name = "URL")]
     pub access_url: Option<AccessUrl>,
+
+    /// Where web apps have origins of their own: *.apps.example.com, with a scheme and a port if they are not the access
+    /// URL's. The names, and a certificate's, are the operator's to set up
+    #[arg(long, env = "WARREN_WILDCARD_ACCESS_URL", value_name = "URL")]
+    pub wildcard_access_url: Option<WildcardUrl>,
+
+    /// Open no web apps on paths of the dashboard's own origin
+    #[arg(long, env = "WARREN_DISABLE_PATH_APPS", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub disable_path_apps: bool,
+
+    /// The most that web apps may be shared
+    #[arg(long, env = "WARREN_MAX_APP_SHARING", value_name = "LEVEL", default_value = "public")]
+    pub max_app_sharing: MaxSharing,
 
     /// Where to listen for plain HTTP, or "none"
     #[arg(long, env = "WARREN_HTTP_ADDRESS", value_name = "ADDRESS", default_value = "127.0.0.1:7080")]

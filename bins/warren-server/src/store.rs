@@ -4,12 +4,14 @@ use crate::auth::TokenKind;
 use futures_util::future::BoxFuture;
 use proto_core::wire::api::{Role, TokenScope};
 
+pub(crate) mod apps;
 pub(crate) mod migrate;
 pub(crate) mod people;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use apps::Apps;
 pub(crate) use people::People;
 pub(crate) use sqlite::{Location, SqliteStore};
 
@@ -160,7 +162,7 @@ pub(crate) struct NewUser {
 }
 
 /// The port. Times are unix milliseconds and always arguments: a store reads no clock.
-pub(crate) trait Store: People + Send + Sync {
+pub(crate) trait Store: People + Apps + Send + Sync {
     /// Whether the database answers.
     fn ping(&self) -> Answer<'_, ()>;
     /// The secret of this name; `fresh` becomes it if there is none yet.

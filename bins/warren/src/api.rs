@@ -7,7 +7,7 @@ use io_adapters::http::{HttpClient, HttpError, Request};
 use io_adapters::relay_stream::proxy::ProxyError;
 use proto_core::wire::api::{
     AskDevice, BuildInfo, CreateWorkspace, CreatedWorkspace, DeviceGrant, DeviceLogin, Grant, Login, Me,
-    Problem, Setup, VERSION_HEADER, Workspace, Workspaces,
+    Problem, Setup, VERSION_HEADER, WebApp, Workspace, Workspaces,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,6 +82,12 @@ impl Api {
     /// One workspace, by `name` or `owner/name`.
     pub(crate) async fn workspace(&self, name: &str) -> Result<Workspace> {
         self.get(&workspace_path(name)).await
+    }
+
+    /// A web app of a workspace.
+    pub(crate) async fn app(&self, workspace: &Workspace, slug: &str) -> Result<WebApp> {
+        let workspace = format!("{}/{}", workspace.owner, workspace.name);
+        self.get(&format!("{}/apps/{}", workspace_path(&workspace), encode_path(slug))).await
     }
 
     /// Makes a workspace.

@@ -19,15 +19,17 @@
 //! | `GET /api/v1/derp-map` | | [`crate::relay_map::RelayMap`] |
 //! | `GET /api/v1/coordinate` | | a WebSocket of [`super::control`] messages |
 //!
-//! Those about people, tokens and sharing are in the room `people`.
+//! Those about people, tokens and sharing are in the room `people`, those about web apps in `apps`.
 //!
 //! Every answer of 400 and above is a [`Problem`]. Tokens travel as `Authorization: Bearer …`, those of browsers as a
 //! cookie; then whatever changes something, and every WebSocket, must come from a page of the server itself, by its
 //! `Origin` or `Sec-Fetch-Site`. Every answer names the server's version in [`VERSION_HEADER`] and the request in
 //! [`REQUEST_ID_HEADER`].
 
+mod apps;
 mod people;
 
+pub use apps::{AppScheme, AppSharing, SetWebApp, WebApp, WebApps};
 pub use people::{
     Access, AgentToken, Audit, AuditEntry, ChangePassword, ChangeUser, CreateToken, CreatedToken,
     LoginMethods, OidcMethod, Share, Shares, TokenInfo, TokenScope, TokenUse, Tokens,

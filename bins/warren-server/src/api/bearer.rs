@@ -143,8 +143,18 @@ async fn note_use(app: &App, row: &TokenRow) {
 const USE_NOTED_MS: i64 = 60_000;
 
 /// The token that a request comes with, good or not.
-pub(super) fn text<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+pub(crate) fn text<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
     bearer(headers).or_else(|| cookie::value(headers, cookie::name(&app.access_url)))
+}
+
+/// Whether a program sent the token, not a browser by itself.
+pub(crate) fn in_header(headers: &HeaderMap) -> bool {
+    bearer(headers).is_some()
+}
+
+/// The token of Warren's that a program sent; what else is there is for the app.
+pub(crate) fn of_warren(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).filter(|text| text.starts_with("warren_"))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

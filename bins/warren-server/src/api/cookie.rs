@@ -29,9 +29,14 @@ pub(super) fn clear(access_url: &AccessUrl) -> Result<HeaderValue, ApiError> {
 
 /// The value of a request's cookie of this name.
 pub(crate) fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    values(headers, name).next()
+}
+
+/// The values of all cookies of this name: neighbours under the same domain may have set some.
+pub(crate) fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
 }
 
 /// Whether a request only looks: it changes nothing and opens nothing.

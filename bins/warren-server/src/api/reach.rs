@@ -112,6 +112,9 @@ pub(crate) struct ListeningPort {
     process: String,
     /// `tcp`.
     protocol: &'static str,
+    /// Where it opens in a browser, if ports have addresses here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// The TCP ports that programs of a workspace listen on, as its agent sees them.
@@ -132,6 +135,7 @@ pub(super) async fn ports(
         port: port.port,
         process: port.programs.into_iter().next().map(|program| program.name).unwrap_or_default(),
         protocol: "tcp",
+        url: app.port_url(&row, port.port),
     });
     Ok(Json(ListeningPorts { ports: ports.collect(), problem }))
 }

@@ -146,7 +146,7 @@ pub(super) async fn agent_token(
 }
 
 /// Whether the workspace is the person's own, or the person owns the server.
-fn own(row: &WorkspaceRow, person: &Person, does: &str) -> Result<(), ApiError> {
+pub(super) fn own(row: &WorkspaceRow, person: &Person, does: &str) -> Result<(), ApiError> {
     if row.is_of(&person.user) || person.user.role == Role::Owner {
         return Ok(());
     }

@@ -4,9 +4,32 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use io_adapters::access_url::host_name;
+use proto_core::wire::api::AppSharing;
 
 /// The greatest region number: JavaScript reads numbers exactly up to 2^53 - 1.
 pub(crate) const REGION_ID_MAX: u64 = (1 << 53) - 1;
+
+/// The most that web apps may be shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum MaxSharing {
+    /// With those whom the workspace is shared with.
+    Owner,
+    /// With everybody who has logged in.
+    SignedIn,
+    /// With everybody.
+    Public,
+}
+
+impl From<MaxSharing> for AppSharing {
+    fn from(most: MaxSharing) -> Self {
+        match most {
+            MaxSharing::Owner => Self::Owner,
+            MaxSharing::SignedIn => Self::SignedIn,
+            MaxSharing::Public => Self::Public,
+        }
+    }
+}
 
 /// A host, by name or address, and a port.
 #[derive(Clone, PartialEq, Eq, Debug)]

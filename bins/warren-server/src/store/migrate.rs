@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "foundation", sql: include_str!("migrations/0001_foundation.sql") },
     Migration { version: 2, name: "node keys", sql: include_str!("migrations/0002_node_keys.sql") },
     Migration { version: 3, name: "people", sql: include_str!("migrations/0003_people.sql") },
+    Migration { version: 4, name: "apps", sql: include_str!("migrations/0004_apps.sql") },
 ];
 
 /// The version of a database at `path`, 0 if it is new. Changes nothing.

@@ -1,5 +1,6 @@
 //! The store in SQLite: one file, or memory for tests. Statements keep to what PostgreSQL understands too.
 
+mod apps;
 mod people;
 
 use super::migrate::{self, Migration};
@@ -121,6 +122,19 @@ impl SqliteStore {
     pub(crate) async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+    }
+
+    /// The token, with whose it is, that fulfils a condition on one value.
+    async fn one_token<'q, T>(&self, condition: &str, value: T) -> Result<Option<TokenRow>, StoreError>
+    where
+        T: Send + 'q + sqlx::Encode<'q, Sqlite> + sqlx::Type<Sqlite>,
+    {
+        let sql = format!(
+            "SELECT tokens.id AS token_id, kind, sha256, agent_id, scope, expires_at, last_used_at, users.*
+             FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE {condition}"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(value).fetch_optional(&self.reader).await?;
+        row.as_ref().map(token_of).transpose()
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -316,28 +330,7 @@ impl Store for SqliteStore {
     }
 
     fn token(&self, sha256: [u8; 32]) -> Answer<'_, Option<TokenRow>> {
-        Box::pin(async move {
-            let row = sqlx::query(
-                "SELECT tokens.id AS token_id, kind, sha256, agent_id, scope, expires_at, last_used_at, users.*
-                 FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE sha256 = $1",
-            )
-            .bind(sha256.to_vec())
-            .fetch_optional(&self.reader)
-            .await?;
-            let Some(row) = row else { return Ok(None) };
-            let owned = row.try_get::<Option<String>, _>("id")?.is_some();
-            let kind: String = row.try_get("kind")?;
-            Ok(Some(TokenRow {
-                id: row.try_get("token_id")?,
-                kind: TokenKind::named(&kind).ok_or(StoreError::Missing)?,
-                sha256: row.try_get("sha256")?,
-                user: owned.then(|| user_of(&row)).transpose()?,
-                agent_id: row.try_get("agent_id")?,
-                scope: people::scope_of(row.try_get("scope")?),
-                expires_at: row.try_get("expires_at")?,
-                last_used_at: row.try_get("last_used_at")?,
-            }))
-        })
+        Box::pin(async move { self.one_token("sha256 = $1", sha256.to_vec()).await })
     }
 
     fn remove_token<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
@@ -405,18 +398,12 @@ impl Store for SqliteStore {
 
     fn workspaces<'a>(&'a self, user_id: Option<&'a str>) -> Answer<'a, Vec<WorkspaceRow>> {
         Box::pin(async move {
-            let rows = sqlx::query(
-                "SELECT w.id, w.name, w.owner_id, u.name AS owner, w.created_at,
-                        a.id AS agent_id, a.name AS agent_name, a.last_seen_at, a.version
-                 FROM workspaces w JOIN users u ON u.id = w.owner_id
-                 LEFT JOIN agents a ON a.workspace_id = w.id
-                 WHERE $1 IS NULL OR w.owner_id = $1 OR EXISTS (
+            let sql = format!(
+                "{WORKSPACES} WHERE $1 IS NULL OR w.owner_id = $1 OR EXISTS (
                      SELECT 1 FROM shares s WHERE s.workspace_id = w.id AND s.user_id = $1)
-                 ORDER BY u.name, w.name, a.name",
-            )
-            .bind(user_id)
-            .fetch_all(&self.reader)
-            .await?;
+                 ORDER BY u.name, w.name, a.name"
+            );
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user_id).fetch_all(&self.reader).await?;
             Ok(gather(&rows)?)
         })
     }
@@ -487,7 +474,28 @@ impl Store for SqliteStore {
     }
 }
 
-/// Workspaces out of rows of workspace and agent; the rows' order stays.
+fn token_of(row: &SqliteRow) -> Result<TokenRow, StoreError> {
+    let owned = row.try_get::<Option<String>, _>("id")?.is_some();
+    let kind: String = row.try_get("kind")?;
+    Ok(TokenRow {
+        id: row.try_get("token_id")?,
+        kind: TokenKind::named(&kind).ok_or(StoreError::Missing)?,
+        sha256: row.try_get("sha256")?,
+        user: owned.then(|| user_of(row)).transpose()?,
+        agent_id: row.try_get("agent_id")?,
+        scope: people::scope_of(row.try_get("scope")?),
+        expires_at: row.try_get("expires_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+    })
+}
+
+/// The beginning of a question for workspaces, whose rows are of a workspace and an agent.
+const WORKSPACES: &str = "SELECT w.id, w.name, w.owner_id, u.name AS owner, w.created_at,
+        a.id AS agent_id, a.name AS agent_name, a.last_seen_at, a.version
+ FROM workspaces w JOIN users u ON u.id = w.owner_id
+ LEFT JOIN agents a ON a.workspace_id = w.id";
+
+/// Workspaces out of such rows, whose order stays.
 fn gather(rows: &[SqliteRow]) -> Result<Vec<WorkspaceRow>, sqlx::Error> {
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut out: Vec<WorkspaceRow> = Vec::new();

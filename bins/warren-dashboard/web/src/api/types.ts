@@ -26,7 +26,7 @@ export interface Tunnel {
 
 export interface Port { port: number; process?: string | null; protocol?: string | null }
 export type Sharing = "owner" | "signed_in" | "public";
-export interface WebApp { slug: string; name: string; port: number; scheme: "http" | "https"; sharing: Sharing; cors?: boolean; url: string }
+export interface WebApp { slug: string; name: string; port: number; scheme: "http" | "https"; sharing: Sharing; cors?: string[]; url: string }
 export interface TerminalSession { id: string; started_at: string; command: string; cols: number; rows: number; viewers: number; last_active_at: string }
 export interface Share { user: string; created_at: string }
 

@@ -18,6 +18,12 @@ export function Login() {
   return <Password onCode={() => setCode("")} />;
 }
 
+/** Goes where one wanted to: apps, and what leads to them, are not pages of this dashboard. */
+function onward(to: string): void {
+  if (/^\/(@|api\/v1\/apps\/)/.test(to)) location.replace(to);
+  else go(to, true);
+}
+
 /** The code of a program that waits, if the address has one. */
 function fragment(): string | undefined {
   return location.hash.length > 1 ? decodeURIComponent(location.hash.slice(1)) : undefined;
@@ -34,7 +40,7 @@ function Password({ onCode }: { onCode: () => void }) {
   }, []);
   const who = user.value;
   useEffect(() => {
-    if (who && path.value === "/login") go(wanted(), true);
+    if (who && path.value === "/login") onward(wanted());
   }, [who]);
   useEffect(() => {
     if (build.value?.setup_required) go("/setup", true);

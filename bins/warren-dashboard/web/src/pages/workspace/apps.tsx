@@ -67,7 +67,7 @@ function Edit({ app, path, onClose, onDone }: { app: WebApp | undefined; path: s
         onDone();
         onClose();
       }}>
-        {!app && <Field label="Short name" value={slug} onValue={setSlug} required maxLength={32} autocapitalize="none" autocomplete="off" spellcheck={false} placeholder="notebook" autofocus hint="It becomes a part of the address." />}
+        {!app && <Field label="Short name" value={slug} onValue={setSlug} required maxLength={24} autocapitalize="none" autocomplete="off" spellcheck={false} placeholder="notebook" autofocus hint="It becomes a part of the address." />}
         <Field label="Name" value={name} onValue={setName} maxLength={64} autocomplete="off" placeholder={slug || "Notebook"} />
         <Field label="Port" type="number" min={1} max={65535} value={port} onValue={setPort} required placeholder="8888" />
         <Choice label="It speaks" value={scheme} options={[["http", "HTTP"], ["https", "HTTPS"]]} onValue={setScheme} />
