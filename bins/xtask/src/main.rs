@@ -1,8 +1,9 @@
 //! Warren's own tasks: set-up, demo, tests and benchmarks by one command each.
 //!
-//! `cargo xtask demo | test | bench | scorecard | man`. Each installs what a fresh Debian machine with Rust and root lacks.
+//! `cargo xtask demo | test | bench | api | scorecard | man`. Each installs what a fresh Debian machine with Rust and root lacks.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner talks to a person")]
 
+mod api;
 mod bench;
 mod browser;
 mod demo;
@@ -30,6 +31,8 @@ enum Task {
     Test(test::Args),
     /// Measure; prints a table and writes target/bench.json
     Bench(bench::Args),
+    /// Ask the API for what its description makes possible, with schemathesis
+    Api(api::Args),
     /// Simulate every pair of networks; writes target/scorecard/scorecard.json and index.html
     Scorecard(scorecard::Args),
     /// Write the programs' man pages and completion scripts, for packages
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Api(args) => api::run(&args),
         Task::Scorecard(args) => scorecard::run(&args),
         Task::Man(args) => man::run(&args),
     };

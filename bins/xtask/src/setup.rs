@@ -1,6 +1,7 @@
 //! What a fresh machine lacks.
 
 use crate::shell::{self, Result};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program that a task needs and the Debian package that holds it.
@@ -68,6 +69,10 @@ pub(crate) const BROWSER: &[Tool] = &[
     Tool { program: "vim", package: "vim" },
 ];
 
+/// For [`schemathesis`].
+const SCHEMATHESIS_NEEDS: &[Tool] =
+    &[Tool { program: "python3", package: "python3-venv" }, Tool { program: "pip3", package: "python3-pip" }];
+
 /// For [`tailscale`].
 const PYTHON: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
@@ -106,6 +111,28 @@ pub(crate) fn tailscale() -> Result {
     std::fs::set_permissions(&program, executable).map_err(io)?;
     std::fs::rename(&program, &path).map_err(io)?;
     std::fs::remove_dir_all(&folder).map_err(io)
+}
+
+/// What is made up requests to the API with.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Fetches schemathesis, if it is not there: into a folder of its own, since it brings many packages. Its program.
+///
+/// # Errors
+/// If it cannot be fetched.
+pub(crate) fn schemathesis() -> Result<PathBuf> {
+    let folder = shell::target().join("schemathesis");
+    let (program, done) = (folder.join("bin/schemathesis"), folder.join(SCHEMATHESIS));
+    if done.is_file() {
+        return Ok(program);
+    }
+    install(SCHEMATHESIS_NEEDS)?;
+    println!("fetching {SCHEMATHESIS} (pip)");
+    shell::run(shell::command("python3", &["-m", "venv", "--clear", &folder.to_string_lossy()]))?;
+    let pip = folder.join("bin/pip");
+    shell::run(shell::command(pip, &["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS]))?;
+    std::fs::write(&done, "").map_err(|e| format!("{}: {e}", done.display()))?;
+    Ok(program)
 }
 
 /// For the benchmarks.

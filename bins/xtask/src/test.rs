@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", run: |_, _| shell::run(command("cargo", &["fmt", "--all", "--check"])) },
     Step { name: "tests", run: tests },
     Step { name: "browser", run: crate::browser::run },
+    Step { name: "API", run: |args, tally| crate::api::step(args.fast, tally) },
     Step { name: "ts_derp", run: ts_derp },
     Step { name: "fuzz targets", run: |args, _| fuzz_targets(args) },
     Step { name: "documentation examples", run: examples },

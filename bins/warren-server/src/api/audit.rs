@@ -40,6 +40,7 @@ pub(crate) async fn note(app: &App, call: &Call, actor: &str, (action, target, d
 
 /// Which part of the log is asked for.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Part {
     /// Only entries before the one of this id.
     before: Option<String>,

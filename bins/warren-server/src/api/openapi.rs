@@ -106,6 +106,13 @@ mod tests {
                 assert!(!operation["tags"][0].as_str().unwrap_or_default().is_empty(), "{method} {path}");
                 let failure = &operation["responses"]["default"]["content"]["application/problem+json"];
                 assert!(failure.is_object(), "{method} {path}");
+                let described = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+                let described = described.iter().filter(|parameter| parameter["in"] == "path");
+                assert_eq!(
+                    described.count(),
+                    path.matches('{').count(),
+                    "{method} {path}: a part is not described"
+                );
             }
         }
     }

@@ -16,8 +16,6 @@ use axum::http::StatusCode;
 use proto_core::id::NodeId;
 use proto_core::wire::api::{AgentToken, Role, Share, Shares};
 
-type OfUser = Path<(String, String, String)>;
-
 /// Whom a workspace is shared with.
 #[utoipa::path(
     get,
@@ -50,7 +48,7 @@ pub(super) async fn list(
 pub(super) async fn share(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, user)): OfUser,
+    Path((owner, name, user)): Path<(String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
     // An admin who could share could let himself in.
@@ -85,7 +83,7 @@ pub(super) async fn share(
 pub(super) async fn unshare(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, user)): OfUser,
+    Path((owner, name, user)): Path<(String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
     let leaves = user == person.user.name;
@@ -125,7 +123,7 @@ async fn withdraw(app: &App, row: &WorkspaceRow, user_id: &str) {
 pub(super) async fn agent_token(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, agent)): OfUser,
+    Path((owner, name, agent)): Path<(String, String, String)>,
 ) -> Result<(StatusCode, Json<AgentToken>), ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
     own(&row, &person, "gives tokens to agents of")?;
