@@ -37,6 +37,7 @@ pub mod handle;
 pub mod http;
 pub mod input;
 pub mod local;
+pub mod metrics;
 pub mod pcap;
 pub mod private_file;
 pub mod process;

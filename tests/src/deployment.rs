@@ -245,7 +245,7 @@ impl<'a> Deployment<'a> {
         let any = format!("{}:0", self.place.address());
         let address = self.url.strip_prefix("http://").unwrap_or(&any);
         let mut command = self.place.command("server", "warren-server")?;
-        command.args(["--http-address", address, "--stun-address", &any]);
+        command.args(["--http-address", address, "--stun-address", &any, "--metrics-address", &any]);
         command.arg("--state-dir").arg(self.path("state")).arg("--ready-file").arg(&ready).args(arguments);
         let mut server = Running::start(command, self.path("server.log"))?;
         let said: Value = server.wait("warren-server", || {

@@ -1,6 +1,6 @@
 //! The relay as a whole: what is started in which order, reloaded, drained and stopped.
 
-use crate::metrics::{self, Sources};
+use crate::metrics::Sources;
 use crate::notify;
 use crate::settings::{Neighbour, Settings};
 use core::net::SocketAddr;
@@ -185,7 +185,7 @@ impl Relay {
                 program,
                 since: Instant::now(),
             };
-            self.tasks.spawn(until(self.stop.subscribe(), metrics::serve(listener, sources)));
+            self.tasks.spawn(until(self.stop.subscribe(), io_adapters::metrics::serve(listener, sources)));
         }
     }
 

@@ -31,6 +31,7 @@ pub fn text(server: &Server) -> String {
     places.extend(addresses.http.map(|address| format!("http {address}")));
     places.extend(addresses.tls.map(|address| format!("https {address}")));
     places.extend(addresses.stun.map(|address| format!("stun {address}")));
+    places.extend(addresses.metrics.map(|address| format!("metrics {address}")));
     let _ = writeln!(out, "warren-server is ready at {} ({})", server.access_url(), places.join(", "));
     out
 }
@@ -48,6 +49,7 @@ pub fn write_ready_file(server: &Server, path: &Path) -> Result<(), Fault> {
         "http_address": addresses.http,
         "tls_address": addresses.tls,
         "stun_address": addresses.stun,
+        "metrics_address": addresses.metrics,
         "setup_token": server.setup_token(),
         "setup_url": server.setup_token().map(|token| setup_link(server, token)),
     });

@@ -10,6 +10,7 @@ use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::hub::Hub;
+use crate::metrics::Requests;
 use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Network};
 use crate::store::Store;
@@ -50,6 +51,8 @@ pub(crate) struct App {
     pub(crate) terminals: Places,
     /// The tunnels to workspaces, as nodes tell of them.
     pub(crate) tunnels: Arc<Tunnels>,
+    /// Requests answered.
+    pub(crate) requests: Requests,
     /// Whether all is well.
     pub(crate) health: Health,
     /// What those who follow the server live are told.

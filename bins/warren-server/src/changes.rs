@@ -32,6 +32,11 @@ impl Changes {
         self.workspaces.send_modify(|count| *count += 1);
     }
 
+    /// How many follow.
+    pub(crate) fn followers(&self) -> usize {
+        FOLLOWERS_MAX - self.places.available_permits()
+    }
+
     /// Follows from now on; none if there are too many who do.
     pub(crate) fn follow(&self) -> Option<Follower> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;

@@ -12,13 +12,17 @@ use io_adapters::clock::Origin;
 use io_adapters::control::ControlStream;
 use io_adapters::control::hub::{self, CoordinatorHandle};
 use io_adapters::relay_listener::{self, RelayHandle};
-use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Who, code};
+use proto_core::coord::{
+    Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorCounters, CoordinatorEvent, Principal,
+    Who, code,
+};
 use proto_core::id::{NodeId, RegionId};
 use proto_core::key::{NodePublic, NodeSecret};
 use proto_core::relay::{RelayServerConfig, ServerCommand};
 use proto_core::relay_map::RelayMap;
 use proto_core::seed::Seed;
-use std::collections::BTreeSet;
+use proto_core::wire::control::NodeKind;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::DuplexStream;
@@ -111,6 +115,16 @@ impl Hub {
     /// The nodes that have a tunnel with this one; none once the coordinator has stopped.
     pub(crate) async fn peers(&self, id: NodeId) -> Option<BTreeSet<NodeId>> {
         self.coordinator.ask(move |coordinator| coordinator.peers(&id).cloned().collect()).await
+    }
+
+    /// How many nodes are connected, by kind, and what the coordinator has counted.
+    pub(crate) async fn nodes(&self) -> Option<(BTreeMap<NodeKind, u64>, CoordinatorCounters)> {
+        let count = |coordinator: &Coordinator| {
+            let mut nodes = BTreeMap::new();
+            coordinator.online().for_each(|(_, kind)| *nodes.entry(kind).or_default() += 1);
+            (nodes, *coordinator.counters())
+        };
+        self.coordinator.ask(count).await
     }
 
     /// Who comes, goes and changes, from now on.

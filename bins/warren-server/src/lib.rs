@@ -11,6 +11,7 @@
 //! | `hub` | the coordinator, the relay, and who is there |
 //! | `apps` | web apps: from a browser through a tunnel to a port of a workspace |
 //! | `node` | the server as a node of its own, which reaches workspaces for browsers |
+//! | `metrics` | what is counted, for Prometheus |
 //! | `maps` | the relay map that nodes are given |
 //! | `auth`, `store` | tokens and passwords; what is remembered |
 //!
@@ -31,6 +32,7 @@ mod health;
 mod hub;
 mod listen;
 mod maps;
+mod metrics;
 mod names;
 mod node;
 mod server;

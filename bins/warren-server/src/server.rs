@@ -13,6 +13,7 @@ use crate::health::{self, Health};
 use crate::hub::{Hub, HubConfig};
 use crate::listen::{self, House};
 use crate::maps::{self, Sources};
+use crate::metrics;
 use crate::node::OwnNode;
 use crate::settings::{AccessUrl, Settings};
 use crate::store::migrate::MIGRATIONS;
@@ -70,6 +71,8 @@ pub struct Addresses {
     pub tls: Option<SocketAddr>,
     /// STUN, over UDP.
     pub stun: Option<SocketAddr>,
+    /// Metrics, over plain HTTP.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The relay map in force, and where a newer one comes from.
@@ -159,6 +162,7 @@ impl Server {
             node,
             apps,
             terminals: Default::default(),
+            requests: Default::default(),
             health: Health::new(probe_key),
             settings: settings.rows.clone(),
             started: (started, uuid::Uuid::now_v7()),
@@ -196,7 +200,17 @@ impl Server {
             relay: self.app.hub.relay().cloned(),
             draining: self.app.draining.clone(),
         };
-        let Sockets { http, tls, stun } = sockets;
+        let Sockets { http, tls, stun, metrics: numbers } = sockets;
+        let counters = Arc::<StunCounters>::default();
+        if let Some(listener) = numbers {
+            let sources = metrics::Sources {
+                app: Arc::clone(&self.app),
+                stun: Arc::clone(&counters),
+                certificate: self.certificate.clone(),
+                since: Instant::now(),
+            };
+            self.tasks.spawn(until(stopping.clone(), io_adapters::metrics::serve(listener, sources)));
+        }
         if let Some(listener) = http {
             self.tasks.spawn(listen::serve(listener, None, house.clone(), stopping.clone()));
         }
@@ -205,7 +219,7 @@ impl Server {
         }
         if let Some(socket) = stun {
             self.tasks.spawn(until(stopping.clone(), async move {
-                socket.serve(&StunCounters::default(), stun_down).await;
+                socket.serve(&counters, stun_down).await;
             }));
         }
         if let Some(certificate) = self.certificate.clone() {
@@ -327,11 +341,12 @@ struct Sockets {
     http: Option<TokioListener>,
     tls: Option<TokioListener>,
     stun: Option<StunServer>,
+    metrics: Option<TokioListener>,
 }
 
 impl Sockets {
     async fn bind(settings: &Settings, with_tls: bool) -> Result<Self, Fault> {
-        let mut sockets = Self { http: None, tls: None, stun: None };
+        let mut sockets = Self { http: None, tls: None, stun: None, metrics: None };
         if let Some(address) = settings.http_address.0 {
             sockets.http = Some(listen::bind(address, "http-address")?);
         }
@@ -344,6 +359,9 @@ impl Sockets {
                 "the server listens nowhere: both --http-address and --tls-address are \"none\"",
                 "give one of them an address",
             ));
+        }
+        if let Some(address) = settings.metrics_address.0 {
+            sockets.metrics = Some(listen::bind(address, "metrics-address")?);
         }
         if let Some(address) = settings.stun_address.0 {
             let second = settings.stun_second_address;
@@ -361,6 +379,7 @@ impl Sockets {
             http: of(&self.http),
             tls: of(&self.tls),
             stun: self.stun.as_ref().map(StunServer::local_addr),
+            metrics: of(&self.metrics),
         }
     }
 }

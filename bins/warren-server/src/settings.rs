@@ -161,6 +161,10 @@ pub struct Settings {
           value_parser = clap::value_parser!(u32).range(0..=6_000_000))]
     pub api_rate_limit: u32,
 
+    /// Where to serve metrics in Prometheus's text form at /metrics, or "none"
+    #[arg(long, env = "WARREN_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "127.0.0.1:2112")]
+    pub metrics_address: Listen,
+
     /// A file to write once the server is ready: JSON with its addresses and, at first start, the setup token
     #[arg(long, env = "WARREN_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

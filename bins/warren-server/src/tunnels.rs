@@ -102,8 +102,7 @@ impl Tunnels {
     }
 
     /// How many there are: direct, relayed, without a way.
-    #[cfg(test)]
-    fn count(&self) -> [u64; 3] {
+    pub(crate) fn count(&self) -> [u64; 3] {
         let mut count = [0; 3];
         for tunnel in self.lock().values() {
             let way = match (&tunnel.path.address, &tunnel.path.relay) {

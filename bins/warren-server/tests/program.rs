@@ -23,6 +23,7 @@ fn program(directory: &Path) -> Command {
 fn server(directory: &Path) -> Command {
     let mut command = program(directory);
     command.args(["--state-dir", "state", "--http-address", "127.0.0.1:0", "--stun-address", "127.0.0.1:0"]);
+    command.args(["--metrics-address", "127.0.0.1:0"]);
     command
 }
 
@@ -118,6 +119,7 @@ fn what_keeps_it_from_starting_is_one_sentence_with_a_hint() {
             ["--state-dir", "state"],
             ["--http-address", "127.0.0.1:0"],
             ["--stun-address", "127.0.0.1:0"],
+            ["--metrics-address", "127.0.0.1:0"],
             ["--log", "error"],
         ] {
             if !arguments.contains(&default[0]) {
@@ -238,8 +240,9 @@ async fn the_first_start_prints_a_link_and_sigterm_ends_it_in_order() {
     assert!(output.status.success(), "{error}");
     let plain = out.replace(&token, "TOKEN").replace(&http.port().to_string(), "PORT");
     let stun = address(&ready, "stun_address").port().to_string();
+    let metrics = address(&ready, "metrics_address").port().to_string();
     let rule = plain.lines().next().unwrap().to_owned();
-    insta::assert_snapshot!(plain.replace(&stun, "PORT").replace(&rule, "━━━"));
+    insta::assert_snapshot!(plain.replace(&stun, "PORT").replace(&metrics, "PORT").replace(&rule, "━━━"));
     assert!(!directory.path().join("state/warren.db-wal").exists(), "the log went into the database");
 
     // The owner is still there at the next start, and nothing is printed to make another.

@@ -149,7 +149,8 @@ async fn settings_say_where_they_come_from_and_keep_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let args = ["warren-server", "--database-url", "sqlite::memory:", "--http-address", "127.0.0.1:0"];
-    let more = ["--stun-address", "none", "--state-dir", state.to_str().unwrap()];
+    let more =
+        ["--stun-address", "none", "--metrics-address", "none", "--state-dir", state.to_str().unwrap()];
     let Reading::Start(given) = Settings::read(args.into_iter().chain(more).map(Into::into)) else {
         panic!("these are settings")
     };
@@ -168,4 +169,53 @@ async fn settings_say_where_they_come_from_and_keep_secrets() {
     assert!(of("stun-address")["help"].as_str().unwrap().contains("STUN"));
     assert_eq!(of("derp-server-region-id")["origin"], "default");
     assert_eq!(of("tls-cert-file")["value"], Value::Null);
+}
+
+/// What is at a path of the metrics' listener.
+async fn metrics(world: &World, path: &str) -> String {
+    let at = world.server().addresses().metrics.unwrap();
+    let mut tcp = TcpStream::connect(at).await.unwrap();
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    timeout(PATIENCE, tcp.read_to_string(&mut text)).await.unwrap().unwrap();
+    text
+}
+
+/// The value of a sample, as it is written before it.
+fn sample(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn metrics_tell_of_requests_checks_nodes_and_the_relay() {
+    let world = World::with(|settings| {
+        settings.stun_address = "127.0.0.1:0".parse().unwrap();
+        settings.metrics_address = "127.0.0.1:0".parse().unwrap();
+    })
+    .await;
+    let alice = world.set_up().await;
+    assert_eq!(world.get("/api/v1/me", "nobody").await.status, 401);
+    let before =
+        sample(&metrics(&world, "/metrics").await, "warren_server_http_requests_total{status=\"4xx\"}");
+    assert_eq!(world.get("/api/v1/me", "nobody").await.status, 401);
+    world.get("/api/v1/health", &alice).await;
+    let text = metrics(&world, "/metrics").await;
+    assert!(text.contains("Content-Type: text/plain; version=0.0.4"), "{text}");
+    assert_eq!(sample(&text, "warren_server_http_requests_total{status=\"4xx\"}"), before + 1.0);
+    assert_eq!(sample(&text, "warren_server_http_seconds_count"), {
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].iter();
+        classes
+            .map(|c| sample(&text, &format!("warren_server_http_requests_total{{status=\"{c}\"}}")))
+            .sum::<f64>()
+    });
+    assert_eq!(sample(&text, "warren_server_check{check=\"DATABASE\",name=\"Database\"}"), 0.0);
+    assert_eq!(sample(&text, "warren_server_check{check=\"ACCESS_URL\",name=\"Access URL\"}"), 1.0);
+    assert!(sample(&text, "warren_server_relay_round_trip_seconds{region=\"999\",node=\"999a\"}") > 0.0);
+    assert_eq!(sample(&text, "warren_server_nodes{kind=\"server\"}"), 1.0);
+    assert!(sample(&text, "warren_relay_logins_total") >= 1.0, "the check has logged in");
+    assert_eq!(sample(&text, "warren_relay_stun_up"), 1.0);
+    assert!(sample(&text, "warren_relay_stun_answers_total") >= 1.0);
+    assert!(!text.contains(&alice) && !text.contains("alice"), "no name and no token is told");
+    assert!(metrics(&world, "/").await.starts_with("HTTP/1.1 404"));
 }

@@ -27,7 +27,7 @@ export class Deployment {
     rmSync(ready, { force: true });
     this.server = this.spawn("warren-server", [
       "--state-dir", join(this.folder, "server"), "--http-address", `127.0.0.1:${this.port}`,
-      "--stun-address", "127.0.0.1:0", "--ready-file", ready, ...args,
+      "--stun-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", "--ready-file", ready, ...args,
     ]);
     await until(() => existsSync(ready), "the server is ready", () => this.server.said);
     this.info = JSON.parse(readFileSync(ready, "utf8"));

@@ -15,6 +15,7 @@ use axum::response::Response;
 use core::convert::Infallible;
 use core::net::IpAddr;
 use proto_core::wire::api::REQUEST_ID_HEADER;
+use std::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -54,7 +55,9 @@ pub(super) async fn name(
     let request_id = Uuid::now_v7().to_string();
     let span = tracing::error_span!("request", id = %request_id);
     request.extensions_mut().insert(Call { request_id: request_id.clone(), address });
+    let since = Instant::now();
     let mut response = next.run(request).instrument(span).await;
+    app.requests.count(response.status(), since.elapsed());
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         // The same document and headers, with the id in it.
         *response.body_mut() = Body::from(error.named(&request_id).json());

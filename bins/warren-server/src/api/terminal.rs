@@ -150,6 +150,11 @@ struct Place {
 }
 
 impl Places {
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,6 +29,7 @@ pub(crate) fn settings(directory: &TempDir) -> Settings {
     settings.state_dir = Some(directory.path().join("state"));
     settings.http_address = "127.0.0.1:0".parse().unwrap();
     settings.stun_address = Listen(None);
+    settings.metrics_address = Listen(None);
     // The clock stands still, and with it what refills.
     settings.api_rate_limit = 0;
     settings
