@@ -47,6 +47,7 @@ fn side(n: u8) -> (Side, NodeSecret) {
         control: None,
         build: "pump".into(),
         direct_forbidden: None,
+        guess_ports: true,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

@@ -220,6 +220,8 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
                 Poll::Ready(Err((link, error))) => {
                     busy = true;
                     tracing::warn!(%error, ?link, "a UDP socket died; binding another");
+                    // One that a machine asked for is not bound again.
+                    self.links.close(link);
                     self.stack.handle(Input::LinkDown { link }, now);
                 }
                 Poll::Pending => {}
@@ -361,6 +363,8 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
             Output::Write { stream, bytes } => self.streams.write(stream, bytes),
             Output::Close { stream } => self.streams.close(stream),
             Output::Resolve { name } => self.streams.resolve(name),
+            Output::Bind { link } => self.links.open(link, now),
+            Output::Unbind { link } => self.links.close(link),
             Output::Event(event) => self.event(event, now),
         }
     }

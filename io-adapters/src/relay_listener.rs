@@ -470,7 +470,11 @@ impl RelayTask {
                 }
                 Output::Event(event) => self.event(event),
                 // A relay's server opens nothing and sends no datagrams.
-                Output::Open { .. } | Output::Transmit(_) | Output::Resolve { .. } => {}
+                Output::Open { .. }
+                | Output::Transmit(_)
+                | Output::Resolve { .. }
+                | Output::Bind { .. }
+                | Output::Unbind { .. } => {}
             }
         }
     }

@@ -237,6 +237,8 @@ impl<W: WgEngine> Stack<W> {
                 Output::Write { stream, bytes } => Output::Write { stream, bytes },
                 Output::Transmit(transmit) => Output::Transmit(transmit),
                 Output::Resolve { name } => Output::Resolve { name },
+                Output::Bind { link } => Output::Bind { link },
+                Output::Unbind { link } => Output::Unbind { link },
             };
             self.out.push_back(output);
         }

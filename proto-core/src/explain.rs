@@ -2,6 +2,7 @@
 //! change it. `ping`, `netcheck` and the dashboard print it.
 
 use crate::nat::classify::Scope;
+use crate::nat::predict::{Grade, Shape, can_meet};
 use crate::nat::{Filtering, Mapping, Report};
 use crate::peer::{Loss, Outcome, PathStory, Tried};
 use crate::wire::control::{Forbidder, NodeInfo};
@@ -20,6 +21,8 @@ pub struct Evidence {
     pub ipv6: Option<bool>,
     /// How its NAT maps.
     pub mapping: Mapping,
+    /// How well its ports can be guessed, if known.
+    pub grade: Option<Grade>,
 }
 
 impl Evidence {
@@ -33,6 +36,7 @@ impl Evidence {
             ipv4: known.then_some(report.ipv4),
             ipv6: known.then_some(report.ipv6),
             mapping: report.mapping,
+            grade: Shape::of(report).grade(),
         }
     }
 
@@ -52,6 +56,7 @@ impl Evidence {
             ipv4: Some(ipv4),
             ipv6: Some(ipv6),
             mapping: Mapping::Unknown,
+            grade: None,
         }
     }
 
@@ -229,16 +234,19 @@ fn why_relayed(ours: &Evidence, theirs: &Evidence, now: &Standing<'_>) -> (Reaso
         (Reason::NoData, Side::Between)
     } else if apart {
         (Reason::NoCommonFamily, Side::Between)
+    } else if hard == Some(Side::Both) && !ours.grade.zip(theirs.grade).is_some_and(|(a, b)| can_meet(a, b)) {
+        // Neither side can guess: nothing is waited for.
+        (Reason::HardNat, Side::Both)
     } else if now.tried.is_none() {
         (Reason::Trying, Side::Between)
     } else if now.tried.is_some_and(<[_]>::is_empty)
         || (theirs.ipv4, theirs.ipv6) == (Some(false), Some(false))
     {
         (Reason::NoCandidates, Side::Theirs)
-    } else if heard || now.lost == Some(Loss::OneWay) {
-        (Reason::OneWay, Side::Between)
     } else if let Some(side) = hard {
         (Reason::HardNat, side)
+    } else if heard || now.lost == Some(Loss::OneWay) {
+        (Reason::OneWay, Side::Between)
     } else {
         (Reason::Silent, Side::Between)
     }

@@ -3,6 +3,7 @@
 //! socket) stands beside the code that it bounds.
 
 mod coordination;
+mod guesses;
 mod handshakes;
 mod netcheck;
 mod nodes;
@@ -11,6 +12,7 @@ mod relays;
 mod wire;
 
 pub use coordination::*;
+pub use guesses::*;
 pub use handshakes::*;
 pub use netcheck::*;
 pub use nodes::*;

@@ -124,6 +124,17 @@ pub enum Output<E> {
         /// The name.
         name: String,
     },
+    /// Bind a UDP socket more, of any port, under this name; answered by [`Input::LinkUp`], or [`Input::LinkDown`] if
+    /// it cannot be.
+    Bind {
+        /// The name the machine chose for it.
+        link: LinkId,
+    },
+    /// Close such a socket; no word follows.
+    Unbind {
+        /// Which socket.
+        link: LinkId,
+    },
     /// A word to the owner.
     Event(E),
 }
@@ -138,6 +149,8 @@ impl<E> Output<E> {
             Self::Write { stream, bytes } => Output::Write { stream, bytes },
             Self::Close { stream } => Output::Close { stream },
             Self::Resolve { name } => Output::Resolve { name },
+            Self::Bind { link } => Output::Bind { link },
+            Self::Unbind { link } => Output::Unbind { link },
         });
         None
     }

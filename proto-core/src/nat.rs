@@ -9,6 +9,7 @@ pub mod classify;
 pub mod home;
 pub mod netcheck;
 pub mod plan;
+pub mod predict;
 
 pub use classify::{Allocation, Dependence, Filtering, Mapping};
 pub use netcheck::{Netcheck, NetcheckCommand};
@@ -40,6 +41,8 @@ pub struct Report {
     pub probing: bool,
     /// Our addresses as seen by STUN servers, best first, with the socket that each belongs to.
     pub reflexive: Vec<Reflexive>,
+    /// STUN servers that answered by IPv4 lately, from beyond our own network.
+    pub stun: Vec<SocketAddr>,
     /// Round trip to the nearest STUN server of each region that answered.
     pub latencies: BTreeMap<RegionId, RegionLatency>,
     /// The home relay's region; none if there is no map.

@@ -17,7 +17,7 @@ use crate::relay_map::RelayMap;
 use crate::route::{Activity, Direction, Traffic, Via};
 use crate::seed::Seed;
 use crate::time::{Monotone, Time, earliest};
-use crate::wire::control::{FEATURE_OPENED, Forbidder, NodeInfo};
+use crate::wire::control::{FEATURE_GUESS, FEATURE_OPENED, Forbidder, NodeInfo};
 use crate::wire::disco::Envelope;
 use crate::wire::{self, Kind};
 use book::Book;
@@ -77,6 +77,8 @@ pub struct Node {
     unpublished: bool,
     claim_at: Option<Time>,
     reports: reports::Reports,
+    /// The name of the next peer's first socket for guessing.
+    next_sockets: LinkId,
     traffic: Traffic,
     out: Outbox<NodeEvent>,
 }
@@ -132,6 +134,7 @@ impl Node {
             unpublished: true,
             claim_at: None,
             reports: reports::Reports::default(),
+            next_sockets: LinkId(limits::GUESS_LINKS),
             traffic: Traffic::default(),
             out: Outbox::default(),
             seed,
@@ -263,6 +266,12 @@ impl Node {
         self.set_state(SessionState::Stopped);
     }
 
+    /// The extensions that peers are told we understand.
+    fn features(&self) -> Vec<String> {
+        let guess = self.config.guess_ports.then_some(FEATURE_GUESS);
+        [Some(FEATURE_OPENED), guess].into_iter().flatten().map(str::to_owned).collect()
+    }
+
     fn set_state(&mut self, state: SessionState) {
         if self.state != state {
             self.state = state.clone();
@@ -286,8 +295,11 @@ impl Node {
     }
 
     /// Gives a datagram to whom it belongs. WireGuard's takes the hot path and never comes here.
-    fn datagram(&mut self, input: Input<'_, NodeCommand>, bytes: &[u8], now: Time) {
+    fn datagram(&mut self, (link, bytes): (LinkId, &[u8]), input: Input<'_, NodeCommand>, now: Time) {
         match wire::classify(bytes) {
+            Kind::Stun if link.0 >= limits::GUESS_LINKS => {
+                self.book.named_link(link, without_command(input), now);
+            }
             Kind::Stun => self.netcheck.handle(without_command(input), now),
             Kind::Disco if self.is_direct() => {
                 let sender = Envelope::new_checked(bytes).and_then(|e| self.book.by_disco(&e.sender));
@@ -300,6 +312,9 @@ impl Node {
     }
 
     fn link_up(&mut self, link: LinkId, address: SocketAddr, now: Time) {
+        if link.0 >= limits::GUESS_LINKS {
+            return self.book.named_link(link, Input::LinkUp { link, address }, now);
+        }
         if self.links.len() >= limits::LINKS_MAX && !self.links.contains_key(&link) {
             return;
         }
@@ -312,6 +327,9 @@ impl Node {
     }
 
     fn link_down(&mut self, link: LinkId, now: Time) {
+        if link.0 >= limits::GUESS_LINKS {
+            return self.book.named_link(link, Input::LinkDown { link }, now);
+        }
         self.links.remove(&link);
         self.unpublished = true;
         self.netcheck.handle(Input::LinkDown { link }, now);
@@ -396,7 +414,7 @@ impl Node {
             boot_id: self.boot_id,
             home: self.home,
             endpoints,
-            features: vec![FEATURE_OPENED.to_owned()],
+            features: self.features(),
             direct_forbidden: self.direct_forbidden,
         };
         if self.published.as_ref() != Some(&info) {
@@ -431,7 +449,7 @@ impl Machine for Node {
         }
         match input {
             Input::Command(command) => self.command(command, now),
-            Input::Datagram { bytes, .. } => self.datagram(input, bytes, now),
+            Input::Datagram { link, bytes, .. } => self.datagram((link, bytes), input, now),
             Input::StreamOpened { stream }
             | Input::StreamBytes { stream, .. }
             | Input::StreamWritable { stream, .. }

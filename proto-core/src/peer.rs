@@ -4,9 +4,11 @@ use crate::id::{LinkId, RegionId};
 use crate::key::{DiscoPublic, DiscoSecret, NodePublic, SharedBox};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
+use crate::nat::predict::Shape;
 use crate::route::{Activity, Direction, Route, Via};
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time, earliest};
+use crate::wire;
 use crate::wire::control::NodeInfo;
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod budget;
 mod candidate;
 mod current;
+mod guess;
 mod liveness;
 mod mail;
 mod path;
@@ -28,6 +31,7 @@ pub use story::{Loss, Outcome, PathStory, Tried};
 use budget::Budget;
 use candidate::Candidates;
 use current::Path;
+use guess::Guess;
 use probe::Probes;
 use punch::{Mode, Punch};
 
@@ -40,6 +44,10 @@ pub struct PeerConfig {
     pub disco: DiscoSecret,
     /// Whether direct paths are allowed. If not, only relays are used and nothing is probed or answered.
     pub direct: bool,
+    /// Whether ports may be guessed, and sockets opened for it.
+    pub guess: bool,
+    /// The first name of such sockets; [`limits::GUESS_SOCKETS`] of them are this peer's.
+    pub sockets: LinkId,
 }
 
 /// What a peer's machine is told.
@@ -62,6 +70,13 @@ pub enum PeerCommand {
         region: RegionId,
         /// The datagram.
         bytes: Vec<u8>,
+    },
+    /// What our own network is like, by our netcheck.
+    Network {
+        /// What the peer is told of it.
+        shape: Shape,
+        /// STUN servers that answer.
+        stun: Vec<SocketAddr>,
     },
     /// Whether somebody uses the tunnel: its path is then kept warm.
     Engaged(bool),
@@ -111,6 +126,7 @@ pub struct Peer {
     candidates: Candidates,
     probes: Probes,
     punch: Punch,
+    guess: Guess,
     path: Option<Path>,
     /// For probes and openers.
     budget: Budget,
@@ -137,6 +153,7 @@ impl Peer {
         clock.clamp(now);
         let mut candidates = Candidates::default();
         candidates.replace(Source::Coordinator, &info.endpoints, now);
+        let sockets = config.sockets;
         Self {
             disco: config.disco.public(),
             shared: config.disco.shared(&info.disco_key),
@@ -153,6 +170,7 @@ impl Peer {
             candidates,
             probes: Probes::default(),
             punch: Punch::new(seed.fork("peer punch").rng()),
+            guess: Guess::new(sockets, seed.fork("peer guess").rng(), now),
             path: None,
             budget: Budget::new(limits::PROBE_BURST, limits::PROBE_RATE, now),
             answers: Budget::new(limits::ANSWER_BURST, limits::ANSWER_RATE, now),
@@ -218,6 +236,7 @@ impl Peer {
             PeerCommand::Endpoints(list) => self.on_endpoints(list, now),
             PeerCommand::Relay { region, up } => self.on_relay(region, up, now),
             PeerCommand::Relayed { region, bytes } => self.on_relayed(region, &bytes, now),
+            PeerCommand::Network { shape, stun } => self.on_shape(shape, stun, now),
             PeerCommand::Engaged(engaged) => self.engaged = engaged,
             PeerCommand::NetworkChanged => {
                 if let Some(path) = &mut self.path {
@@ -246,6 +265,7 @@ impl Peer {
         let new = self.candidates.replace(Source::Coordinator, &self.info.endpoints, now);
         if restarted {
             self.punch.restart();
+            self.guess.restart();
             self.lose(Loss::Restarted, now);
         }
         if self.path.is_none() && (new || restarted) && !(restarted && self.punch.is_trying()) {
@@ -302,7 +322,7 @@ impl Peer {
                 }
                 if let Via::Direct { link, addr } = via
                     && self.config.direct
-                    && self.links.contains_key(&link)
+                    && self.owns_link(link)
                 {
                     self.hear(link, candidate::canonical(&addr), now);
                 }
@@ -312,6 +332,7 @@ impl Peer {
 
     fn on_link_down(&mut self, link: LinkId, now: Time) {
         self.links.remove(&link);
+        self.on_guess_link_down(link);
         for (_, candidate) in self.candidates.iter_mut() {
             candidate.link = candidate.link.filter(|l| *l != link);
         }
@@ -340,7 +361,13 @@ impl Machine for Peer {
     fn handle(&mut self, input: Input<'_, PeerCommand>, now: Time) {
         let now = self.clock.clamp(now);
         match input {
+            Input::Datagram { link, bytes, .. } if self.guess.owns(link) && is_stun(bytes) => {
+                self.on_guess_stun(bytes);
+            }
             Input::Datagram { link, from, bytes } => self.on_datagram(link, from, bytes, now),
+            Input::LinkUp { link, address } if self.guess.names(link) => {
+                self.on_guess_link(link, address, now);
+            }
             Input::LinkUp { link, address } => {
                 if self.links.len() < limits::LINKS_MAX {
                     self.links.insert(link, address);
@@ -360,6 +387,7 @@ impl Machine for Peer {
             self.check_path(now);
             self.step_punch(now);
         }
+        self.step_guess(now);
         self.publish();
         self.now = now;
     }
@@ -375,8 +403,13 @@ impl Machine for Peer {
         let rest = (self.path.is_some() && !self.engaged && now < self.active_until)
             .then_some((self.active_until, "path out of use"));
         let again = self.hurry_at(now).map(|at| (at, "path in doubt"));
-        earliest(earliest(path, punch), earliest(again, rest))
+        let guess = self.guess_deadline(now).map(|at| (at, "port guesses"));
+        earliest(earliest(earliest(path, punch), guess), earliest(again, rest))
     }
+}
+
+fn is_stun(bytes: &[u8]) -> bool {
+    wire::classify(bytes) == wire::Kind::Stun
 }
 
 #[cfg(test)]

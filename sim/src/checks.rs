@@ -8,9 +8,9 @@ use proto_core::wire::Kind;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-/// Probes (STUN and disco) that one host may send within any second. A punch sends at most a burst to each of
-/// 64 candidates, netcheck a few requests to each of its servers; both stay far below.
-pub const PROBES_PER_SECOND: usize = 300;
+/// Probes (STUN and disco) that one host may send within any second: 500 of port guesses, besides a punch, which sends
+/// at most a burst to each of 64 candidates, and netcheck's few requests to each of its servers.
+pub const PROBES_PER_SECOND: usize = 600;
 /// How old the latest packet of the peer on a path may be when a route over it begins.
 pub const PROOF_AGE: Duration = Duration::from_secs(10);
 /// Events waiting in a world of a handful of hosts.
@@ -190,7 +190,7 @@ mod tests {
             checks.sent(Time::from_millis(4 * n), A, Kind::Disco, b"");
         }
         assert!(checks.violations().is_empty() && checks.most_probes == 250, "{}", checks.most_probes);
-        for _ in 0..300 {
+        for _ in 0..PROBES_PER_SECOND {
             checks.sent(Time::from_secs(100), A, Kind::Stun, b"");
             checks.sent(Time::from_secs(100), A, Kind::WireGuard, b"");
         }

@@ -526,8 +526,11 @@ impl Nat {
             Allocation::Random => None,
             Allocation::Contiguous => Some((self.next_port, profile::PORTS.end - self.next_port)),
             Allocation::Block(size) => {
+                // Carriers' equipment takes any of a block, rather than one after the other.
                 let first = self.block(key.inside.ip(), size)?;
-                return (first..first.saturating_add(size)).find(|port| self.is_free(now, *port, key, dst));
+                let at = u16::try_from(self.rng.range(0..size.into())).unwrap_or(0);
+                let mut ports = (at..size).chain(0..at).map(|n| first + n);
+                return ports.find(|port| self.is_free(now, *port, key, dst));
             }
         };
         if let Some((first, count)) = spare {
@@ -548,9 +551,11 @@ impl Nat {
         if let Some(first) = self.blocks.get(&inside) {
             return Some(*first);
         }
-        let taken = u16::try_from(self.blocks.len()).ok()?;
-        let first = profile::PORTS.start.checked_add(taken.checked_mul(size)?)?;
-        first.checked_add(size).filter(|end| *end <= profile::PORTS.end)?;
+        let count =
+            (profile::PORTS.end - profile::PORTS.start).checked_div(size).filter(|count| *count > 0)?;
+        let at = u16::try_from(self.rng.range(0..count.into())).unwrap_or(0);
+        let mut all = (at..count).chain(0..at).map(|n| profile::PORTS.start + n * size);
+        let first = all.find(|first| self.blocks.values().all(|taken| taken != first))?;
         self.blocks.insert(inside, first);
         Some(first)
     }

@@ -8,7 +8,7 @@
 //!
 //! Nested NATs compose: the mapping depends on something if any layer's does, the strictest filter counts.
 
-use crate::nat::{Dependence, FilterScope, NatProfile, UdpRules};
+use crate::nat::{Allocation, Dependence, FilterScope, NatProfile, UdpRules};
 
 /// What of a node's networks decides.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -19,12 +19,18 @@ pub struct Side {
     pub filtering: Dependence,
     /// Whether UDP gets out.
     pub udp: bool,
+    /// Whether the port towards a new destination can be told beforehand where the mapping depends on it.
+    pub foreseen: bool,
 }
 
 impl Side {
     /// Nothing in the way.
-    pub const OPEN: Self =
-        Self { mapping: Dependence::Independent, filtering: Dependence::Independent, udp: true };
+    pub const OPEN: Self = Self {
+        mapping: Dependence::Independent,
+        filtering: Dependence::Independent,
+        udp: true,
+        foreseen: true,
+    };
 
     /// The side behind these NATs, in any order.
     #[must_use]
@@ -35,6 +41,7 @@ impl Side {
             mapping: if nat.overload { side.mapping } else { side.mapping.max(nat.mapping) },
             filtering: side.filtering.max(nat.filtering),
             udp: side.udp && nat.udp != UdpRules::Block,
+            foreseen: side.foreseen && (nat.overload || foreseen(nat)),
         })
     }
 
@@ -57,6 +64,32 @@ pub enum Outcome {
 pub fn outcome(a: Side, b: Side, scope: FilterScope) -> Outcome {
     let direct = a.udp && b.udp && (one_way(a, b, scope) || one_way(b, a, scope));
     if direct { Outcome::Direct } else { Outcome::Relayed }
+}
+
+/// What port guessing comes to besides: one side tries the many ports that the other side's sockets open towards its one
+/// port, which is the same for everybody, or foreseen and kept for all ports of an address. Two sides whose ports are
+/// foreseen for each destination anew meet too.
+#[must_use]
+pub fn guessable(a: Side, b: Side) -> Outcome {
+    let kept = |side: Side| side.mapping < Dependence::AddressAndPort && side.foreseen;
+    let possible = a.udp && b.udp && (kept(a) || kept(b) || (a.foreseen && b.foreseen));
+    if possible { Outcome::Direct } else { Outcome::Relayed }
+}
+
+/// What plain punching and port guessing come to together.
+#[must_use]
+pub fn either(a: Side, b: Side, scope: FilterScope) -> Outcome {
+    outcome(a, b, scope).min(guessable(a, b))
+}
+
+/// Whether this NAT's next port can be told. Where a mapping depends on the port too, those of one that keeps ports are
+/// kept for the first destination alone.
+fn foreseen(nat: &NatProfile) -> bool {
+    match (nat.mapping, nat.allocation) {
+        (Dependence::Independent, _) => true,
+        (_, Allocation::Contiguous) => !nat.parity,
+        (Dependence::Address | Dependence::AddressAndPort, _) => false,
+    }
 }
 
 /// Whether `tx`'s first packet reaches `rx` and the answer comes back.

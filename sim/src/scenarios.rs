@@ -106,7 +106,7 @@ const ALL: &[Named] = &[
     },
     Named {
         name: "server-restart",
-        make: |s| pair(s, Symmetric, PortRestricted).until(60).step(20, Step::Restart(Role::Server)),
+        make: |s| pair(s, Symmetric, Symmetric).until(60).step(20, Step::Restart(Role::Server)),
     },
     Named {
         name: "roam",

@@ -166,7 +166,7 @@ fn scenario(pair: &Pair, seed: u64) -> Scenario {
 fn cell(pair: &Pair) -> Cell {
     let worlds: Vec<Measured> = (0..pair.seeds).map(|seed| World::measure(scenario(pair, seed))).collect();
     let sides = [&pair.a, &pair.b].map(|profile| oracle::Side::behind(&profile.layers));
-    let possible = oracle::outcome(sides[0], sides[1], FilterScope::Mapping) == Outcome::Direct;
+    let possible = oracle::either(sides[0], sides[1], FilterScope::Mapping) == Outcome::Direct;
     let mut times: Vec<f64> =
         worlds.iter().filter_map(|w| w.direct_after).map(|t| t.as_micros() as f64 / 1e3).collect();
     times.sort_by(f64::total_cmp);

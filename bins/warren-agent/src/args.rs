@@ -41,6 +41,11 @@ pub(crate) struct Args {
     /// Who says so, if direct paths are not to be used.
     #[arg(skip)]
     pub direct_forbidden: Option<Forbidder>,
+    /// Never guess the ports of a NAT that takes another one for each destination: such paths are relayed then
+    #[arg(long, env = "WARREN_DISABLE_PORT_GUESSING", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub disable_port_guessing: bool,
     /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
     #[arg(long, env = "WARREN_RELAY", value_name = "REGION")]
     pub relay: Option<String>,

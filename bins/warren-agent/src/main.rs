@@ -100,6 +100,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         control: Some(control),
         build: BUILD.into(),
         direct_forbidden: args.direct_forbidden,
+        guess_ports: !args.disable_port_guessing,
         // People come and go with keys of their own; the coordinator says who may come.
         pins: std::collections::BTreeMap::new(),
         relay: args.relay.clone(),

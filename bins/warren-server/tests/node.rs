@@ -54,6 +54,7 @@ fn agent_config(url: &str, token: &str) -> NodeConfig {
         control: Some(control_target(url, token).unwrap()),
         build: "test 1.0".into(),
         direct_forbidden: None,
+        guess_ports: true,
         pins: Default::default(),
         relay: None,
         relay_map: None,

@@ -56,6 +56,11 @@ struct Options {
     /// Who says so, if direct paths are not to be used.
     #[arg(skip)]
     direct_forbidden: Option<Forbidder>,
+    /// Never guess the ports of a NAT that takes another one for each destination: such paths are relayed then
+    #[arg(long, global = true, env = "WARREN_DISABLE_PORT_GUESSING", value_name = "BOOL",
+          default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    disable_port_guessing: bool,
     /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
     #[arg(long, global = true, env = "WARREN_RELAY", value_name = "REGION")]
     relay: Option<String>,
@@ -102,6 +107,8 @@ pub(crate) struct Global {
     pub config: ConfigDir,
     /// What forbids direct paths, if anything does.
     pub direct_forbidden: Option<Forbidder>,
+    /// Whether ports of hard NATs may be guessed.
+    pub guess_ports: bool,
     /// The home relay that was chosen, if any was.
     pub relay: Option<RelayWish>,
     /// The flags by which another process of this program is told what this one was.
@@ -144,6 +151,7 @@ impl Cli {
             output: self.options.output,
             config: ConfigDir::new(self.options.config_dir)?.for_server(self.options.server),
             direct_forbidden: self.options.direct_forbidden,
+            guess_ports: !self.options.disable_port_guessing,
             again: self.options.again,
             relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
@@ -189,6 +197,9 @@ impl Options {
             values.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", value?))).collect();
         if self.disable_direct_connections && said("disable_direct_connections") {
             again.push("--disable-direct-connections".to_owned());
+        }
+        if self.disable_port_guessing && said("disable_port_guessing") {
+            again.push("--disable-port-guessing".to_owned());
         }
         again
     }

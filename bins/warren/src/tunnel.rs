@@ -80,6 +80,7 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
         control: Some(control),
         build: concat!("warren ", env!("CARGO_PKG_VERSION")).into(),
         direct_forbidden: global.direct_forbidden,
+        guess_ports: global.guess_ports,
         pins: global.config.pins()?.into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
         relay: global.relay.clone().map(|relay| relay.region),
         relay_map: None,

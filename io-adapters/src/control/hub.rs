@@ -311,7 +311,11 @@ impl<S: Store> CoordinatorTask<S> {
                 }
                 Output::Event(event) => self.event(event),
                 // A coordinator has no sockets of its own.
-                Output::Open { .. } | Output::Transmit(_) | Output::Resolve { .. } => {}
+                Output::Open { .. }
+                | Output::Transmit(_)
+                | Output::Resolve { .. }
+                | Output::Bind { .. }
+                | Output::Unbind { .. } => {}
             }
         }
     }

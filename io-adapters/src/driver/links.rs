@@ -8,7 +8,7 @@ use proto_core::time::{Duration, Time};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -32,6 +32,8 @@ pub(super) struct Links<N: Network> {
 /// Where a socket is wanted, and what there is.
 struct Place<U> {
     wanted: SocketAddr,
+    /// The name that a machine chose, if it asked for this one.
+    named: Option<LinkId>,
     /// The port that the latest socket had: asked for again, so that what others know of us stays true.
     port: u16,
     pause: Duration,
@@ -51,10 +53,28 @@ impl<N: Network> Links<N> {
         for wanted in addresses {
             let bound = links.network.bind_udp(*wanted).await;
             let state = State::Waiting(now);
-            links.places.push(Place { wanted: *wanted, port: wanted.port(), pause: REBIND_MIN, state });
+            links.places.push(Place {
+                wanted: *wanted,
+                named: None,
+                port: wanted.port(),
+                pause: REBIND_MIN,
+                state,
+            });
             let _ = links.bound(links.places.len() - 1, bound, now);
         }
         links
+    }
+
+    /// Binds a socket more, of any port, under this name.
+    pub(super) fn open(&mut self, link: LinkId, now: Time) {
+        let wanted = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let state = State::Waiting(now);
+        self.places.push(Place { wanted, named: Some(link), port: 0, pause: REBIND_MIN, state });
+    }
+
+    /// Closes such a socket.
+    pub(super) fn close(&mut self, link: LinkId) {
+        self.places.retain(|place| place.named != Some(link));
     }
 
     /// Binds what is due to be bound again: the link that has come up, if one has.
@@ -80,8 +100,12 @@ impl<N: Network> Links<N> {
         let place = &mut self.places[at];
         match bound {
             Ok(socket) => {
-                let (id, address) = (LinkId(self.next), socket.local_addr());
-                self.next = self.next.wrapping_add(1);
+                let address = socket.local_addr();
+                let id = place.named.unwrap_or_else(|| {
+                    let id = LinkId(self.next);
+                    self.next = self.next.wrapping_add(1);
+                    id
+                });
                 place.port = address.port();
                 place.pause = REBIND_MIN;
                 place.state = State::Bound { id, socket };

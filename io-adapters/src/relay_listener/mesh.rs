@@ -177,7 +177,7 @@ impl Mesh {
                         let _ = inner.inbox.send(Message::Mesh(resolved)).await;
                     });
                 }
-                Output::Transmit(_) => {}
+                Output::Transmit(_) | Output::Bind { .. } | Output::Unbind { .. } => {}
             }
         }
         None

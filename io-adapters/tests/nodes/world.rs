@@ -167,6 +167,7 @@ impl World {
             }),
             build: "test".into(),
             direct_forbidden: None,
+            guess_ports: true,
             pins: Default::default(),
             relay: None,
             relay_map: None,

@@ -9,6 +9,7 @@ const FINE: Evidence = Evidence {
     ipv4: Some(true),
     ipv6: Some(false),
     mapping: Mapping::Independent,
+    grade: None,
 };
 
 fn addr() -> SocketAddr {

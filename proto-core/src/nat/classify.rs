@@ -1,7 +1,7 @@
 //! Names for what a NAT does (RFC 4787, section 4), from what STUN servers saw.
 
+use super::predict::{self, Habit};
 use crate::id::LinkId;
-use crate::limits;
 use core::net::{IpAddr, SocketAddr};
 
 /// How the NAT before us maps.
@@ -50,6 +50,8 @@ pub enum Allocation {
     Preserving,
     /// One after the other, so many apart.
     Sequential(u16),
+    /// From a block of its customer's, of about this many.
+    Block(u16),
     /// Any.
     Random,
 }
@@ -177,10 +179,11 @@ pub fn allocation(seen: &[Observation], port: u16) -> Option<Allocation> {
     if ports.contains(&port) {
         return Some(Allocation::Preserving);
     }
-    let gaps: Vec<u16> = ports.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let smallest = *gaps.iter().min()?;
-    let sequence = gaps.iter().all(|gap| *gap <= limits::PORT_STEP_MAX);
-    Some(if sequence { Allocation::Sequential(smallest) } else { Allocation::Random })
+    (ports.len() > 1).then(|| match predict::habit(&ports) {
+        Habit::Sequential(step) => Allocation::Sequential(step),
+        Habit::Block(size) => Allocation::Block(size),
+        Habit::Random => Allocation::Random,
+    })
 }
 
 #[cfg(test)]
@@ -246,6 +249,7 @@ mod tests {
         assert_eq!(judge(&[50_002, 50_000]), Some(Allocation::Sequential(2)));
         assert_eq!(judge(&[50_000, 50_001, 50_004]), Some(Allocation::Sequential(1)), "others' lie between");
         assert_eq!(judge(&[50_000, 50_001, 9_000]), Some(Allocation::Random));
+        assert_eq!(judge(&[50_000, 50_700, 50_300, 50_200]), Some(Allocation::Block(1_024)));
     }
 
     #[test]

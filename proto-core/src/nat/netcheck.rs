@@ -404,6 +404,16 @@ impl Netcheck {
             self.report.latencies.entry(*region).or_default().v6 = Some(*latency);
         }
         self.learn_mapping(&run.seen);
+        let far = |o: &&Observation| o.mapped.is_ipv4() && Scope::of(o.mapped.ip()) == Scope::Global;
+        let mut stun: Vec<SocketAddr> = Vec::new();
+        for o in run.seen.iter().filter(far) {
+            if stun.len() < limits::GUESS_MEASURE && !stun.contains(&o.server) {
+                stun.push(o.server);
+            }
+        }
+        if !stun.is_empty() {
+            self.report.stun = stun;
+        }
         let mut seen: BTreeMap<(LinkId, SocketAddr), (u32, Reverse<usize>)> = BTreeMap::new();
         for (i, o) in run.seen.iter().enumerate() {
             seen.entry((o.link, o.mapped)).or_insert((0, Reverse(i))).0 += 1;

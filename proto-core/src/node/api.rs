@@ -27,6 +27,8 @@ pub struct NodeConfig {
     /// What forbids direct connections here, if anything does. Then nothing but relays is used and no endpoint
     /// is told.
     pub direct_forbidden: Option<Forbidder>,
+    /// Whether ports of hard NATs may be guessed: many sockets for seconds, and packets to ports that may be nobody's.
+    pub guess_ports: bool,
     /// The node keys of peers known from earlier runs: another key under the same name is refused.
     pub pins: BTreeMap<NodeId, NodePublic>,
     /// The home relay's region that this node's owner chose, by code, name or number; measured, or as the server

@@ -2,7 +2,7 @@
 
 use super::api::{PeerStatus, WgNotice};
 use crate::explain::{self, Evidence};
-use crate::id::{NodeId, RegionId};
+use crate::id::{LinkId, NodeId, RegionId};
 use crate::key::{DiscoPublic, NodePublic};
 use crate::limits;
 use crate::machine::{Input, Machine, Output};
@@ -127,10 +127,17 @@ impl Entry {
         earliest(machines, earliest(forget, ended))
     }
 
+    /// The peer's side: what its endpoints show, and what it says itself.
+    fn theirs(&self) -> Evidence {
+        let shown = Evidence::theirs(&self.info);
+        let Some(told) = self.machine.their_network() else { return shown };
+        Evidence { udp: told.udp.or(shown.udp), mapping: told.mapping, grade: told.grade(), ..shown }
+    }
+
     fn status(&self, ours: &Evidence) -> PeerStatus {
         let story: Vec<_> = self.story.iter().map(|(_, story)| story.clone()).collect();
         PeerStatus {
-            verdict: explain::pair(ours, &Evidence::theirs(&self.info), &story),
+            verdict: explain::pair(ours, &self.theirs(), &story),
             id: self.info.id.clone(),
             key: self.info.node_key,
             inner: self.info.node_key.inner_address(),
@@ -258,6 +265,15 @@ impl Book {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.machine.handle(input, now);
             self.dirty.insert(*key);
+        }
+    }
+
+    /// Gives a word about a socket that a peer's guesses asked for to that peer's machine.
+    pub(super) fn named_link(&mut self, link: LinkId, input: Input<'_, PeerCommand>, now: Time) {
+        let owner =
+            self.entries.iter().find(|(_, entry)| entry.machine.names_link(link)).map(|(key, _)| *key);
+        if let Some(key) = owner {
+            self.path(&key, input, now);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::coord::{SessionCommand, SessionEvent};
 use crate::id::RegionId;
 use crate::key::NodePublic;
 use crate::machine::{Machine, Output};
+use crate::nat::predict::Shape;
 use crate::nat::{NetcheckCommand, Report};
 use crate::peer::{PathStory, PeerCommand, PeerEvent};
 use crate::relay::{GoneReason, PoolCommand, PoolEvent};
@@ -62,6 +63,8 @@ impl Node {
             Output::Write { stream, bytes } => Output::Write { stream, bytes },
             Output::Close { stream } => Output::Close { stream },
             Output::Resolve { name } => Output::Resolve { name },
+            Output::Bind { link } => Output::Bind { link },
+            Output::Unbind { link } => Output::Unbind { link },
         });
         None
     }
@@ -137,6 +140,8 @@ impl Node {
             self.warm = warm;
             self.tell_pool(PoolCommand::Warm(warm), now);
         }
+        let network = PeerCommand::Network { shape: Shape::of(&report), stun: report.stun.clone() };
+        self.book.everyone(&network, now);
         self.out.event(NodeEvent::Netcheck(report));
     }
 

@@ -3,11 +3,12 @@
 use super::book::Entry;
 use super::{CODE_ADDRESS_TAKEN, CODE_KEY_CHANGED, Node, NodeEvent, SessionState};
 use crate::coord::{SessionCommand, code};
-use crate::id::{NodeId, RegionId};
+use crate::id::{LinkId, NodeId, RegionId};
 use crate::key::NodePublic;
 use crate::limits;
 use crate::machine::{Input, Machine};
 use crate::nat::NetcheckCommand;
+use crate::nat::predict::Shape;
 use crate::peer::{Peer, PeerCommand, PeerConfig};
 use crate::relay::PoolCommand;
 use crate::route::Route;
@@ -95,13 +96,25 @@ impl Node {
     }
 
     /// A path machine that knows what a new one must.
-    fn new_path(&self, info: &NodeInfo, now: Time) -> Peer {
-        let config = PeerConfig { us: self.key, disco: self.disco.clone(), direct: self.is_direct() };
+    fn new_path(&mut self, info: &NodeInfo, now: Time) -> Peer {
+        let sockets = self.next_sockets;
+        let next = sockets.0.checked_add(limits::GUESS_SOCKETS);
+        self.next_sockets = LinkId(next.unwrap_or(limits::GUESS_LINKS));
+        let config = PeerConfig {
+            us: self.key,
+            disco: self.disco.clone(),
+            direct: self.is_direct(),
+            guess: self.config.guess_ports,
+            sockets,
+        };
         let mut machine = Peer::new(config, info.clone(), self.seed_of("path", &info.node_key), now);
         for (link, address) in &self.links {
             machine.handle(Input::LinkUp { link: *link, address: *address }, now);
         }
         machine.handle(Input::Command(PeerCommand::Endpoints(self.endpoints.clone())), now);
+        let report = self.netcheck.report();
+        let network = PeerCommand::Network { shape: Shape::of(report), stun: report.stun.clone() };
+        machine.handle(Input::Command(network), now);
         machine
     }
 

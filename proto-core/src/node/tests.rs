@@ -31,6 +31,7 @@ fn config(n: u8) -> NodeConfig {
         }),
         build: "test".into(),
         direct_forbidden: None,
+        guess_ports: true,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

@@ -42,19 +42,19 @@ impl Peer {
         envelope.open(&self.shared).ok()
     }
 
-    fn seal(&mut self, message: &Message) -> Vec<u8> {
+    pub(super) fn seal(&mut self, message: &Message) -> Vec<u8> {
         message.seal(self.disco, &self.shared, &mut self.rng)
     }
 
     /// A disco datagram came in on a socket of ours.
     pub(super) fn on_datagram(&mut self, link: LinkId, from: SocketAddr, bytes: &[u8], now: Time) {
-        if !self.config.direct || !self.links.contains_key(&link) {
+        if !self.config.direct || !self.owns_link(link) {
             return;
         }
         let from = canonical(&from);
         match self.open(bytes) {
             Some(Message::Ping { tx, node_key, .. }) => self.on_ping(link, from, Ping { tx, node_key }, now),
-            Some(Message::Pong { tx, .. }) => self.on_pong(link, tx, now),
+            Some(Message::Pong { tx, .. }) => self.on_pong((link, from), tx, now),
             // The rest is for relays only, where the sender's node key is vouched for.
             _ => {}
         }
@@ -64,7 +64,10 @@ impl Peer {
     pub(super) fn on_relayed(&mut self, region: RegionId, bytes: &[u8], now: Time) {
         let Some(message) = self.open(bytes) else { return };
         self.heard_region = Some(region);
-        self.heard_word = Some(now);
+        // Whoever tells what its network is like may not have opened its own yet: full probes wait on.
+        if !matches!(message, Message::Shape(_)) {
+            self.heard_word = Some(now);
+        }
         match message {
             Message::Ping { tx, .. } => {
                 let port = u16::try_from(region.0).unwrap_or(u16::MAX);
@@ -73,6 +76,8 @@ impl Peer {
             }
             Message::CallMeMaybe { endpoints } => self.on_call(&endpoints, now),
             Message::Opened { round } => self.on_opened(round, now),
+            Message::Shape(shape) => self.on_their_shape(shape),
+            Message::Guess(word) => self.on_guess_word(word, now),
             Message::Pong { .. } => {}
         }
     }
@@ -125,8 +130,8 @@ impl Peer {
         }
     }
 
-    fn on_pong(&mut self, link: LinkId, tx: TxId, now: Time) {
-        let Some(probe) = self.probes.take(tx, now) else { return };
+    fn on_pong(&mut self, (link, from): (LinkId, SocketAddr), tx: TxId, now: Time) {
+        let Some(probe) = self.probes.take(tx, now) else { return self.on_guess_hit(link, from, now) };
         let Some(candidate) = self.candidates.get_mut(&probe.to) else { return };
         let latency = candidate.answered(now.since(probe.at), now);
         candidate.link = Some(link);
@@ -170,8 +175,7 @@ impl Peer {
 
     /// Our socket to reach `to` from: where the peer was heard from there, else one of its family.
     pub(super) fn link_for(&self, to: SocketAddr) -> Option<LinkId> {
-        let heard =
-            self.candidates.get(&to).and_then(|c| c.link).filter(|link| self.links.contains_key(link));
+        let heard = self.candidates.get(&to).and_then(|c| c.link).filter(|link| self.owns_link(*link));
         heard.or_else(|| {
             // A socket bound to loopback reaches loopback only, and is the best one for it.
             let fits = |bound: &SocketAddr| {

@@ -108,6 +108,11 @@ impl Punch {
         (!self.is_trying()).then(|| self.began + limits::REST)
     }
 
+    /// Since when a path is looked for.
+    pub(super) const fn since(&self) -> Option<Time> {
+        self.since
+    }
+
     /// Whether an attempt runs.
     pub(super) const fn is_trying(&self) -> bool {
         matches!(self.state, State::Trying { .. })
@@ -206,6 +211,9 @@ impl Peer {
         if mode == Mode::Ask && !self.endpoints.is_empty() {
             let endpoints = self.endpoints.clone();
             self.say(region, &Message::CallMeMaybe { endpoints }, now);
+        }
+        if self.path.is_none() {
+            self.tell_shape(now);
         }
         self.tell_opened(now);
     }

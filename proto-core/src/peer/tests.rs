@@ -1,5 +1,6 @@
 //! Two peers against each other.
 
+mod guesses;
 mod laws;
 mod world;
 

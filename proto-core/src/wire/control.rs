@@ -143,6 +143,9 @@ pub struct NodeInfo {
 /// The feature "understands disco's opened message" (open-ack-punch).
 pub const FEATURE_OPENED: &str = "opened";
 
+/// It tells what its NAT is like, and guesses ports.
+pub const FEATURE_GUESS: &str = "guess";
+
 fn no_id() -> NodeId {
     NodeId(String::new())
 }

@@ -7,9 +7,13 @@
 use super::split;
 use crate::key::{DiscoPublic, NONCE_LEN, NodePublic, SharedBox, TAG_LEN};
 use crate::limits;
+use crate::nat::predict::Shape;
 use crate::seed::Rng;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+mod guess;
+mod shape;
 
 /// What every disco datagram begins with: "TS💬".
 pub const MAGIC: [u8; 6] = [0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac];
@@ -27,6 +31,8 @@ const PING: u8 = 0x01;
 const PONG: u8 = 0x02;
 const CALL_ME_MAYBE: u8 = 0x03;
 const OPENED: u8 = 0x80;
+const SHAPE: u8 = 0x81;
+const GUESS: u8 = 0x82;
 /// Bytes of an address on the wire: IPv6, or IPv4 mapped into it, and a port.
 const ADDRESS_LEN: usize = 18;
 
@@ -92,6 +98,27 @@ pub enum Message {
         /// The sender's round of punching; grows with each call-me-maybe.
         round: u32,
     },
+    /// Warren's own, sent through a relay: what the sender's network is like, so that both choose the same way to meet.
+    Shape(Shape),
+    /// Warren's own, sent through a relay: a step of port guessing.
+    Guess(GuessWord),
+}
+
+/// What two sides say to each other when ports are guessed; the one whose port is known better tries, the other opens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GuessWord {
+    /// "Which port will you have towards me?"
+    Ask,
+    /// "This one, probably."
+    Here {
+        /// The port.
+        port: u16,
+    },
+    /// "Many ports of my NAT let you in now: try them."
+    Open {
+        /// Those that my NAT has just taken, in their order.
+        ports: Vec<u16>,
+    },
 }
 
 /// Why a datagram is not a disco message.
@@ -153,6 +180,8 @@ impl Message {
                 let (round, _later) = split::<4>(payload).ok_or(DiscoError::Short)?;
                 Ok(Self::Opened { round: u32::from_be_bytes(*round) })
             }
+            SHAPE => shape::parse(payload).map(Self::Shape).ok_or(DiscoError::Short),
+            GUESS => guess::parse(payload).map(Self::Guess).ok_or(DiscoError::Short),
             other => Err(DiscoError::UnknownType(other)),
         }
     }
@@ -186,6 +215,14 @@ impl Message {
             Self::Opened { round } => {
                 out.extend_from_slice(&[OPENED, 0]);
                 out.extend_from_slice(&round.to_be_bytes());
+            }
+            Self::Shape(shape) => {
+                out.extend_from_slice(&[SHAPE, 0]);
+                shape::emit(shape, out);
+            }
+            Self::Guess(word) => {
+                out.extend_from_slice(&[GUESS, 0]);
+                guess::emit(word, out);
             }
         }
     }

@@ -105,6 +105,7 @@ pub async fn node(
         }),
         build: "sim".into(),
         direct_forbidden: None,
+        guess_ports: true,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

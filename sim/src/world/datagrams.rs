@@ -1,6 +1,6 @@
 //! Datagrams: from a process onto the network, off it, and lost on the way.
 
-use super::node::{LINK, PORT};
+use super::node::port_of;
 use super::queue::Event;
 use super::server::{STUN_OTHER_PORT, STUN_PORT};
 use super::{Process, SERVER, SERVER_SECOND, World};
@@ -8,6 +8,7 @@ use crate::step::Role;
 use crate::topology::fabric::{Packet, TTL};
 use crate::topology::{Fate, HostId};
 use crate::trace::Happening;
+use proto_core::id::LinkId;
 use proto_core::wire::stun::{self, Place};
 use proto_core::wire::{Kind, classify};
 use std::net::SocketAddr;
@@ -40,9 +41,10 @@ impl World {
             return;
         }
         match &mut self.hosts[id.0].process {
-            Process::Node(node) if packet.dst.port() == PORT => {
+            Process::Node(node) if node.link_at(packet.dst.port()).is_some() => {
+                let Some(link) = node.link_at(packet.dst.port()) else { return };
                 let local = node.local(self.now);
-                node.stack.datagram(LINK, packet.src, &mut packet.bytes, local);
+                node.stack.datagram(link, packet.src, &mut packet.bytes, local);
                 node.stack.end_of_batch(local);
                 self.drive(id);
             }
@@ -99,13 +101,19 @@ impl World {
         }
     }
 
-    pub(super) fn send_from_node(&mut self, id: HostId, to: SocketAddr, bytes: &[u8], ttl: Option<u8>) {
+    pub(super) fn send_from_node(
+        &mut self,
+        id: HostId,
+        link: LinkId,
+        (to, ttl): (SocketAddr, Option<u8>),
+        bytes: &[u8],
+    ) {
         let Some(address) = self.net.address(id) else { return };
         if to.is_ipv6() {
             // These worlds have no IPv6.
             return;
         }
-        self.send(id, (SocketAddr::new(address, PORT), to), bytes, ttl);
+        self.send(id, (SocketAddr::new(address, port_of(link)), to), bytes, ttl);
     }
 }
 

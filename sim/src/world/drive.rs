@@ -55,7 +55,7 @@ impl World {
             }
             did = true;
             for segment in batch.segments() {
-                self.send_from_node(id, batch.to, segment, None);
+                self.send_from_node(id, batch.link, (batch.to, None), segment);
             }
         }
         self.batch = batch;
@@ -78,7 +78,19 @@ impl World {
 
     fn output(&mut self, id: HostId, output: Output<StackEvent>) {
         match output {
-            Output::Transmit(Transmit { to, bytes, ttl, .. }) => self.send_from_node(id, to, &bytes, ttl),
+            Output::Transmit(Transmit { link, to, bytes, ttl }) => {
+                self.send_from_node(id, link, (to, ttl), &bytes);
+            }
+            Output::Bind { link } => {
+                if let Process::Node(node) = &mut self.hosts[id.0].process {
+                    node.open(link, self.now);
+                }
+            }
+            Output::Unbind { link } => {
+                if let Process::Node(node) = &mut self.hosts[id.0].process {
+                    node.close(link);
+                }
+            }
             Output::Open { stream, target } => self.open(id, stream, target),
             Output::Write { stream, bytes } => self.stream_out(id, stream, Some(bytes)),
             Output::Close { stream } => self.stream_out(id, stream, None),

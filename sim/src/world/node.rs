@@ -26,6 +26,12 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// The wall clock at the world's beginning, microseconds.
 const WALL: u64 = 1_700_000_000_000_000;
 
+/// The port of a socket; those that are opened besides the one have other ports, each its own for long.
+#[must_use]
+pub const fn port_of(link: LinkId) -> u16 {
+    if link.0 == LINK.0 { PORT } else { 10_000 + (link.0 & 0x3fff) as u16 }
+}
+
 /// What a node is made of.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
@@ -57,6 +63,8 @@ pub struct Node {
     routes: BTreeMap<NodePublic, Route>,
     /// Whether a route was ever direct.
     pub ever_direct: bool,
+    /// Sockets opened besides, by port.
+    opened: BTreeMap<u16, LinkId>,
     /// When the tunnel was first spoken of, and when data first went direct, by the world's clock.
     pub peer_up_at: Option<Time>,
     /// When the route first became direct.
@@ -87,6 +95,7 @@ impl Node {
             }),
             build: "sim".into(),
             direct_forbidden: None,
+            guess_ports: true,
             pins: BTreeMap::new(),
             relay: None,
             relay_map: None,
@@ -102,6 +111,7 @@ impl Node {
             base,
             routes: BTreeMap::new(),
             ever_direct: false,
+            opened: BTreeMap::new(),
             peer_up_at: None,
             direct_at: None,
             switches: 0,
@@ -114,6 +124,25 @@ impl Node {
             node.command(NodeCommand::OpenTunnel(agent.clone()), now);
         }
         node
+    }
+
+    /// Opens a socket more.
+    pub fn open(&mut self, link: LinkId, now: Time) {
+        let port = port_of(link);
+        self.opened.insert(port, link);
+        let (address, local) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), self.local(now));
+        self.stack.handle(Input::LinkUp { link, address }, local);
+    }
+
+    /// Closes it.
+    pub fn close(&mut self, link: LinkId) {
+        self.opened.remove(&port_of(link));
+    }
+
+    /// The socket at a port.
+    #[must_use]
+    pub fn link_at(&self, port: u16) -> Option<LinkId> {
+        if port == PORT { Some(LINK) } else { self.opened.get(&port).copied() }
     }
 
     /// Its identity.

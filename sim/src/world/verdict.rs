@@ -141,7 +141,7 @@ pub(super) fn judge(mut world: World) -> Verdict {
     });
     let expected = (world.scenario.meeting == Meeting::Internet && !ended).then(|| {
         let scope = crate::nat::FilterScope::Mapping;
-        oracle::outcome(world.net.side(client), world.net.side(agent), scope)
+        oracle::either(world.net.side(client), world.net.side(agent), scope)
     });
     let keys = [Role::Client, Role::Agent].map(|role| world.node(role).map(super::Node::key));
     let direct = |role, peer: usize| world.node(role)?.is_direct(&keys[peer]?);

@@ -114,6 +114,7 @@ fn stack(secret: &NodeSecret, seed: u64) -> Stack<TestWg> {
         control: None,
         build: "test".into(),
         direct_forbidden: None,
+        guess_ports: true,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

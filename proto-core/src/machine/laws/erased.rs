@@ -131,7 +131,7 @@ impl<E: Any + fmt::Debug> Said for Output<E> {
             Self::Write { stream, .. } => Wish::Write(*stream),
             Self::Close { stream } => Wish::Close(*stream),
             Self::Resolve { name } => Wish::Resolve(name),
-            Self::Event(_) => Wish::Nothing,
+            Self::Bind { .. } | Self::Unbind { .. } | Self::Event(_) => Wish::Nothing,
         }
     }
 

@@ -172,7 +172,7 @@ impl Pair {
                         self.hang_up(far);
                     }
                 }
-                Output::Resolve { .. } => {}
+                Output::Resolve { .. } | Output::Bind { .. } | Output::Unbind { .. } => {}
                 Output::Event(event) => self.event(n, event),
             }
         }

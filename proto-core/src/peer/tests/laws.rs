@@ -6,26 +6,33 @@ use crate::id::NodeId;
 use crate::key::NodeSecret;
 use crate::machine::Transmit;
 use crate::machine::laws::{OwnedInput, Subject};
-use crate::wire::control::FEATURE_OPENED;
-use crate::wire::disco::{Envelope, Message, TxId};
+use crate::nat::{Allocation, Dependence, Mapping};
+use crate::wire::control::{FEATURE_GUESS, FEATURE_OPENED};
+use crate::wire::disco::{Envelope, GuessWord, Message, TxId};
 
 /// The other end: its keys are fixed, so that the world can speak for it.
-struct Other {
+pub(super) struct Other {
     key: DiscoPublic,
     node: NodePublic,
-    shared: SharedBox,
-    us: PeerConfig,
+    pub(super) shared: SharedBox,
+    pub(super) us: PeerConfig,
 }
 
 impl Other {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (ours, theirs) = (Seed::from_u64(11), Seed::from_u64(12));
         let (disco, our_disco) = (DiscoSecret::generate(&theirs), DiscoSecret::generate(&ours));
         Self {
             shared: disco.shared(&our_disco.public()),
             key: disco.public(),
             node: NodeSecret::generate(&theirs).public(),
-            us: PeerConfig { us: NodeSecret::generate(&ours).public(), disco: our_disco, direct: true },
+            us: PeerConfig {
+                us: NodeSecret::generate(&ours).public(),
+                disco: our_disco,
+                direct: true,
+                guess: true,
+                sockets: LinkId(crate::limits::GUESS_LINKS),
+            },
         }
     }
 
@@ -37,12 +44,23 @@ impl Other {
             boot_id: rng.range(0..10) / 9,
             home: RegionId(rng.range(8..10)),
             endpoints: addresses(rng),
-            features: if rng.permille(700) { vec![FEATURE_OPENED.into()] } else { vec![] },
+            features: if rng.permille(700) {
+                vec![FEATURE_OPENED.into(), FEATURE_GUESS.into()]
+            } else {
+                vec![]
+            },
             direct_forbidden: None,
         }
     }
 
-    fn seal(&self, message: &Message, rng: &mut Rng) -> Vec<u8> {
+    /// What the coordinator says of it if it can do everything.
+    pub(super) fn able(&self) -> NodeInfo {
+        let features = vec![FEATURE_OPENED.into(), FEATURE_GUESS.into()];
+        let info = self.info(&mut Seed::from_u64(5).rng());
+        NodeInfo { home: REGION, features, ..info }
+    }
+
+    pub(super) fn seal(&self, message: &Message, rng: &mut Rng) -> Vec<u8> {
         message.seal(self.key, &self.shared, rng)
     }
 }
@@ -62,8 +80,35 @@ fn relayed(other: &Other, message: &Message, rng: &mut Rng) -> OwnedInput<PeerCo
     OwnedInput::Command(PeerCommand::Relayed { region: REGION, bytes })
 }
 
+/// Hard or easy, mostly, so that guesses are made.
+fn shape(rng: &mut Rng) -> Shape {
+    let kinds = [Mapping::Varies, Mapping::Independent, Mapping::Unknown];
+    Shape {
+        udp: Some(true),
+        mapping: kinds[rng.range(0..3) as usize],
+        address: Some(core::net::Ipv4Addr::new(198, 51, 100, 7)),
+        dependence: [None, Some(Dependence::Address), Some(Dependence::AddressAndPort)]
+            [rng.range(0..3) as usize],
+        allocation: [None, Some(Allocation::Sequential(1)), Some(Allocation::Random)]
+            [rng.range(0..3) as usize],
+        port: rng.range(40_000..42_000) as u16,
+    }
+}
+
+/// A step of port guessing.
+fn word(rng: &mut Rng) -> GuessWord {
+    match rng.range(0..3) {
+        0 => GuessWord::Ask,
+        1 => GuessWord::Here { port: rng.range(0..65_536) as u16 },
+        _ => GuessWord::Open {
+            ports: (0..rng.range(0..5)).map(|_| rng.range(40_000..42_000) as u16).collect(),
+        },
+    }
+}
+
 fn command(other: &Other, rng: &mut Rng) -> PeerCommand {
-    match rng.range(0..7) {
+    match rng.range(0..8) {
+        6 => PeerCommand::Network { shape: shape(rng), stun: addresses(rng) },
         0 => PeerCommand::Info(other.info(rng)),
         1 => PeerCommand::Endpoints(addresses(rng)),
         2 | 3 => PeerCommand::Relay { region: RegionId(rng.range(7..11)), up: rng.permille(700) },
@@ -74,7 +119,14 @@ fn command(other: &Other, rng: &mut Rng) -> PeerCommand {
 }
 
 fn input(other: &Other, rng: &mut Rng) -> OwnedInput<PeerCommand> {
-    match rng.range(0..6) {
+    let sockets = crate::limits::GUESS_LINKS;
+    match rng.range(0..9) {
+        5 => relayed(other, &Message::Shape(shape(rng)), rng),
+        6 => relayed(other, &Message::Guess(word(rng)), rng),
+        7 => {
+            let link = LinkId(sockets + rng.range(0..300) as u32);
+            OwnedInput::LinkUp { link, address: "0.0.0.0:9".parse().unwrap() }
+        }
         0 => relayed(other, &Message::CallMeMaybe { endpoints: addresses(rng) }, rng),
         1 => relayed(other, &Message::Opened { round: rng.range(0..9) as u32 }, rng),
         2 => {

@@ -106,7 +106,12 @@ fn side(n: u8, before: Before) -> (PeerConfig, NodeInfo, SocketAddr, SocketAddr)
         features: vec![FEATURE_OPENED.to_owned()],
         direct_forbidden: None,
     };
-    (PeerConfig { us, disco, direct: true }, info, bound, public)
+    (
+        PeerConfig { us, disco, direct: true, guess: true, sockets: LinkId(crate::limits::GUESS_LINKS) },
+        info,
+        bound,
+        public,
+    )
 }
 
 impl World {

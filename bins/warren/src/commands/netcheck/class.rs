@@ -27,6 +27,7 @@ pub(super) const fn allocation(allocation: Allocation) -> &'static str {
     match allocation {
         Allocation::Preserving => "preserving",
         Allocation::Sequential(_) => "sequential",
+        Allocation::Block(_) => "block",
         Allocation::Random => "random",
     }
 }
@@ -49,6 +50,7 @@ pub(super) fn nat_words(mapping: &str, allocation: Option<&str>, step: Option<u1
     let ports = match (allocation, step) {
         (Some("preserving"), _) => ", ports kept".to_owned(),
         (Some("sequential"), Some(step)) => format!(", ports one after the other by {step}"),
+        (Some("block"), _) => ", ports from a small block".to_owned(),
         (Some("random"), _) => ", ports at random".to_owned(),
         _ => String::new(),
     };
@@ -86,6 +88,7 @@ mod tests {
                 None,
                 Some(Allocation::Preserving),
                 Some(Allocation::Sequential(2)),
+                Some(Allocation::Block(1_024)),
                 Some(Allocation::Random),
             ] {
                 let report = Report { mapping, dependence, ..Report::default() };

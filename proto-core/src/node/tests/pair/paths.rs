@@ -33,7 +33,7 @@ fn where_udp_is_blocked_the_relay_carries_both_ways() {
     assert_eq!(status.report.udp, Some(false));
     assert_eq!(
         status.peers[0].verdict.to_string(),
-        "relayed: your network lets no UDP through (allow outgoing UDP in its firewall)"
+        "relayed: either network lets no UDP through (allow outgoing UDP in its firewall)"
     );
 }
 
@@ -161,6 +161,6 @@ fn a_path_that_breaks_is_told_and_why_it_is_relayed() {
     pair.talk(10_000);
     let (_, _, last) = pair.paths.last().unwrap();
     assert_eq!((last.address, last.relay), (None, Some(RegionId(1))));
-    assert_eq!(last.side, "ours");
+    assert_eq!(last.side, "both");
     assert_eq!(last.remedy.as_deref(), Some("allow outgoing UDP in its firewall"));
 }
