@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A private version number: this is not QUIC version 1, and nothing else shall take it for that.
-pub(super) const VERSION: u32 = 0xff57_0001;
+pub(super) const VERSION: u32 = 0xff57_0002;
 
 /// Streams that every version permits at first.
 pub(super) const ASSUMED_STREAMS: u32 = 256;
@@ -121,7 +121,7 @@ impl Noop {
         self.hello.emit(&mut body);
         params.write(&mut body);
         let step = if side == Side::Client { Step::SendClientHello } else { Step::AwaitClientHello };
-        Box::new(NoopSession { step, body, peer: None, inbox: Vec::new() })
+        Box::new(NoopSession { step, body, peer: None, inbox: Vec::new(), generation: 0 })
     }
 }
 
@@ -171,6 +171,8 @@ struct NoopSession {
     body: Vec<u8>,
     peer: Option<(Hello, TransportParameters)>,
     inbox: Vec<u8>,
+    /// Of the keys made last.
+    generation: u8,
 }
 
 impl NoopSession {
@@ -218,7 +220,7 @@ impl Session for NoopSession {
     }
 
     fn early_crypto(&self) -> Option<(Box<dyn HeaderKey>, Box<dyn PacketKey>)> {
-        Some((Box::new(NoKey), Box::new(NoKey)))
+        Some((Box::new(FIRST), Box::new(FIRST)))
     }
 
     fn early_data_accepted(&self) -> Option<bool> {
@@ -276,7 +278,9 @@ impl Session for NoopSession {
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
-        Some(KeyPair { local: Box::new(NoKey), remote: Box::new(NoKey) })
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        Some(KeyPair { local: Box::new(NoKey { generation }), remote: Box::new(NoKey { generation }) })
     }
 
     fn is_valid_retry(&self, _orig_dst_cid: &ConnectionId, _header: &[u8], _payload: &[u8]) -> bool {
@@ -301,18 +305,39 @@ fn violation(reason: &str) -> TransportError {
 
 fn keys() -> Keys {
     Keys {
-        header: KeyPair { local: Box::new(NoKey), remote: Box::new(NoKey) },
-        packet: KeyPair { local: Box::new(NoKey), remote: Box::new(NoKey) },
+        header: KeyPair { local: Box::new(FIRST), remote: Box::new(FIRST) },
+        packet: KeyPair { local: Box::new(FIRST), remote: Box::new(FIRST) },
     }
 }
 
-/// The byte, a zero, that stands for the AEAD's tag. There must be one: a packet that ends with a
-/// NEW_CONNECTION_ID frame ends with a reset token, and would be taken for a stateless reset (RFC 9000, 10.3.1,
-/// which counts on the tag to make the last bytes of an honest packet look random).
+/// The byte that stands for the AEAD's tag. There must be one: a packet that ends with a NEW_CONNECTION_ID frame
+/// ends with a reset token, and would be taken for a stateless reset (RFC 9000, 10.3.1, which counts on the tag to
+/// make the last bytes of an honest packet look random).
 const TAG_LEN: usize = 1;
 
-/// The key that does nothing.
-struct NoKey;
+/// The tag of a packet, of the bytes of its number but the last and of its keys' generation, so that a packet that
+/// is taken for another one is noticed, as the AEAD would in QUIC proper.
+///
+/// A packet carries only the end of its number and one bit of its generation. One that comes very late, such as a
+/// copy through a slow relay, reads as one that has not been sent yet (RFC 9000, A.3) or as the first of new keys
+/// (RFC 9001, 6.5), and either would end the connection. The weights differ and are odd, so that numbers which
+/// differ by few times a power of 256 never have the same tag, nor do neighbouring generations.
+fn tag(packet: u64, generation: u8) -> u8 {
+    let [rest @ .., _] = packet.to_be_bytes();
+    let weights = [1_u8, 3, 7, 13, 29, 61, 101];
+    rest.iter()
+        .rev()
+        .zip(weights)
+        .fold(generation.wrapping_mul(167), |sum, (byte, weight)| sum.wrapping_add(byte.wrapping_mul(weight)))
+}
+
+/// The key that hides nothing. The keys of a new phase are of the next generation.
+struct NoKey {
+    generation: u8,
+}
+
+/// The keys that a connection begins with.
+const FIRST: NoKey = NoKey { generation: 0 };
 
 impl HeaderKey for NoKey {
     fn decrypt(&self, _pn_offset: usize, _packet: &mut [u8]) {}
@@ -323,9 +348,16 @@ impl HeaderKey for NoKey {
 }
 
 impl PacketKey for NoKey {
-    fn encrypt(&self, _packet: u64, _buf: &mut [u8], _header_len: usize) {}
-    fn decrypt(&self, _packet: u64, _header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], _header_len: usize) {
+        if let Some(last) = buf.last_mut() {
+            *last = tag(packet, self.generation);
+        }
+    }
+    fn decrypt(&self, packet: u64, _header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
         let length = payload.len().checked_sub(TAG_LEN).ok_or(CryptoError)?;
+        if payload.last() != Some(&tag(packet, self.generation)) {
+            return Err(CryptoError);
+        }
         payload.truncate(length);
         Ok(())
     }
@@ -454,6 +486,25 @@ mod tests {
         assert!(!client.is_handshaking() && !server.is_handshaking());
         let seen = |s: &dyn Session| *s.peer_identity().unwrap().downcast::<Hello>().unwrap();
         assert_eq!((seen(&*client), seen(&*server)), (hello(2), hello(1)));
+    }
+
+    #[test]
+    fn what_comes_too_late_to_be_read_rightly_is_not_opened() {
+        for packet in [0, 1, 200, 255, 256, 0x7fff, 0xffff, 0x7f_ff01, 0xff_ffff, 0xffff_ffff, 1 << 40] {
+            for power in [1_u64 << 8, 1 << 16, 1 << 24, 1 << 32] {
+                for times in 1..=20 {
+                    let other = packet + times * power;
+                    assert_ne!(tag(packet, 0), tag(other, 0), "{packet} and {times} times {power}");
+                }
+            }
+        }
+        let mut bytes = [7_u8; 9];
+        PacketKey::encrypt(&FIRST, 300, &mut bytes, 2);
+        let open = |packet, generation| {
+            PacketKey::decrypt(&NoKey { generation }, packet, &[], &mut BytesMut::from(&bytes[2..])).is_ok()
+        };
+        assert!(open(300, 0) && !open(300 + 256, 0) && !open(44, 0));
+        assert!(!open(300, 1) && !open(300, 2), "keys of another phase");
     }
 
     proptest! {
