@@ -318,7 +318,7 @@ impl Peer {
             (Direction::Sent, Via::Relay(_)) => {}
             (Direction::Received, via) => {
                 if let Some(path) = path {
-                    path.live.data();
+                    path.live.data(matches!(via, Via::Direct { addr, .. } if addr == path.addr));
                 }
                 if let Via::Direct { link, addr } = via
                     && self.config.direct

@@ -32,6 +32,17 @@ pub const UPGRADE_EVERY: Duration = Duration::from_secs(30);
 /// The least time an answer may take before we wonder: a scheduler's hiccup or a busy Wi-Fi is no outage.
 pub const PATIENCE_MIN: Duration = Duration::from_millis(300);
 
+/// What an echo of data may take beside one and a half round trips: a stream's acknowledgement waits 25 ms
+/// (RFC 9000, 18.2), and as much again for a scheduler.
+pub const ECHO_DELAY: Duration = Duration::from_millis(50);
+
+/// The least time we wait for an echo of data before a copy goes through a relay as well.
+pub const ECHO_PATIENCE_MIN: Duration = Duration::from_millis(100);
+
+/// Echoes of data missed in a row, on a path that answers probes, that start the check whether full-size packets
+/// pass: one may be a burst's end, two a lost packet each.
+pub const ECHO_MISSES: u32 = 3;
+
 /// The most time we wait for an answer before we wonder: even a bloated queue of two seconds gets there.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(2);
 

@@ -48,6 +48,13 @@ pub(super) struct Liveness {
     sent_since_heard: Option<Time>,
     /// The first data sent on it since data came from the peer by any way.
     sent_since_data: Option<Time>,
+    /// Data sent got no echo in time, and no probe has been answered since.
+    echo_missed: Option<Time>,
+    /// The first of the data whose missing echo was looked into last: once is enough.
+    echo_asked: Option<Time>,
+    /// Echoes missed since data last came on this path: what comes as a copy through a relay must not hide that the
+    /// path carries none.
+    echo_misses: u32,
     full: Option<FullCheck>,
     full_passed: Option<Time>,
     /// The probes' round trip, as last smoothed.
@@ -68,6 +75,9 @@ impl Liveness {
             asked_since_answer: None,
             sent_since_heard: None,
             sent_since_data: None,
+            echo_missed: None,
+            echo_asked: None,
+            echo_misses: 0,
             full: None,
             full_passed: None,
             rtt,
@@ -79,6 +89,11 @@ impl Liveness {
     /// How long an answer may take before we wonder: three round trips, within bounds.
     fn patience(&self) -> Duration {
         (self.rtt * 3).clamp(limits::PATIENCE_MIN, limits::PATIENCE_MAX)
+    }
+
+    /// How long an echo of data may take. Doubt is cheap, so it comes soon.
+    fn echo_patience(&self) -> Duration {
+        (self.rtt + self.rtt / 2 + limits::ECHO_DELAY).clamp(limits::ECHO_PATIENCE_MIN, limits::PATIENCE_MAX)
     }
 
     /// How long the path may stay in doubt.
@@ -94,6 +109,7 @@ impl Liveness {
             self.asked_since_answer = None;
             self.sent_since_heard = None;
             self.sent_since_data = None;
+            self.echo_missed = None;
             self.full = None;
         }
         self.active = active;
@@ -131,6 +147,7 @@ impl Liveness {
         self.answered = now;
         self.asked_since_answer = None;
         self.shaken = None;
+        self.echo_missed = None;
         if full {
             self.full = None;
             self.full_passed = Some(now);
@@ -152,9 +169,12 @@ impl Liveness {
         self.sent_since_data.get_or_insert(now);
     }
 
-    /// Data came from the peer, by whatever way.
-    pub(super) fn data(&mut self) {
+    /// Data came from the peer, on this path or by another way.
+    pub(super) const fn data(&mut self, on_path: bool) {
         self.sent_since_data = None;
+        if on_path {
+            self.echo_misses = 0;
+        }
     }
 
     /// When something was last heard on it.
@@ -181,6 +201,11 @@ impl Liveness {
         if self.full_check_at().is_some_and(|at| at <= now) {
             self.full = Some(FullCheck { since: now, asked: 0, last: now });
         }
+        if self.echo_at().is_some_and(|at| at <= now) {
+            self.echo_asked = self.sent_since_data;
+            self.echo_missed.get_or_insert(now);
+            self.echo_misses = self.echo_misses.saturating_add(1);
+        }
         if self.full_ask_at().is_some_and(|at| at <= now) {
             return Some(Ask { full: true });
         }
@@ -194,6 +219,9 @@ impl Liveness {
         if !self.active {
             return None;
         }
+        if let Some(at) = self.echo_missed.filter(|at| *at > self.asked) {
+            return Some(at);
+        }
         let beat = match self.asked_since_answer {
             None => self.asked + limits::HEARTBEAT,
             Some(_) => self.asked + self.patience(),
@@ -203,11 +231,22 @@ impl Liveness {
         Some(echo.map_or(beat, |echo| echo.min(beat)))
     }
 
+    /// When data sent should have been echoed.
+    fn echo_at(&self) -> Option<Time> {
+        let sent = self.sent_since_data.filter(|_| self.active)?;
+        (self.echo_asked != Some(sent)).then(|| sent + self.echo_patience())
+    }
+
     fn full_check_at(&self) -> Option<Time> {
         if !self.active || self.full.is_some() {
             return None;
         }
-        let silence = self.sent_since_data? + limits::DATA_SILENCE.max(self.patience() * 2);
+        let sent = self.sent_since_data?;
+        let silence = if self.echo_misses < limits::ECHO_MISSES {
+            sent + limits::DATA_SILENCE.max(self.patience() * 2)
+        } else {
+            sent
+        };
         Some(self.full_passed.map_or(silence, |at| silence.max(at + limits::FULL_CHECK_EVERY)))
     }
 
@@ -256,7 +295,7 @@ impl Liveness {
         let full = self.full.map(|full| full.since);
         // Used again after a rest: nothing is known until the first answer.
         let stale = (self.asked.since(self.answered) >= limits::PATH_STALE).then_some(self.asked);
-        [silent, one_way, full, stale, self.shaken].into_iter().flatten().min()
+        [silent, one_way, full, stale, self.shaken, self.echo_missed].into_iter().flatten().min()
     }
 
     /// When something is to be done or decided next, after `now`.
@@ -269,7 +308,7 @@ impl Liveness {
             self.persists_at(),
         ];
         let coming = decided.into_iter().flatten().filter(|at| *at > now);
-        let asks = [self.ask_at(), self.full_ask_at(), self.full_check_at()];
+        let asks = [self.ask_at(), self.full_ask_at(), self.full_check_at(), self.echo_at()];
         coming.chain(asks.into_iter().flatten()).min()
     }
 }
@@ -328,9 +367,35 @@ mod tests {
     fn a_silent_path_is_doubted_soon_and_lost_within_the_bound() {
         let mut live = Liveness::new(RTT, at(0));
         let (doubted, lost) = run(&mut live, 0, 10_000, |live, t, _| live.sent(at(t)));
-        // Data without an echo: asked after 300 ms, doubted after another 300 ms.
-        assert_eq!(doubted, Some(600));
-        assert_eq!(lost, Some((3_300, Loss::Silent)));
+        // One and a half round trips and 50 ms, and at least 100.
+        assert_eq!(doubted, Some(100));
+        assert_eq!(lost, Some((3_100, Loss::Silent)));
+    }
+
+    #[test]
+    fn a_missing_echo_is_looked_into_once_and_an_answer_ends_the_doubt() {
+        let mut live = Liveness::new(RTT, at(0));
+        live.sent(at(5));
+        let mut doubts = Vec::new();
+        let mut answer = None;
+        for t in 5..900 {
+            if let Some(ask) = live.due(at(t)) {
+                live.asked(ask, at(t));
+                answer = Some(t + 20);
+            }
+            if answer == Some(t) {
+                live.answered(false, RTT, at(t));
+            }
+            if live.verdict(at(t)) == Verdict::Doubted {
+                doubts.push(t);
+            }
+        }
+        assert_eq!(doubts, (105..125).collect::<Vec<_>>(), "until the probe's answer");
+        // What is sent next, once data has come, is watched anew.
+        live.data(true);
+        live.sent(at(900));
+        assert!(live.due(at(990)).is_none());
+        assert_eq!(live.due(at(1_000)), Some(Ask { full: false }));
     }
 
     #[test]
@@ -338,7 +403,7 @@ mod tests {
         let mut live = Liveness::new(RTT, at(0));
         let (doubted, lost) = run(&mut live, 0, 10_000, |live, t, _| {
             live.heard(at(t));
-            live.data();
+            live.data(true);
         });
         assert_eq!(doubted, Some(2_500));
         assert_eq!(lost, Some((4_000, Loss::OneWay)));
@@ -360,7 +425,7 @@ mod tests {
     #[test]
     fn an_outage_is_not_taken_for_a_path_without_data() {
         let mut live = Liveness::new(RTT, at(0));
-        let outage = 100..3_200;
+        let outage = 100..3_000;
         let (_, lost) = run(&mut live, 0, 6_000, |live, t, ask| {
             live.sent(at(t));
             if let Some(ask) = ask.filter(|_| !outage.contains(&t)) {
