@@ -65,6 +65,10 @@ pub struct Node {
     map: Option<RelayMap>,
     home: RegionId,
     warm: RegionId,
+    /// How our sockets were last seen from outside, where a NAT gives each one mapping.
+    reflexive: BTreeMap<LinkId, Vec<SocketAddr>>,
+    /// When a path was last found doubtful.
+    doubted: Option<Time>,
     /// The home relay's region that the server gives to those who choose none.
     default_relay: Option<String>,
     /// Tunnels that we asked for.
@@ -126,6 +130,8 @@ impl Node {
             map: None,
             home: NO_REGION,
             warm: NO_REGION,
+            reflexive: BTreeMap::new(),
+            doubted: None,
             default_relay: None,
             wanted: BTreeSet::new(),
             early_ready: BTreeSet::new(),
@@ -223,6 +229,7 @@ impl Node {
             NodeCommand::Engaged { peer, engaged } => self.engage(&peer, engaged, now),
             NodeCommand::Wg { peer, notice } => self.book.notice(&peer, notice, now),
             NodeCommand::NetworkChanged => {
+                self.reflexive.clear();
                 self.tell_session(SessionCommand::Kick, now);
                 self.tell_pool(PoolCommand::Kick, now);
                 self.tell_netcheck(NetcheckCommand::NetworkChanged, now);

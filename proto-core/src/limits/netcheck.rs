@@ -20,6 +20,10 @@ pub const STUN_ENOUGH: usize = 3;
 /// Regions measured at all. Tailscale's map has 25; this bounds what a hostile map makes us send.
 pub const STUN_REGIONS_MAX: usize = 64;
 
+/// How long after a path was found doubtful a new address of ours outside means that the NAT restarted, and not that
+/// an idle mapping has expired: a netcheck's length.
+pub const REMAPPED_BY_DOUBT: Duration = Duration::from_secs(5);
+
 /// How often a server is asked for an answer from elsewhere before silence counts as filtered: at 10 % loss each way,
 /// one in 150 is called stricter than it is.
 pub const FILTER_TRIES: u32 = 3;

@@ -101,8 +101,13 @@ pub const RELAY_LOGIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// Silence after which a node pings its relay. Tailscale waits 120 s for a keepalive.
 pub const RELAY_PING: Duration = Duration::from_secs(15);
 
-/// The same while something was sent and nothing has come back since.
-pub const RELAY_PING_UNANSWERED: Duration = Duration::from_secs(2);
+/// The same while something was sent and nothing has come back since: streams are acknowledged within a round trip
+/// and 25 ms.
+pub const RELAY_PING_UNANSWERED: Duration = Duration::from_millis(500);
+
+/// How long an asked relay may take before it is called silent, if another one that was asked in the same moment
+/// answered meanwhile: two round trips through a far relay, or one lost segment's retransmission.
+pub const RELAY_SILENT: Duration = Duration::from_millis(700);
 
 /// How long a relay may take to answer a ping; a slow uplink full of data delays it by seconds.
 pub const RELAY_PONG: Duration = Duration::from_secs(5);

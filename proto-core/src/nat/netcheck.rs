@@ -51,6 +51,13 @@ pub enum NetcheckCommand {
     },
     /// A region's relay is about to stop: if it is the home, another becomes it as soon as one is up.
     Leaving(RegionId),
+    /// A region's relay does not answer, while another one does; or it is heard again.
+    Silent {
+        /// Which.
+        region: RegionId,
+        /// Whether it is silent.
+        silent: bool,
+    },
     /// A region's relay said something.
     Heard(RegionId),
     /// Check every region now.
@@ -159,6 +166,7 @@ impl Netcheck {
                     self.next = Some(self.next.map_or(soonest, |next| next.min(soonest)));
                 }
             }
+            NetcheckCommand::Silent { region, silent } => self.homes.silent(region, silent, now),
             NetcheckCommand::Leaving(region) => self.homes.leaving(region, now),
             NetcheckCommand::Heard(region) => self.homes.heard(region, now),
             NetcheckCommand::Check => {

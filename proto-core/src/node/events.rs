@@ -5,9 +5,10 @@ use super::{NO_REGION, Node, NodeEvent, SessionState, WgCommand};
 use crate::coord::{SessionCommand, SessionEvent};
 use crate::id::RegionId;
 use crate::key::NodePublic;
+use crate::limits;
 use crate::machine::{Machine, Output};
 use crate::nat::predict::Shape;
-use crate::nat::{NetcheckCommand, Report};
+use crate::nat::{Mapping, NetcheckCommand, Report};
 use crate::peer::{PathStory, PeerCommand, PeerEvent};
 use crate::relay::{GoneReason, PoolCommand, PoolEvent};
 use crate::route::Route;
@@ -15,6 +16,7 @@ use crate::time::Time;
 use crate::wg::{HandshakeCommand, HandshakeEvent};
 use crate::wire::control::{Forbidder, Welcome};
 use crate::wire::disco::Envelope;
+use std::collections::BTreeMap;
 
 impl Node {
     /// Drains the children until none has anything to say.
@@ -142,7 +144,30 @@ impl Node {
         }
         let network = PeerCommand::Network { shape: Shape::of(&report), stun: report.stun.clone() };
         self.book.everyone(&network, now);
+        let in_doubt = self.doubted.is_some_and(|at| now.since(at) < limits::REMAPPED_BY_DOUBT);
+        if self.remapped(&report) && in_doubt {
+            // The NAT restarted, and has forgotten our streams as well: they would be found dead one by one, late.
+            self.tell_session(SessionCommand::Kick, now);
+            self.tell_pool(PoolCommand::Kick, now);
+        }
         self.out.event(NodeEvent::Netcheck(report));
+    }
+
+    /// Whether a NAT that gives a socket one mapping has given one of ours another.
+    fn remapped(&mut self, report: &Report) -> bool {
+        if report.mapping != Mapping::Independent {
+            return false;
+        }
+        let (mut known, mut moved) = (BTreeMap::new(), false);
+        for seen in report.reflexive.iter().filter(|seen| seen.address.is_ipv4()) {
+            known.entry(seen.link).or_insert_with(Vec::new).push(seen.address);
+        }
+        for (link, addresses) in &known {
+            let before = self.reflexive.get(link);
+            moved |= before.is_some_and(|before| addresses.iter().all(|address| !before.contains(address)));
+        }
+        self.reflexive = known;
+        moved
     }
 
     fn pool_event(&mut self, event: PoolEvent, now: Time) {
@@ -162,6 +187,9 @@ impl Node {
             PoolEvent::PeerGone { region, peer, reason } => self.gone_from_relay(region, &peer, reason, now),
             PoolEvent::Health { region, problem } => {
                 self.out.event(NodeEvent::RelayHealth { region, problem });
+            }
+            PoolEvent::Silent { region, silent } => {
+                self.tell_netcheck(NetcheckCommand::Silent { region, silent }, now);
             }
             PoolEvent::Leaving { region } => self.tell_netcheck(NetcheckCommand::Leaving(region), now),
         }
@@ -212,6 +240,7 @@ impl Node {
                     if matches!(story, PathStory::Doubted { .. }) {
                         // What broke this path, a router that restarted perhaps, may have broken the relay's
                         // connection and our reflexive address with it: look now, while there is time.
+                        self.doubted = Some(now);
                         self.tell_pool(PoolCommand::Check, now);
                         self.tell_netcheck(NetcheckCommand::Check, now);
                     }

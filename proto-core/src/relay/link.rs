@@ -56,6 +56,8 @@ pub enum LinkCommand {
     Kick,
     /// The connection may be dead: ask it, and give it up if it does not answer soon.
     Check,
+    /// Ask the relay for a sign of life, patiently.
+    Ask,
     /// The region as the map now has it. The connection stays if its node is still there, unchanged.
     Region(RelayRegion),
 }
@@ -101,6 +103,13 @@ pub enum LinkEvent {
     },
     /// The relay is about to stop, and the region has no other: it works still, but should be left.
     Leaving,
+    /// Something was sent and nothing has come back, so the relay was asked for a sign of life: ask others, too.
+    Wondering,
+    /// The relay is silent though it was asked, since that moment; none once it is heard again.
+    Silent {
+        /// When it was asked.
+        since: Option<Time>,
+    },
 }
 
 /// One relay connection, client end.
@@ -144,6 +153,10 @@ struct Current {
     /// When something was sent first that nothing was heard after.
     unanswered: Option<Time>,
     pong_due: Option<Time>,
+    /// When it was asked why it does not answer.
+    wondering: Option<Time>,
+    /// That it is silent was told.
+    silent: bool,
 }
 
 /// A connection that was replaced.
@@ -161,10 +174,18 @@ impl Current {
         self.unanswered.map_or(idle, |since| idle.min(since + limits::RELAY_PING_UNANSWERED))
     }
 
-    const fn hear(&mut self, now: Time) {
+    /// Takes a sign of life: whether the relay had been called silent.
+    const fn hear(&mut self, now: Time) -> bool {
         self.heard = now;
         self.unanswered = None;
         self.pong_due = None;
+        self.wondering = None;
+        core::mem::replace(&mut self.silent, false)
+    }
+
+    /// When it is to be called silent.
+    fn silent_at(&self) -> Option<Time> {
+        self.wondering.filter(|_| !self.silent).map(|since| since + limits::RELAY_SILENT)
     }
 }
 
@@ -200,6 +221,11 @@ impl RelayLink {
         self.current.as_ref().map(|current| current.stream)
     }
 
+    /// Whether the relay has given a sign of life since then.
+    pub(super) fn heard_since(&self, then: Time) -> bool {
+        self.current.as_ref().is_some_and(|current| current.heard >= then)
+    }
+
     /// Whether this stream is one of the link's: whose inputs to give to it.
     #[must_use]
     pub fn owns(&self, stream: StreamId) -> bool {
@@ -230,6 +256,7 @@ impl RelayLink {
             LinkCommand::Send { to, bytes } => self.send(to, bytes, now),
             LinkCommand::Kick => self.kick(now),
             LinkCommand::Check => self.ping(limits::RELAY_PONG_AFTER_KICK, now),
+            LinkCommand::Ask => self.ping(limits::RELAY_PONG, now),
             LinkCommand::Region(region) => self.set_region(region, now),
         }
     }
@@ -334,6 +361,33 @@ impl RelayLink {
         self.write(stream, &Frame::Ping(now.as_micros().to_be_bytes()));
     }
 
+    fn heard(&mut self, now: Time) {
+        if self.current.as_mut().is_some_and(|current| current.hear(now)) {
+            self.out.event(LinkEvent::Silent { since: None });
+        }
+    }
+
+    /// Asks a relay that does not answer, and calls it silent if that helps nothing.
+    fn look_after(&mut self, now: Time) {
+        let Some(current) = &mut self.current else { return };
+        if current.pong_due.is_some_and(|due| now >= due) {
+            let stream = current.stream;
+            self.out.push(Output::Close { stream });
+            self.lost("the relay does not answer any more", now);
+        } else if current.silent_at().is_some_and(|at| now >= at) {
+            current.silent = true;
+            let since = current.wondering;
+            self.out.event(LinkEvent::Silent { since });
+        } else if current.pong_due.is_none() && now >= current.ping_at() {
+            let wondering = current.unanswered.is_some();
+            if wondering {
+                current.wondering = Some(now);
+                self.out.event(LinkEvent::Wondering);
+            }
+            self.ping(limits::RELAY_PONG, now);
+        }
+    }
+
     /// The connection in use is dead.
     fn lost(&mut self, why: &str, now: Time) {
         let Some(current) = self.current.take() else { return };
@@ -363,8 +417,8 @@ impl RelayLink {
             }
         };
         drop(frames);
-        if let Some(current) = self.current.as_mut().filter(|current| current.stream == stream) {
-            current.hear(now);
+        if self.stream() == Some(stream) {
+            self.heard(now);
         }
         match broken {
             Some(why) => {
@@ -413,7 +467,7 @@ impl RelayLink {
         let Some(current) = &mut self.current else { return };
         if activity.via == Via::Relay(self.config.region.id) {
             match activity.direction {
-                Direction::Received => current.hear(now),
+                Direction::Received => self.heard(now),
                 Direction::Sent => _ = current.unanswered.get_or_insert(now),
             }
         }
@@ -433,15 +487,7 @@ impl RelayLink {
         if let Some(Old { stream, .. }) = self.old.take_if(|old| now >= old.until) {
             self.out.push(Output::Close { stream });
         }
-        if let Some(current) = &self.current {
-            if current.pong_due.is_some_and(|due| now >= due) {
-                let stream = current.stream;
-                self.out.push(Output::Close { stream });
-                self.lost("the relay does not answer any more", now);
-            } else if current.pong_due.is_none() && now >= current.ping_at() {
-                self.ping(limits::RELAY_PONG, now);
-            }
-        }
+        self.look_after(now);
         if self.renew.is_some_and(|at| now >= at) && self.attempt.is_none() {
             self.redial(now);
         }
@@ -477,7 +523,10 @@ impl Machine for RelayLink {
     fn deadline(&self) -> Option<(Time, &'static str)> {
         let attempt = self.attempt.as_ref().map(|attempt| (attempt.until, "relay link: attempt too slow"));
         let liveness = self.current.as_ref().map(|current| match current.pong_due {
-            Some(due) => (due, "relay link: no pong"),
+            Some(due) => match current.silent_at().filter(|at| *at < due) {
+                Some(at) => (at, "relay link: silent"),
+                None => (due, "relay link: no pong"),
+            },
             None => (current.ping_at(), "relay link: ping"),
         });
         let old = self.old.as_ref().map(|old| (old.until, "relay link: leave the old connection"));

@@ -172,7 +172,11 @@ impl RelayMesh {
                     }
                 }
                 // Nobody sends packets to a relay, and there is no other way to that one.
-                LinkEvent::Packet { .. } | LinkEvent::Leaving | LinkEvent::Health { .. } => {}
+                LinkEvent::Packet { .. }
+                | LinkEvent::Leaving
+                | LinkEvent::Health { .. }
+                | LinkEvent::Wondering
+                | LinkEvent::Silent { .. } => {}
             }
         }
     }

@@ -102,6 +102,13 @@ pub enum PoolEvent {
         /// Which region.
         region: RegionId,
     },
+    /// A region's relay does not answer, while another one does: it should be left. Or it is heard again.
+    Silent {
+        /// Which region.
+        region: RegionId,
+        /// Whether it is silent.
+        silent: bool,
+    },
 }
 
 /// All relay connections of a node. [`Input::Activity`] by way of a relay keeps its region connected and
@@ -335,8 +342,12 @@ impl RelayPool {
     fn give(&mut self, region: RegionId, input: Input<'_, LinkCommand>, why: Option<&str>, now: Time) {
         let Some(Slot { link, used, leaving, .. }) = self.links.get_mut(&region) else { return };
         link.handle(input, now);
+        let mut wondering = false;
+        let mut silence = None;
         while let Some(output) = link.poll() {
             match &output {
+                Output::Event(LinkEvent::Wondering) => wondering = true,
+                Output::Event(LinkEvent::Silent { since }) => silence = Some(*since),
                 Output::Event(LinkEvent::Up { .. }) => *leaving = false,
                 // Whoever still sends this way gets a moment to learn another.
                 Output::Event(LinkEvent::Leaving) => (*leaving, *used) = (true, now),
@@ -353,6 +364,32 @@ impl RelayPool {
             if let Some(event) = event.and_then(|event| with_region(region, event, why)) {
                 self.out.event(event);
             }
+        }
+        if wondering {
+            self.ask_others(region, now);
+        }
+        if let Some(since) = silence {
+            // Where all are silent the trouble is on our side, and moving would help nobody.
+            let heard = |since| self.others(region).any(|other| self.has_heard(other, since));
+            if since.is_none_or(heard) {
+                self.out.event(PoolEvent::Silent { region, silent: since.is_some() });
+            }
+        }
+    }
+
+    /// The regions that are kept besides this one.
+    fn others(&self, region: RegionId) -> impl Iterator<Item = RegionId> + use<> {
+        [self.home, self.warm].into_iter().flatten().filter(move |other| *other != region)
+    }
+
+    fn has_heard(&self, region: RegionId, since: Time) -> bool {
+        self.links.get(&region).is_some_and(|slot| slot.link.heard_since(since))
+    }
+
+    /// Whether another region's relay answers tells what it means that this one does not.
+    fn ask_others(&mut self, region: RegionId, now: Time) {
+        for other in self.others(region).collect::<Vec<_>>() {
+            self.tell(other, LinkCommand::Ask, now);
         }
     }
 
@@ -394,6 +431,8 @@ fn with_region(region: RegionId, event: LinkEvent, better: Option<&str>) -> Opti
         LinkEvent::Health { problem } => PoolEvent::Health { region, problem },
         // Only told to relays of a mesh.
         LinkEvent::PeerPresent { .. } | LinkEvent::Itself => return None,
+        // They concern the other links as well.
+        LinkEvent::Wondering | LinkEvent::Silent { .. } => return None,
     })
 }
 

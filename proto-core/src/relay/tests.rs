@@ -104,6 +104,27 @@ fn a_dead_relay_is_noticed_by_its_silence_and_sooner_when_something_was_sent() {
 }
 
 #[test]
+fn a_relay_that_falls_silent_beside_one_that_answers_is_told_of_soon() {
+    let mut world = World::new(1);
+    world.tell(0, PoolCommand::Warm(TWO));
+    world.heard(0);
+    world.silent.insert("a.example".into());
+    world.send(0, ONE, 1, b"hello?");
+    world.advance(limits::RELAY_PING_UNANSWERED + limits::RELAY_SILENT);
+    assert_eq!(world.heard(0), ["1 is silent: true"]);
+    world.silent.clear();
+    world.tell(0, PoolCommand::Check);
+    assert_eq!(world.heard(0), ["1 is silent: false"], "its answer counts");
+    world.advance(limits::RELAY_PONG);
+    assert_eq!(world.heard(0), [""; 0]);
+    // Where both are silent it is us, and nothing is told but what is found dead.
+    world.silent.extend(["a.example".into(), "c.example".into()]);
+    world.send(0, ONE, 1, b"hello?");
+    world.advance(limits::RELAY_PING_UNANSWERED + limits::RELAY_SILENT + SECOND);
+    assert_eq!(world.heard(0), [""; 0]);
+}
+
+#[test]
 fn data_that_arrives_is_a_sign_of_life_and_spares_pings() {
     let mut world = World::new(1);
     for _ in 0..100 {
@@ -363,7 +384,8 @@ fn a_link_alone_keeps_them_too() {
         RelayLink::new(config, seed, Time::ZERO)
     })
     .commands(|rng| {
-        let command = match rng.range(0..12) {
+        let command = match rng.range(0..13) {
+            12 => LinkCommand::Ask,
             0..4 => LinkCommand::Connect,
             4 => LinkCommand::Close,
             5 => LinkCommand::Preferred(rng.permille(500)),
@@ -374,7 +396,7 @@ fn a_link_alone_keeps_them_too() {
         };
         // A new command does not compile here until it is drawn above.
         match command {
-            LinkCommand::Connect | LinkCommand::Close | LinkCommand::Preferred(_) => {}
+            LinkCommand::Connect | LinkCommand::Close | LinkCommand::Preferred(_) | LinkCommand::Ask => {}
             LinkCommand::Send { .. } | LinkCommand::Kick | LinkCommand::Check | LinkCommand::Region(_) => {}
         }
         command

@@ -41,6 +41,8 @@ struct Relay {
     shunned_until: Option<Time>,
     /// It has said that it is about to stop, and has not come up since.
     leaving: bool,
+    /// It does not answer, while another one does.
+    silent: bool,
 }
 
 impl Homes {
@@ -113,6 +115,15 @@ impl Homes {
         }
     }
 
+    /// A region's relay does not answer, while another one does; or it is heard again.
+    pub(super) fn silent(&mut self, region: RegionId, silent: bool, now: Time) {
+        if let Some(relay) = self.relays.get_mut(&region).filter(|relay| relay.silent != silent) {
+            relay.silent = silent;
+            relay.since = now;
+            relay.shunned_until = Some(now + limits::HOME_SHUN);
+        }
+    }
+
     pub(super) fn heard(&mut self, region: RegionId, now: Time) {
         self.selector.heard(region, now);
     }
@@ -145,16 +156,17 @@ impl Homes {
         self.watch(now);
     }
 
-    /// Moves away from a home that cannot be reached, if it is time, and from one that is about to stop or not in
-    /// the map any more, once another is up: peers are told of the new home, so it must be possible to reach us
-    /// there.
+    /// Moves away from a home that cannot be reached, if it is time, and from one that is about to stop, is silent or
+    /// not in the map any more, once another is up: peers are told of the new home, so it must be possible to reach
+    /// us there.
     pub(super) fn tick(&mut self, latencies: &Latencies, now: Time) {
         if self.current().is_some_and(|home| self.is_dropped(home) && !self.up(home)) {
             let next = self.best_alternative(latencies, now);
             self.selector.provisional(next);
             self.watch(now);
         }
-        let leaving = |region| self.relays.get(&region).is_some_and(|r| r.leaving) || self.is_dropped(region);
+        let unfit = |r: &Relay| r.leaving || r.silent;
+        let leaving = |region| self.relays.get(&region).is_some_and(unfit) || self.is_dropped(region);
         if self.current().is_some_and(leaving) && self.free() {
             let others = self.eligible.iter().copied().filter(|r| self.up(*r) && !leaving(*r));
             if let Some(next) =
@@ -195,7 +207,7 @@ impl Homes {
     /// The chosen region and when home returns to it, if it is up and not home.
     fn returns(&self) -> Option<(RegionId, Time)> {
         let chosen = self.chosen.filter(|chosen| Some(*chosen) != self.current() && self.free())?;
-        let relay = self.relays.get(&chosen).filter(|relay| relay.up && !relay.leaving)?;
+        let relay = self.relays.get(&chosen).filter(|relay| relay.up && !relay.leaving && !relay.silent)?;
         Some((chosen, relay.since + limits::HOME_RETURN))
     }
 

@@ -145,9 +145,10 @@ fn the_seven_laws_hold() {
             if rng.permille(300) {
                 some.regions.get_mut(&RegionId(9)).unwrap().nodes[0].ipv4_text.clear();
             }
-            match rng.range(0..11) {
-                10 => NetcheckCommand::Choose(rng.permille(700).then_some(region)),
+            match rng.range(0..12) {
+                11 => NetcheckCommand::Choose(rng.permille(700).then_some(region)),
                 9 => NetcheckCommand::Leaving(region),
+                10 => NetcheckCommand::Silent { region, silent: rng.permille(500) },
                 0 | 1 => NetcheckCommand::Map(some),
                 2 => NetcheckCommand::Interfaces(vec![[10, 0, 0, rng.range(1..4) as u8].into()]),
                 3 => NetcheckCommand::Active(rng.permille(700)),
@@ -464,6 +465,26 @@ fn a_chosen_region_that_drains_is_left_and_taken_again() {
     relay(&mut world, 9, true);
     world.run(3_000);
     assert_eq!(world.last().home, Some(RegionId(9)), "it is another process now");
+}
+
+#[test]
+fn a_home_that_falls_silent_is_left_and_may_come_back() {
+    let mut world = chosen(9);
+    for region in [1, 9] {
+        relay(&mut world, region, true);
+    }
+    world.run(1_000);
+    assert_eq!(world.last().home, Some(RegionId(9)));
+    world.tell(NetcheckCommand::Silent { region: RegionId(9), silent: true });
+    world.run(100);
+    assert_eq!(world.last().home, Some(RegionId(1)), "at once");
+    world.run(10_000);
+    assert_eq!(world.last().home, Some(RegionId(1)), "as long as it is silent");
+    world.tell(NetcheckCommand::Silent { region: RegionId(9), silent: false });
+    world.run(1_000);
+    assert_eq!(world.last().home, Some(RegionId(1)), "not at the first sign of life");
+    world.run(3_000);
+    assert_eq!(world.last().home, Some(RegionId(9)));
 }
 
 #[test]

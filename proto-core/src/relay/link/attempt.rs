@@ -193,6 +193,8 @@ impl RelayLink {
             heard: now,
             unanswered: None,
             pong_due: None,
+            wondering: None,
+            silent: false,
         };
         if let Some(before) = self.current.replace(fresh) {
             let until = now + limits::RELAY_LINGER;

@@ -118,6 +118,7 @@ impl World {
                 PoolEvent::Packet { region, from, bytes } => {
                     format!("{region} from {}: {}", who(from), String::from_utf8_lossy(&bytes))
                 }
+                PoolEvent::Silent { region, silent } => format!("{region} is silent: {silent}"),
                 PoolEvent::Leaving { region } => format!("{region} is about to stop"),
                 PoolEvent::Health { region, problem } => format!("{region} says: {problem}"),
                 PoolEvent::PeerGone { region, peer, reason } => {
