@@ -76,6 +76,12 @@ struct Scorecard {
     /// The few networks that every change is compared by, instead of all.
     #[arg(long)]
     small: bool,
+    /// Worlds for each kind of fault; without it faults are not measured.
+    #[arg(long)]
+    faults: Option<u64>,
+    /// No pairs, faults alone.
+    #[arg(long, requires = "faults")]
+    no_pairs: bool,
     /// Writes scorecard.json and index.html into this folder.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -216,7 +222,11 @@ fn measure(wanted: &Scorecard) -> Result<(), String> {
             None => scorecard::pairs(&scorecard::all(), loss_ppm, wanted.seeds),
         });
     }
-    let card = Card::measure(&pairs);
+    if wanted.no_pairs {
+        pairs.clear();
+    }
+    let mut card = Card::measure(&pairs);
+    card.faults = wanted.faults.map_or_else(Vec::new, scorecard::faults::measure);
     for cell in &card.cells {
         let times = cell.time_to_direct_ms.map_or("-".to_owned(), |t| {
             format!("p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms", t.p50, t.p95, t.p99)
@@ -235,6 +245,22 @@ fn measure(wanted: &Scorecard) -> Result<(), String> {
     if let Some(population) = &card.population {
         let shares = [population.direct_share, population.possible_share].map(|share| 100.0 * share);
         say(&format!("weighted by population: {:.1} % direct, {:.1} % possible", shares[0], shares[1]));
+    }
+    for row in &card.faults {
+        let bound = row.bound_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+        let direct = row.direct_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+        say(&format!(
+            "{:<28} gap p50 {:>5.0} ms, p99 {:>5.0} ms (at most {bound}), lost {} of {}, {:.0} % direct after p99 {direct}, \
+             {} bites, {} violated",
+            row.fault,
+            row.gap_ms.p50,
+            row.gap_ms.p99,
+            row.lost,
+            row.seeds,
+            100.0 * row.direct_share,
+            row.bites,
+            row.violated,
+        ));
     }
     if let Some(folder) = &wanted.out {
         let json = serde_json::to_string_pretty(&card).map_err(|e| e.to_string())?;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod catalogue;
 mod compare;
+pub mod faults;
 mod page;
 mod population;
 
@@ -98,6 +99,9 @@ pub struct Card {
     pub cells: Vec<Cell>,
     /// The share of pairs of people and workspaces that go direct, by assumed shares of networks.
     pub population: Option<Population>,
+    /// What faults do to a session, if that was measured.
+    #[serde(default)]
+    pub faults: Vec<faults::Outcome>,
 }
 
 impl Card {
@@ -123,7 +127,7 @@ impl Card {
         let mut cells = done.into_inner().unwrap_or_default();
         cells.sort_by_key(|(at, _)| *at);
         let cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
-        Self { rtt_ms: 4 * HALF_WAY.as_millis() as u64, population: weigh(&cells), cells }
+        Self { rtt_ms: 4 * HALF_WAY.as_millis() as u64, population: weigh(&cells), cells, faults: Vec::new() }
     }
 
     /// The share of verdicts that are right, over all cells.

@@ -47,6 +47,8 @@ pub enum Step {
     RebootNat(Role),
     /// The process ends (its kernel says so) and a new one begins.
     Restart(Role),
+    /// The process ends (its kernel says so) and none begins.
+    Stop(Role),
     /// The host vanishes without a word.
     PowerOff(Role),
     /// It comes back, with a new process.

@@ -33,6 +33,7 @@ mod queue;
 pub mod server;
 mod steps;
 mod streams;
+pub mod survive;
 pub mod tcp;
 mod verdict;
 

@@ -1,4 +1,5 @@
-//! `cargo xtask scorecard`: which pairs of networks go direct, how fast, and how right the explanations are.
+//! `cargo xtask scorecard`: which pairs of networks go direct, how fast, how right the explanations are, and what faults
+//! do to a session.
 
 use crate::shell::{self, Result, command};
 
@@ -14,6 +15,9 @@ pub(crate) struct Args {
     /// The few networks that every change is compared by, instead of all
     #[arg(long)]
     small: bool,
+    /// Worlds for each kind of fault
+    #[arg(long, default_value_t = 300)]
+    faults: u64,
 }
 
 /// Measures and writes target/scorecard.
@@ -25,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let folder = shell::target().join("scorecard");
     let mut sim = command(shell::program("sim"), &["scorecard", "--loss", &args.loss]);
     sim.arg("--seeds").arg(args.seeds.to_string()).arg("--out").arg(&folder);
+    sim.arg("--faults").arg(args.faults.to_string());
     if args.small {
         sim.arg("--small");
     }

@@ -69,7 +69,7 @@ mod tests {
             verdict_right_share: right,
             verdict_right_within_3s_share: None,
         };
-        Card { rtt_ms: 50, cells: vec![cell], population: None }
+        Card { rtt_ms: 50, cells: vec![cell], population: None, faults: vec![] }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The scorecard as one page that needs nothing else: a figure, a map of pairs, plots, and a table.
 
+use super::faults::Outcome;
 use super::{Card, Cell};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -47,6 +48,7 @@ pub fn page(card: &Card) -> String {
         let _ = write!(out, "<h2>{} % loss: time to direct, all pairs</h2>", loss as f64 / 10.0);
         times(&cells, &mut out);
     }
+    faults(&card.faults, &mut out);
     out += "<h2>All pairs</h2>";
     table(&card.cells, &mut out);
     out + "</html>\n"
@@ -168,6 +170,33 @@ fn times(cells: &[&Cell], out: &mut String) {
         let _ = write!(out, "<text x={} y={y} style=\"fill:{colour}\">{name}</text>", WIDTH + LEFT + 10.0);
     }
     out.push_str("</svg><p class=soft>Share of pairs whose percentile is below the time.</p>");
+}
+
+/// What faults do, if that was measured.
+fn faults(rows: &[Outcome], out: &mut String) {
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<h2>Faults: the gap that the application sees</h2><div class=scroll><table><tr><th>fault<th><th>worlds<th>p50 ms\
+         <th>p99 ms<th>to be at most<th>lost<th>direct again<th>after, p99 ms",
+    );
+    for row in rows {
+        let whole = |ms: Option<f64>| ms.map_or("–".to_owned(), |ms| format!("{ms:.0}"));
+        let _ = write!(
+            out,
+            "<tr><td>{}<td><td>{}<td>{:.0}<td>{:.0}<td>{}<td>{}<td>{:.0} %<td>{}",
+            row.fault,
+            row.seeds,
+            row.gap_ms.p50,
+            row.gap_ms.p99,
+            whole(row.bound_ms),
+            row.lost,
+            100.0 * row.direct_share,
+            whole(row.direct_ms),
+        );
+    }
+    out.push_str("</table></div>");
 }
 
 fn table(cells: &[Cell], out: &mut String) {

@@ -107,6 +107,12 @@ impl App {
         }
     }
 
+    /// Measures the gap from here on, as if the latest answer had come at `now`.
+    pub fn mark(&mut self, now: Time) {
+        self.stats.gap = Duration::ZERO;
+        self.stats.last = self.stats.last.map(|_| now);
+    }
+
     /// The peer that the client talks to, once it is there.
     #[must_use]
     pub const fn peer(&self) -> Option<NodePublic> {

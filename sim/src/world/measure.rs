@@ -7,7 +7,7 @@ use proto_core::node::PeerStatus;
 use proto_core::time::{Duration, Time};
 
 /// Between two looks at the routes: the grain of what is measured.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
 /// After this long both ends must be able to say why they are not direct.
 pub const SAY_WHY_WITHIN: Duration = Duration::from_secs(3);
 
@@ -49,10 +49,7 @@ impl World {
             }
             let Some(began) = began else { continue };
             let statuses = world.ends();
-            if statuses
-                .iter()
-                .all(|s| s.as_ref().is_some_and(|s| s.route.primary.is_some_and(|v| v.is_direct())))
-            {
+            if world.both_direct() {
                 direct_after = Some(world.went_direct().unwrap_or(world.now).since(began));
                 break;
             }
@@ -67,6 +64,14 @@ impl World {
             said: world.ends().map(said),
             violations: world.checks.violations().to_vec(),
         }
+    }
+
+    /// Whether data goes directly at both ends.
+    pub(super) fn both_direct(&self) -> bool {
+        let direct = |status: &Option<PeerStatus>| {
+            status.as_ref().is_some_and(|s| s.route.primary.is_some_and(|via| via.is_direct()))
+        };
+        self.ends().iter().all(direct)
     }
 
     /// When the later of both ends went direct.

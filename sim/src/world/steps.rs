@@ -35,6 +35,7 @@ impl World {
                 }
             }
             Step::Restart(who) => self.restart(who),
+            Step::Stop(who) => self.stop(who),
             Step::PowerOff(who) => self.power_off(who),
             Step::PowerOn(who) => self.power_on(who),
             Step::Roam(who, network, dead) => self.roam(who, network, dead),
@@ -113,22 +114,31 @@ impl World {
 
     fn restart(&mut self, who: Role) {
         let Some(id) = self.host(who) else { return };
-        self.retire(who);
-        let number = self.hosts[id.0].number;
-        let lost = self.tcp.abandon(self.now, (id, number), false, &mut self.net);
+        let lost = self.end(who, id, false);
         self.bite("restart", lost);
         self.boot(id);
     }
 
+    fn stop(&mut self, who: Role) {
+        let Some(id) = self.host(who) else { return };
+        let lost = self.end(who, id, false);
+        self.bite("stop", lost);
+    }
+
     fn power_off(&mut self, who: Role) {
         let Some(id) = self.host(who) else { return };
+        let lost = self.end(who, id, true);
+        self.bite("power", lost);
+        self.cut(who, true, true);
+    }
+
+    /// Ends a process, silently or so that its kernel tells those it was connected with: how many streams that cost.
+    fn end(&mut self, who: Role, id: HostId, silently: bool) -> u64 {
         let number = self.hosts[id.0].number;
         self.retire(who);
         self.hosts[id.0].process = Process::Off;
         self.hosts[id.0].wake_at = None;
-        let lost = self.tcp.abandon(self.now, (id, number), true, &mut self.net);
-        self.bite("power", lost);
-        self.cut(who, true, true);
+        self.tcp.abandon(self.now, (id, number), silently, &mut self.net)
     }
 
     /// What a server's process has counted is kept before it ends.

@@ -1,0 +1,236 @@
+//! What faults do to a session: for each kind the gap that the application sees, over many worlds.
+
+use super::{HALF_WAY, at, link};
+use crate::nat::Allocation;
+use crate::netem::LinkProfile;
+use crate::step::{Role, Scenario, Step};
+use crate::topology::Network;
+use crate::world::World;
+use crate::world::survive::Survived;
+use proto_core::seed::Seed;
+use proto_core::time::{Duration, Time};
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Both netchecks are over by then, and pairs that can be direct are.
+const SETTLED: Time = Time::from_secs(12);
+/// Within this long after it the fault comes: it meets every phase of what is periodic.
+const SPREAD: Duration = Duration::from_secs(6);
+/// How long a world goes on after its fault.
+const AFTER: Duration = Duration::from_secs(20);
+/// Between two echoes: the grain of a gap.
+const ECHO: Duration = Duration::from_millis(20);
+/// Without a network, while a node moves to another one.
+const HANDOVER: Duration = Duration::from_millis(100);
+/// A direct path is gone for so long before it heals.
+const BROKEN: Duration = Duration::from_secs(8);
+/// A relay that drains stops so much later.
+const DRAINING: Duration = Duration::from_secs(10);
+
+/// What the names of their scenarios begin with.
+pub const PREFIX: &str = "fault-";
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Its name in the scorecard.
+    pub name: &'static str,
+    /// What counts that it touched something.
+    bite: &'static str,
+    networks: [Network; 2],
+    /// How the client's home NAT chooses ports.
+    ports: Allocation,
+    /// Packets of a million that one way between the two ends loses.
+    loss_ppm: u32,
+    /// What happens how long after the fault's moment.
+    steps: fn() -> Vec<(Duration, Step)>,
+    /// From the fault's moment until what it broke is whole again.
+    over: Duration,
+    /// Whether the time that counts is the one until both ends are direct, and not the gap.
+    until_direct: bool,
+    /// The longest gap at p99, where there is a promise.
+    pub bound: Option<Duration>,
+}
+
+use Network::{PortRestricted, Symmetric};
+
+const NOW: Duration = Duration::ZERO;
+
+const fn fault(name: &'static str, bite: &'static str, steps: fn() -> Vec<(Duration, Step)>) -> Fault {
+    let networks = [PortRestricted, PortRestricted];
+    let ports = Allocation::Preserve;
+    Fault { name, bite, networks, ports, loss_ppm: 0, steps, over: NOW, until_direct: false, bound: None }
+}
+
+impl Fault {
+    const fn relayed(self) -> Self {
+        Self { networks: [Symmetric, Symmetric], ..self }
+    }
+
+    const fn within_ms(self, bound: u64) -> Self {
+        Self { bound: Some(Duration::from_millis(bound)), ..self }
+    }
+}
+
+fn apart(on: bool, after: Duration) -> Vec<(Duration, Step)> {
+    let part = |from, to| (after, Step::Partition { from, to, on });
+    vec![part(Role::Client, Role::Agent), part(Role::Agent, Role::Client)]
+}
+
+fn roam(who: Role, after: Duration) -> (Duration, Step) {
+    (after, Step::Roam(who, PortRestricted, HANDOVER))
+}
+
+/// Every kind, with the bound that the gap's p99 is to keep.
+pub const FAULTS: &[Fault] = &[
+    fault("direct-blackhole", "partition", || apart(true, NOW)).within_ms(1_000),
+    fault("direct-blackhole-one-way", "partition", || apart(true, NOW)[..1].to_vec()).within_ms(1_000),
+    fault("relay-kill", "stop", || vec![(NOW, Step::Stop(Role::Relay))]).relayed().within_ms(1_000),
+    fault("relay-blackhole", "cut", || vec![(NOW, Step::Cut { who: Role::Relay, up: true, down: true })])
+        .relayed()
+        .within_ms(2_000),
+    fault("relay-drain", "drain", || {
+        vec![(NOW, Step::Drain(Role::Relay)), (DRAINING, Step::Stop(Role::Relay))]
+    })
+    .relayed()
+    .within_ms(50 + 50),
+    fault("roam-one", "roam", || vec![roam(Role::Client, NOW)]).within_ms(2_000),
+    fault("roam-both", "roam", || vec![roam(Role::Client, NOW), roam(Role::Agent, NOW)]).within_ms(3_000),
+    fault("nat-reboot", "nat reboot", || vec![(NOW, Step::RebootNat(Role::Client))]).within_ms(2_000),
+    Fault {
+        ports: Allocation::Random,
+        ..fault("nat-reboot-new-ports", "nat reboot", || vec![(NOW, Step::RebootNat(Role::Client))])
+    }
+    .within_ms(2_000),
+    Fault {
+        over: BROKEN,
+        until_direct: true,
+        ..fault("heal", "partition", || [apart(true, NOW), apart(false, BROKEN)].concat())
+    }
+    .within_ms(5_000),
+    fault("server-gone", "stop", || {
+        let away = Duration::from_secs(10);
+        vec![(NOW, Step::Stop(Role::Server)), roam(Role::Client, away), roam(Role::Agent, away)]
+    })
+    .within_ms(3_000),
+    Fault { loss_ppm: 300_000, ..fault("loss", "loss", Vec::new) },
+];
+
+/// What came of a kind of fault.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Its name.
+    pub fault: String,
+    /// Worlds.
+    pub seeds: u64,
+    /// The longest time without an answer after the fault; for `heal` the time until both ends were direct again.
+    pub gap_ms: Gap,
+    /// What the p99 is to keep.
+    pub bound_ms: Option<f64>,
+    /// From the fault, or its end, until both ends were direct, at p99 of the worlds that were by the end.
+    pub direct_ms: Option<f64>,
+    /// The share of worlds that were direct again.
+    pub direct_share: f64,
+    /// Worlds whose session broke, or was silent at the end.
+    pub lost: u64,
+    /// What the fault touched, in all worlds.
+    pub bites: u64,
+    /// Worlds in which something happened that never must.
+    pub violated: u64,
+}
+
+/// Percentiles of a gap in milliseconds.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// Half were no longer.
+    pub p50: f64,
+    /// 99 of a hundred were no longer.
+    pub p99: f64,
+}
+
+/// Measures every kind of fault in this many worlds each, on all processors.
+#[must_use]
+pub fn measure(seeds: u64) -> Vec<Outcome> {
+    let jobs: Vec<(&Fault, u64)> =
+        FAULTS.iter().flat_map(|f| (0..seeds).map(move |seed| (f, seed))).collect();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((fault, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let survived = fault.run(*seed);
+                    if let Ok(mut done) = done.lock() {
+                        done.push((fault.name, *seed, survived));
+                    }
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(_, seed, _)| *seed);
+    let of = |fault: &Fault| done.iter().filter(|(name, ..)| *name == fault.name).map(|(.., s)| s).collect();
+    FAULTS.iter().map(|fault| fault.outcome(of(fault))).collect()
+}
+
+impl Fault {
+    /// Its world, the moment of the fault, and the moment when what it broke is whole again.
+    #[must_use]
+    pub fn scenario(&self, seed: u64) -> (Scenario, Time, Time) {
+        let mut rng = Seed::from_u64(seed).fork("fault").rng();
+        let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
+        let moment = SETTLED + Duration::from_micros(rng.range(0..spread));
+        let mut scenario =
+            Scenario::pair(seed, self.networks[0], self.networks[1]).named(&format!("{PREFIX}{}", self.name));
+        // The client's, the agent's, and the servers', which no loss between the two concerns.
+        scenario.links = [link(self.loss_ppm), link(self.loss_ppm), LinkProfile::clean(HALF_WAY)];
+        let [client, agent] = &mut scenario.nat_layers();
+        if self.networks[0] == PortRestricted {
+            client.iter_mut().for_each(|nat| nat.allocation = self.ports);
+        }
+        scenario.layers = Some([client.clone(), agent.clone()]);
+        scenario.echo = ECHO;
+        scenario.relays = &[Role::Relay, Role::Server];
+        scenario.steps = (self.steps)().into_iter().map(|(after, step)| (moment + after, step)).collect();
+        let over = moment + self.over;
+        scenario.until = over + AFTER;
+        (scenario, moment, over)
+    }
+
+    fn run(&self, seed: u64) -> Survived {
+        let (scenario, moment, over) = self.scenario(seed);
+        World::survive(scenario, moment, over)
+    }
+
+    fn outcome(&self, worlds: Vec<&Survived>) -> Outcome {
+        let ms = |time: Duration| time.as_micros() as f64 / 1e3;
+        let sorted = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times
+        };
+        let direct = sorted(worlds.iter().filter_map(|w| w.direct_after).map(ms).collect());
+        let gaps = sorted(
+            worlds
+                .iter()
+                .map(|w| if self.until_direct { w.direct_after.unwrap_or(AFTER) } else { w.gap })
+                .map(ms)
+                .collect(),
+        );
+        let bite = |w: &&Survived| w.bites.get(self.bite).copied().unwrap_or(0);
+        Outcome {
+            fault: self.name.to_owned(),
+            seeds: worlds.len() as u64,
+            gap_ms: if gaps.is_empty() {
+                Gap { p50: 0.0, p99: 0.0 }
+            } else {
+                Gap { p50: *at(&gaps, 50), p99: *at(&gaps, 99) }
+            },
+            bound_ms: self.bound.map(ms),
+            direct_ms: (!direct.is_empty()).then(|| *at(&direct, 99)),
+            direct_share: direct.len() as f64 / worlds.len().max(1) as f64,
+            lost: worlds.iter().filter(|w| w.lost).count() as u64,
+            bites: worlds.iter().map(bite).sum(),
+            violated: worlds.iter().filter(|w| w.violations.none().is_err()).count() as u64,
+        }
+    }
+}

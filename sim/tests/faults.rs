@@ -1,0 +1,29 @@
+//! Every kind of fault over a few seeds: it bites, no session breaks, and the gap keeps its bound.
+//! `cargo xtask scorecard` does the same over many.
+
+use sim::scorecard::faults::measure;
+
+const SEEDS: u64 = 12;
+
+#[test]
+fn each_fault_bites_and_is_survived_within_its_bound() {
+    let rows = measure(SEEDS);
+    assert!(rows.len() >= 12);
+    let mut wrong = Vec::new();
+    for row in &rows {
+        assert_eq!(row.seeds, SEEDS, "{row:?}");
+        let too_long = row.bound_ms.is_some_and(|bound| row.gap_ms.p99 > bound);
+        if row.bites == 0 || row.lost > 0 || row.violated > 0 || too_long {
+            wrong.push(format!(
+                "{row:?}; replay: cargo run -p sim -- replay --seed 0 --scenario fault-{}",
+                row.fault
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What heals or comes back under another address is used directly again.
+    for row in rows.iter().filter(|row| ["heal", "nat-reboot-new-ports", "roam-both"].contains(&&*row.fault))
+    {
+        assert!(row.direct_share == 1.0, "{row:?}");
+    }
+}
