@@ -28,8 +28,6 @@ const NAME_MAX: usize = 64;
 /// Origins that one app may name.
 const ORIGINS_MAX: usize = 20;
 
-type OfApp = Path<(String, String, String)>;
-
 /// The apps of a workspace.
 #[utoipa::path(
     get,
@@ -60,7 +58,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, slug)): OfApp,
+    Path((owner, name, slug)): Path<(String, String, String)>,
 ) -> Result<Json<WebApp>, ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
     match app.store.app(&row.id, &slug).await? {
@@ -81,7 +79,7 @@ pub(super) async fn one(
 pub(super) async fn set(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, slug)): OfApp,
+    Path((owner, name, slug)): Path<(String, String, String)>,
     Document(wanted): Document<SetWebApp>,
 ) -> Result<Json<WebApp>, ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
@@ -114,7 +112,7 @@ pub(super) async fn set(
 pub(super) async fn remove(
     State(app): State<Shared>,
     person: Person,
-    Path((owner, name, slug)): OfApp,
+    Path((owner, name, slug)): Path<(String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let row = find(&app, &person, &owner, &name).await?;
     if !row.is_of(&person.user) && !person.user.role.administers() {
