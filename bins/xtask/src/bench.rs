@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own;
 //! `cargo xtask bench relay`: the relay beside the Go DERP server; `cargo xtask bench forward`: programs through
 //! `warren port-forward`, beside themselves without it; `cargo xtask bench ssh`: a command by `warren ssh`, near and far;
-//! `cargo xtask bench terminal`: terminals in the browser.
+//! `cargo xtask bench terminal`: terminals in the browser; `cargo xtask bench apps`: web apps there.
 //! Prints a table and writes `target/bench.json`, where the figures of the other kinds stay as they are.
 
 use crate::setup;
@@ -14,6 +14,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+mod apps;
 mod forward;
 mod relay;
 mod ssh;
@@ -23,7 +24,7 @@ mod terminal;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The whole path from a person to a workspace, the relay alone beside the Go DERP server, forwarded
-    /// ports, a command's time, or terminals in the browser
+    /// ports, a command's time, terminals in the browser, or web apps there
     #[arg(value_enum, default_value = "path")]
     what: What,
     /// Runs of each throughput measurement; the median is quoted
@@ -45,6 +46,7 @@ enum What {
     Forward,
     Ssh,
     Terminal,
+    Apps,
 }
 
 /// One figure of `target/bench.json`.
@@ -88,6 +90,7 @@ pub(crate) fn run(args: &Args) -> Result {
         What::Forward => forward::run(args.runs, args.seconds)?,
         What::Ssh => ssh::run(args.runs)?,
         What::Terminal => terminal::run(args.runs)?,
+        What::Apps => apps::run(args.runs, args.seconds)?,
     };
 
     println!("\n{:<26} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");

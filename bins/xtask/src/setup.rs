@@ -146,6 +146,13 @@ pub(crate) const BENCH_FORWARD: &[Tool] = &[
     Tool { program: "setpriv", package: "util-linux" },
 ];
 
+/// For the benchmark of web apps.
+pub(crate) const BENCH_APPS: &[Tool] = &[
+    Tool { program: "nginx", package: "nginx" },
+    Tool { program: "wrk", package: "wrk" },
+    Tool { program: "curl", package: "curl" },
+];
+
 /// For the benchmark of commands from far away: what the slow wire is written in.
 pub(crate) const SLOW_WIRE: &[Tool] = &[Tool { program: "python3", package: "python3" }];
 
