@@ -112,6 +112,7 @@ fn v1() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(account::set_up))
         .routes(routes!(account::log_in))
+        .routes(routes!(account::methods))
         .routes(routes!(device::begin))
         .routes(routes!(device::approve))
         .routes(routes!(device::ask))

@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use proto_core::wire::api::{Grant, Login, Me, Role, Setup, User};
+use proto_core::wire::api::{Grant, Login, LoginMethods, Me, Role, Setup, User};
 
 /// How long a session lasts, in milliseconds: 30 days.
 const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
@@ -75,6 +75,18 @@ fn granted(app: &App, mut grant: Grant, cookie: bool) -> Result<Granted, ApiErro
 fn already_set_up() -> ApiError {
     let kind = (StatusCode::CONFLICT, "SETUP_DONE", "the server is set up already");
     ApiError::new(kind, "the server has its owner already", "log in with `warren login URL`")
+}
+
+/// How one may log in here.
+#[utoipa::path(
+    get,
+    path = "/login/methods",
+    tag = "people",
+    responses((status = 200, description = "The ways there are", body = LoginMethods)),
+    security(())
+)]
+pub(super) async fn methods() -> Json<LoginMethods> {
+    Json(LoginMethods { password: true, oidc: None })
 }
 
 /// Begins a session.
