@@ -81,6 +81,7 @@ fn already_set_up() -> ApiError {
 #[utoipa::path(
     get,
     path = "/login/methods",
+    operation_id = "login_methods",
     tag = "people",
     responses((status = 200, description = "The ways there are", body = LoginMethods)),
     security(())

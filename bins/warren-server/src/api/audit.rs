@@ -52,6 +52,7 @@ pub(super) struct Part {
 #[utoipa::path(
     get,
     path = "/audit",
+    operation_id = "read_audit",
     tag = "people",
     params(Part),
     responses((status = 200, description = "The newest first", body = Audit)),

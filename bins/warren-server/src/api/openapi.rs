@@ -99,9 +99,11 @@ mod tests {
     fn every_operation_has_a_description_and_says_how_it_fails() {
         let (_, document) = split(v1());
         let json = serde_json::to_value(&document).unwrap();
+        let mut names = std::collections::BTreeSet::new();
         for (path, item) in json["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let of = |key: &str| operation[key].as_str().unwrap_or_default();
+                assert!(names.insert(of("operationId")), "{method} {path} is called as another is");
                 assert!(!of("summary").is_empty(), "{method} {path} has no doc comment");
                 assert!(!operation["tags"][0].as_str().unwrap_or_default().is_empty(), "{method} {path}");
                 let failure = &operation["responses"]["default"]["content"]["application/problem+json"];

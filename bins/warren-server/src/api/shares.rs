@@ -20,6 +20,7 @@ use proto_core::wire::api::{AgentToken, Role, Share, Shares};
 #[utoipa::path(
     get,
     path = "/workspaces/{owner}/{name}/shares",
+    operation_id = "list_shares",
     tag = "workspaces",
     responses((status = 200, description = "Ordered by name", body = Shares)),
 )]
@@ -42,6 +43,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put,
     path = "/workspaces/{owner}/{name}/shares/{user}",
+    operation_id = "share_workspace",
     tag = "workspaces",
     responses((status = 204, description = "It is shared")),
 )]
@@ -77,6 +79,7 @@ pub(super) async fn share(
 #[utoipa::path(
     delete,
     path = "/workspaces/{owner}/{name}/shares/{user}",
+    operation_id = "unshare_workspace",
     tag = "workspaces",
     responses((status = 204, description = "It is shared no more")),
 )]
@@ -117,6 +120,7 @@ async fn withdraw(app: &App, row: &WorkspaceRow, user_id: &str) {
 #[utoipa::path(
     post,
     path = "/workspaces/{owner}/{name}/agents/{agent}/token",
+    operation_id = "replace_agent_token",
     tag = "workspaces",
     responses((status = 201, description = "The token, shown only here", body = AgentToken)),
 )]

@@ -27,6 +27,7 @@ const NAME_MAX: usize = 64;
 #[utoipa::path(
     get,
     path = "/tokens",
+    operation_id = "list_tokens",
     tag = "people",
     responses((status = 200, description = "The newest first", body = Tokens)),
 )]
@@ -39,6 +40,7 @@ pub(super) async fn list(State(app): State<Shared>, person: Person) -> Result<Js
 #[utoipa::path(
     post,
     path = "/tokens",
+    operation_id = "create_token",
     tag = "people",
     request_body = CreateToken,
     responses((status = 201, description = "The token, shown only here", body = CreatedToken)),
@@ -93,6 +95,7 @@ pub(super) async fn create(
 #[utoipa::path(
     delete,
     path = "/tokens/{id}",
+    operation_id = "revoke_token",
     tag = "people",
     responses((status = 204, description = "It is good no more")),
 )]

@@ -20,6 +20,7 @@ use proto_core::wire::api::{ChangeUser, CreateUser, Role, User, Users};
 #[utoipa::path(
     get,
     path = "/users",
+    operation_id = "list_users",
     tag = "people",
     responses((status = 200, description = "Ordered by name", body = Users)),
 )]
@@ -33,6 +34,7 @@ pub(super) async fn list(State(app): State<Shared>, person: Person) -> Result<Js
 #[utoipa::path(
     post,
     path = "/users",
+    operation_id = "create_user",
     tag = "people",
     request_body = CreateUser,
     responses((status = 201, description = "The new user", body = User)),
@@ -63,6 +65,7 @@ pub(super) async fn create(
 #[utoipa::path(
     patch,
     path = "/users/{id}",
+    operation_id = "change_user",
     tag = "people",
     request_body = ChangeUser,
     responses((status = 200, description = "The person as it is now", body = User)),
@@ -98,6 +101,7 @@ pub(super) async fn change(
 #[utoipa::path(
     delete,
     path = "/users/{id}",
+    operation_id = "delete_user",
     tag = "people",
     responses((status = 204, description = "The person is gone")),
 )]
