@@ -144,12 +144,34 @@ impl HttpClient {
         answer.unwrap_or(Err(HttpError::Timeout(self.timeout)))
     }
 
+    /// Sends a request with headers and a body of the caller's own, and reads the answer to its end. Redirects are
+    /// not followed.
+    ///
+    /// # Errors
+    /// As [`HttpClient::send`].
+    pub async fn carry(&self, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let carried = async {
+            let place = Place::of(&request.uri().to_string())?;
+            let message =
+                self.readdressed(&place.uri, request).map_err(|e| HttpError::Http(e.to_string()))?;
+            let (answer, _) = self.ask(&place, message).await?;
+            let mut response = http::Response::new(answer.body);
+            *response.status_mut() =
+                http::StatusCode::from_u16(answer.status).map_err(|e| HttpError::Http(e.to_string()))?;
+            *response.headers_mut() = answer.headers;
+            Ok(response)
+        };
+        let answer = tokio::time::timeout(self.timeout, carried).await;
+        answer.unwrap_or(Err(HttpError::Timeout(self.timeout)))
+    }
+
     async fn follow(&self, request: &Request<'_>) -> Result<Answer, HttpError> {
         let follows = self.redirects_max > 0 && request.bearer.is_none() && request.json.is_none();
         let mut url = request.url.to_owned();
         for _ in 0..=self.redirects_max {
             let place = Place::of(&url)?;
-            let (answer, location) = self.ask(&place, request).await?;
+            let message = self.message(&place.uri, request).map_err(|e| HttpError::Http(e.to_string()))?;
+            let (answer, location) = self.ask(&place, message).await?;
             if !(follows && matches!(answer.status, 301 | 302 | 303 | 307 | 308)) {
                 return Ok(answer);
             }
@@ -159,7 +181,11 @@ impl HttpClient {
     }
 
     /// One request and its answer, with the place it sends us to.
-    async fn ask(&self, place: &Place, request: &Request<'_>) -> Result<(Answer, Option<String>), HttpError> {
+    async fn ask(
+        &self,
+        place: &Place,
+        message: http::Request<Full<Bytes>>,
+    ) -> Result<(Answer, Option<String>), HttpError> {
         let (host, port) = (place.host.clone(), place.port);
         let stream = match Proxies::from_environment().to(&host, port, place.tls) {
             None => Hop::Plain(connect(&host, port).await?),
@@ -171,18 +197,17 @@ impl HttpClient {
             }
         };
         if !place.tls {
-            return self.exchange(stream, &place.uri, request).await;
+            return self.exchange(stream, message).await;
         }
         let check = TlsCheck::Roots { name: host.clone() };
         let stream = tls::connect(stream, &host, &check).await.map_err(|e| HttpError::Tls(e.to_string()))?;
-        self.exchange(stream, &place.uri, request).await
+        self.exchange(stream, message).await
     }
 
     async fn exchange<S>(
         &self,
         stream: S,
-        uri: &http::Uri,
-        request: &Request<'_>,
+        message: http::Request<Full<Bytes>>,
     ) -> Result<(Answer, Option<String>), HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -190,7 +215,6 @@ impl HttpClient {
         let broken = |e: &dyn std::fmt::Display| HttpError::Http(e.to_string());
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-        let message = self.message(uri, request).map_err(|e| broken(&e))?;
         let answer = async move {
             let response = sender.send_request(message).await.map_err(|e| broken(&e))?;
             let (head, body) = response.into_parts();
@@ -210,6 +234,20 @@ impl HttpClient {
         })
         .await;
         answer
+    }
+
+    /// A request whose target and host are put as a server expects them.
+    fn readdressed(
+        &self,
+        uri: &http::Uri,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Request<Full<Bytes>>, http::Error> {
+        let (mut head, body) = request.into_parts();
+        let host = uri.authority().map_or("", http::uri::Authority::as_str);
+        head.headers.insert(HOST, http::HeaderValue::from_str(host)?);
+        head.headers.insert(USER_AGENT, http::HeaderValue::from_static(self.user_agent));
+        head.uri = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).parse()?;
+        Ok(http::Request::from_parts(head, Full::new(Bytes::from(body))))
     }
 
     fn message(&self, uri: &http::Uri, request: &Request<'_>) -> http::Result<http::Request<Full<Bytes>>> {

@@ -11,6 +11,7 @@ mod derp;
 mod device;
 mod events;
 mod limit;
+mod oidc;
 mod openapi;
 pub(crate) mod problem;
 mod reach;
@@ -113,6 +114,8 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(account::set_up))
         .routes(routes!(account::log_in))
         .routes(routes!(account::methods))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
         .routes(routes!(device::begin))
         .routes(routes!(device::approve))
         .routes(routes!(device::ask))

@@ -4,6 +4,7 @@ use crate::api::terminal::Places;
 use crate::apps::Apps;
 use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
+use crate::auth::oidc::Provider;
 use crate::auth::password::Passwords;
 use crate::auth::rates::Rates;
 use crate::changes::Changes;
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     /// Who asked about node keys that nobody here has, and how often.
     pub(crate) key_guesses: Guesses,
+    /// The OpenID Connect provider to log in by, if there is one.
+    pub(crate) oidc: Option<Provider>,
     /// Tells whoever serves somebody for long to look again whether he may.
     pub(crate) revocations: watch::Sender<()>,
     /// How many requests each token and each address has left.

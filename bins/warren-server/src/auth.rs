@@ -2,6 +2,7 @@
 
 pub(crate) mod device;
 pub(crate) mod guesses;
+pub(crate) mod oidc;
 pub(crate) mod password;
 pub(crate) mod rates;
 pub(crate) mod token;

@@ -4,6 +4,7 @@ use crate::api::{self, BUILD};
 use crate::app::App;
 use crate::apps::Apps;
 use crate::apps::address::Wildcard;
+use crate::auth::oidc::Provider;
 use crate::auth::rates::Rates;
 use crate::auth::{Token, TokenKind};
 use crate::changes::Changes;
@@ -108,6 +109,7 @@ impl Server {
         let sockets = Sockets::bind(&settings, certificate.is_some()).await?;
         let addresses = sockets.addresses();
         let access_url = access_url(&settings, addresses)?;
+        let oidc = Provider::of(&settings, &access_url)?;
         let state = StateDirectory::open(&settings.state_directory()?, "server")?;
         let store = SqliteStore::open(&location(state.path())?, MIGRATIONS, clock.now()).await?;
         let embedded = maps::embedded(&settings, &access_url, addresses.stun.map(|stun| stun.port()));
@@ -152,6 +154,7 @@ impl Server {
             guesses: Default::default(),
             devices: Default::default(),
             key_guesses: Default::default(),
+            oidc,
             revocations: watch::channel(()).0,
             rates: Rates::new(settings.api_rate_limit),
             trusted_proxies: settings.trusted_proxies.clone(),

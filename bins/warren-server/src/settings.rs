@@ -165,6 +165,28 @@ pub struct Settings {
     #[arg(long, env = "WARREN_METRICS_ADDRESS", value_name = "ADDRESS", default_value = "127.0.0.1:2112")]
     pub metrics_address: Listen,
 
+    /// An OpenID Connect provider to log in by: its issuer's URL. The callback to register there is
+    /// ACCESS-URL/api/v1/login/oidc/callback
+    #[arg(long, env = "WARREN_OIDC_ISSUER_URL", value_name = "URL")]
+    pub oidc_issuer_url: Option<String>,
+
+    /// What the provider calls this server
+    #[arg(long, env = "WARREN_OIDC_CLIENT_ID", value_name = "ID")]
+    pub oidc_client_id: Option<String>,
+
+    /// A file with the secret that the provider gave this server, if it gave one
+    #[arg(long, env = "WARREN_OIDC_CLIENT_SECRET_FILE", value_name = "FILE")]
+    pub oidc_client_secret_file: Option<PathBuf>,
+
+    /// What people call the provider
+    #[arg(long, env = "WARREN_OIDC_NAME", value_name = "NAME", default_value = "single sign-on")]
+    pub oidc_name: String,
+
+    /// Whether people whom the provider knows, and nobody here, become members
+    #[arg(long, env = "WARREN_OIDC_SIGN_UP", value_name = "BOOL", default_value = "true",
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub oidc_sign_up: bool,
+
     /// A file to write once the server is ready: JSON with its addresses and, at first start, the setup token
     #[arg(long, env = "WARREN_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -21,6 +21,8 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("POST", "/setup", "AAAAAAAA"),
     ("POST", "/login", "AAAAAAAA"),
     ("GET", "/login/methods", "AAAAAAAA"),
+    ("GET", "/login/oidc", "AAAAAAAA"),
+    ("GET", "/login/oidc/callback", "AAAAAAAA"),
     ("POST", "/login/device", "AAAAAAAA"),
     ("POST", "/login/device/approve", "AAAAAAAA"),
     ("POST", "/login/device/token", "AAAAAAAA"),
@@ -46,6 +48,9 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("PUT", "/workspaces/{owner}/{name}/shares/{user}", "UKHFSAFA"),
     ("DELETE", "/workspaces/{owner}/{name}/shares/{user}", "UKHASAAA"),
     ("POST", "/workspaces/{owner}/{name}/agents/{agent}/token", "UKHFSAFA"),
+    ("GET", "/workspaces/{owner}/{name}/terminal", "UKHAAAFF"),
+    ("GET", "/workspaces/{owner}/{name}/sessions", "UKHAAAFF"),
+    ("DELETE", "/workspaces/{owner}/{name}/sessions/{session}", "UKHASAFF"),
     ("GET", "/buildinfo", "AAAAAAAA"),
     ("GET", "/derp-map", "AAAAAAAA"),
     ("GET", "/coordinate", "UAAAKAAA"),
@@ -133,8 +138,14 @@ impl Town {
             (_, "/users/{id}") => self.id_of(about).await.unwrap(),
             _ => String::new(),
         };
-        let parts =
-            [("{owner}", "bob"), ("{name}", "dev"), ("{user}", "sam"), ("{agent}", "main"), ("{id}", &id)];
+        let parts = [
+            ("{owner}", "bob"),
+            ("{name}", "dev"),
+            ("{user}", "sam"),
+            ("{agent}", "main"),
+            ("{id}", &id),
+            ("{session}", "01890000-0000-7000-8000-000000000000"),
+        ];
         let filled = parts.iter().fold(path.to_owned(), |path, (part, value)| path.replace(part, value));
         assert!(!filled.contains('{'), "{path} has a part that this test cannot fill");
         format!("/api/v1{filled}")

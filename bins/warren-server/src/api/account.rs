@@ -13,10 +13,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use proto_core::wire::api::{Grant, Login, LoginMethods, Me, Role, Setup, User};
+use proto_core::wire::api::{Grant, Login, LoginMethods, Me, OidcMethod, Role, Setup, User};
 
 /// How long a session lasts, in milliseconds: 30 days.
-const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
+pub(super) const SESSION_MS: i64 = 30 * 24 * 3_600 * 1_000;
 
 /// Makes the first user, the owner.
 #[utoipa::path(
@@ -86,8 +86,9 @@ fn already_set_up() -> ApiError {
     responses((status = 200, description = "The ways there are", body = LoginMethods)),
     security(())
 )]
-pub(super) async fn methods() -> Json<LoginMethods> {
-    Json(LoginMethods { password: true, oidc: None })
+pub(super) async fn methods(State(app): State<Shared>) -> Json<LoginMethods> {
+    let oidc = app.oidc.as_ref().map(|provider| OidcMethod { name: provider.name.clone() });
+    Json(LoginMethods { password: true, oidc })
 }
 
 /// Begins a session.

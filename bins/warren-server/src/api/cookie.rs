@@ -14,11 +14,25 @@ pub(crate) const fn name(access_url: &AccessUrl) -> &'static str {
     if access_url.tls { "__Host-warren_session" } else { "warren_session" }
 }
 
+/// The name of the cookie that lasts while somebody is at the OpenID Connect provider.
+pub(super) const fn oidc_name(access_url: &AccessUrl) -> &'static str {
+    if access_url.tls { "__Host-warren_oidc" } else { "warren_oidc" }
+}
+
 /// The header that keeps a session in the browser for as long as it lasts, in seconds.
 pub(super) fn set(access_url: &AccessUrl, token: &str, seconds: i64) -> Result<HeaderValue, ApiError> {
+    line(access_url, name(access_url), token, seconds)
+}
+
+/// The header of a cookie of this name and value that lasts this many seconds.
+pub(super) fn line(
+    access_url: &AccessUrl,
+    name: &str,
+    value: &str,
+    seconds: i64,
+) -> Result<HeaderValue, ApiError> {
     let secure = if access_url.tls { "; Secure" } else { "" };
-    let text =
-        format!("{}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}", name(access_url));
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).map_err(|error| ApiError::internal(&error.to_string()))
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct AuditRow {
 pub(crate) trait People: Send + Sync {
     /// A user by id.
     fn user<'a>(&'a self, id: &'a str) -> Answer<'a, Option<UserRow>>;
+    /// The user that this provider calls so.
+    fn user_by_oidc<'a>(&'a self, issuer: &'a str, subject: &'a str) -> Answer<'a, Option<UserRow>>;
     /// Changes a user; [`StoreError::LastOwner`](super::StoreError::LastOwner) if nobody would be left who owns the
     /// server.
     fn change_user<'a>(&'a self, id: &'a str, change: UserChange, now: i64) -> Answer<'a, UserRow>;

@@ -3,6 +3,7 @@
 //! | request | body | answer |
 //! | --- | --- | --- |
 //! | `GET /api/v1/login/methods` | | [`LoginMethods`] |
+//! | `GET /api/v1/login/oidc`, `…/callback` | | redirects to the provider, and back |
 //! | `POST /api/v1/me/password` | [`ChangePassword`] | 204 |
 //! | `PATCH /api/v1/users/ID` | [`ChangeUser`] | [`User`](super::User) |
 //! | `DELETE /api/v1/users/ID` | | 204 |

@@ -76,6 +76,17 @@ impl People for SqliteStore {
         })
     }
 
+    fn user_by_oidc<'a>(&'a self, issuer: &'a str, subject: &'a str) -> Answer<'a, Option<UserRow>> {
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM users WHERE oidc_issuer = $1 AND oidc_subject = $2")
+                .bind(issuer)
+                .bind(subject)
+                .fetch_optional(&self.reader)
+                .await?;
+            Ok(row.as_ref().map(user_of).transpose()?)
+        })
+    }
+
     fn change_user<'a>(&'a self, id: &'a str, change: UserChange, now: i64) -> Answer<'a, UserRow> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
