@@ -245,8 +245,19 @@ async fn terminals_are_their_owners_and_end_with_the_login() -> Result {
     assert_eq!((status, answer["code"].as_str()), (422, Some("FIELD_INVALID")));
 
     let mut browser = world.shell(SESSION).await?;
+    let (_, audit) = world.ask("GET", "/audit?limit=1")?;
+    let entry = &audit["entries"][0];
+    assert_eq!(
+        (&entry["action"], &entry["target"]),
+        (&json!("terminal.open"), &json!("alice/dev")),
+        "{audit}"
+    );
+    assert_eq!(entry["detail"], format!("session {SESSION}"));
+    let left = Instant::now();
     assert_eq!(ask(server, &world.token, "POST", "/logout", Some(json!({})))?.0, 204);
     assert_eq!(browser.word("problem").await?["code"], "TOKEN_UNKNOWN");
+    // It would be looked again every 15 s anyway.
+    assert!(left.elapsed() < Duration::from_secs(10), "{:?}", left.elapsed());
     Ok(())
 }
 

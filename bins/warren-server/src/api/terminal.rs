@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -40,7 +40,8 @@ const OPEN_PER_PERSON_MAX: usize = 1_000;
 const MESSAGE_MAX: usize = 256 << 10;
 /// Silence after which a browser is given up: two pings unanswered.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
-/// How often it is looked whether the person may still be here: who logs out or is shut out is soon gone.
+/// How often it is looked whether the person may still be here, if nothing is heard: who logs out or is shut out is
+/// gone at once, or soon if another server did it.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// What a browser wants.
@@ -202,8 +203,10 @@ struct Claim {
 impl Claim {
     /// Waits until it does not hold any more.
     async fn lost(&self) -> ApiError {
+        let mut revoked = self.app.revocations.subscribe();
         loop {
-            sleep(LOOK_AGAIN).await;
+            // Whoever takes something away here tells so; another server does not, and time neither.
+            let _ = tokio::time::timeout(LOOK_AGAIN, revoked.changed()).await;
             let again = async {
                 let person = Person::from_request_parts(&mut self.parts.clone(), &self.app).await?;
                 reach::usable(&self.app, &person, &self.owner, &self.name).await
@@ -247,6 +250,7 @@ pub(super) async fn attach(
         ApiError::new(kind, "this path speaks WebSocket (RFC 6455, version 13) only", "")
     })?;
     let place = Place::take(&app, &person.user.id)?;
+    person.note(&app, "terminal.open", &row.path(), &format!("session {session}")).await;
     let claim = Claim { app, parts, owner, name };
     let upgrade = upgrade
         // Terminals are many and quiet: what is not needed all the time is not kept.
