@@ -51,6 +51,17 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("GET", "/workspaces/{owner}/{name}/terminal", "UKHAAAFF"),
     ("GET", "/workspaces/{owner}/{name}/sessions", "UKHAAAFF"),
     ("DELETE", "/workspaces/{owner}/{name}/sessions/{session}", "UKHASAFF"),
+    ("GET", "/workspaces/{owner}/{name}/apps", "UKHAAAAA"),
+    ("GET", "/workspaces/{owner}/{name}/apps/{slug}", "UKHAAAAA"),
+    ("PUT", "/workspaces/{owner}/{name}/apps/{slug}", "UKHFSAFA"),
+    ("DELETE", "/workspaces/{owner}/{name}/apps/{slug}", "UKHFSAAA"),
+    ("GET", "/apps/open", "AAAAAAAA"),
+    ("GET", "/workspaces/{owner}/{name}/tunnels", "UKHAAAAA"),
+    ("GET", "/events", "UKAAAAAA"),
+    ("GET", "/relays", "UKAAAAAA"),
+    ("GET", "/health", "UKAAAAAA"),
+    ("GET", "/settings", "UKFFFFAA"),
+    ("GET", "/replicas", "UKFFFFAA"),
     ("GET", "/buildinfo", "AAAAAAAA"),
     ("GET", "/derp-map", "AAAAAAAA"),
     ("GET", "/coordinate", "UAAAKAAA"),
@@ -67,6 +78,9 @@ fn body(method: &str, path: &str) -> Option<Value> {
         ("POST", "/me/password") => json!({ "old": "not the password", "new": "battery staple" }),
         ("POST", "/users") => json!({ "username": "Not A Name", "password": "battery staple" }),
         ("POST", "/tokens" | "/workspaces") => json!({ "name": "" }),
+        ("PUT", path) if path.ends_with("{slug}") => {
+            json!({ "name": "Web", "port": 8080, "scheme": "http", "sharing": "owner" })
+        }
         ("POST" | "PATCH" | "PUT", _) => json!({}),
         _ => return None,
     })
@@ -80,7 +94,7 @@ fn letter(answer: &Answer) -> char {
         (_, "TOKEN_WRONG_KIND") => 'K',
         (_, "SCOPE_TOO_SMALL") => 'S',
         (_, "FORBIDDEN" | "WORKSPACE_FOREIGN") => 'F',
-        (404, "WORKSPACE_NOT_FOUND" | "TOKEN_NOT_FOUND") => 'H',
+        (404, "WORKSPACE_NOT_FOUND" | "TOKEN_NOT_FOUND" | "APP_NOT_FOUND") => 'H',
         (404, "PATH_NOT_FOUND") => panic!("there is no such route: {answer:?}"),
         _ => 'A',
     }
@@ -123,6 +137,10 @@ impl Town {
         let (world, bob) = (&self.world, self.token("bob"));
         world.post("/api/v1/workspaces", bob, json!({ "name": "dev" })).await;
         world.ask("PUT", "/api/v1/workspaces/bob/dev/shares/sam", bob, None).await;
+        if path.ends_with("{slug}") {
+            let app = "/api/v1/workspaces/bob/dev/apps/web";
+            world.ask("PUT", app, bob, body("PUT", path)).await;
+        }
         let id = match (method, path) {
             (_, "/tokens/{id}") => {
                 let made = world.post("/api/v1/tokens", bob, json!({ "name": "t", "scope": "read" })).await;
@@ -142,6 +160,7 @@ impl Town {
             ("{owner}", "bob"),
             ("{name}", "dev"),
             ("{user}", "sam"),
+            ("{slug}", "web"),
             ("{agent}", "main"),
             ("{id}", &id),
             ("{session}", "01890000-0000-7000-8000-000000000000"),

@@ -436,6 +436,7 @@ pub(crate) struct SessionInfo {
 #[utoipa::path(
     get,
     path = "/workspaces/{owner}/{name}/sessions",
+    operation_id = "list_terminals",
     tag = "workspaces",
     responses((status = 200, description = "The oldest first", body = SessionList))
 )]
@@ -463,6 +464,7 @@ pub(super) async fn list(
 #[utoipa::path(
     delete,
     path = "/workspaces/{owner}/{name}/sessions/{session}",
+    operation_id = "end_terminal",
     tag = "workspaces",
     responses((status = 204, description = "It ends"))
 )]
