@@ -39,7 +39,7 @@ impl Browser {
     }
 
     /// From the server to the provider; the path that the provider sends us back to.
-    async fn to_provider(&mut self, world: &World, issuer: &Issuer, next: &str) -> String {
+    async fn ask_provider(&mut self, world: &World, issuer: &Issuer, next: &str) -> String {
         let sent = self.get(world.http, &format!("/api/v1/login/oidc?next={next}")).await;
         assert_eq!(sent.status, 303, "{sent:?}");
         let url: Uri = sent.header("location").parse().unwrap();
@@ -53,7 +53,7 @@ impl Browser {
 
     /// All of it; where it ends.
     async fn log_in(&mut self, world: &World, issuer: &Issuer) -> String {
-        let back = self.to_provider(world, issuer, "/workspaces").await;
+        let back = self.ask_provider(world, issuer, "/workspaces").await;
         let answer = self.get(world.http, &back).await;
         assert_eq!(answer.status, 303, "{answer:?}");
         answer.header("location").to_owned()
@@ -151,14 +151,14 @@ async fn a_login_belongs_to_the_browser_that_began_it_and_works_once() {
     let (world, issuer) = world(true).await;
     world.set_up().await;
     let (mut mine, mut theirs) = (Browser::default(), Browser::default());
-    let back = mine.to_provider(&world, &issuer, "/").await;
-    theirs.to_provider(&world, &issuer, "/").await;
+    let back = mine.ask_provider(&world, &issuer, "/").await;
+    theirs.ask_provider(&world, &issuer, "/").await;
     for mut browser in [Browser::default(), theirs.clone()] {
         let answer = browser.get(world.http, &back).await;
         assert_eq!(answer.header("location"), "/login?error=OIDC_LOGIN_UNKNOWN");
     }
     // With the state of theirs but the code of mine: the code's verifier is mine alone.
-    let their_back = theirs.to_provider(&world, &issuer, "/").await;
+    let their_back = theirs.ask_provider(&world, &issuer, "/").await;
     let code = back.split(['?', '&']).find(|part| part.starts_with("code=")).unwrap();
     let state = their_back.split('&').find(|part| part.starts_with("state=")).unwrap();
     let swapped = format!("/api/v1/login/oidc/callback?{code}&{state}");
@@ -167,7 +167,7 @@ async fn a_login_belongs_to_the_browser_that_began_it_and_works_once() {
         "/login?error=OIDC_PROVIDER_FAILED"
     );
 
-    let back = mine.to_provider(&world, &issuer, "/").await;
+    let back = mine.ask_provider(&world, &issuer, "/").await;
     let twice = mine.clone();
     assert_eq!(mine.get(world.http, &back).await.header("location"), "/");
     let again = twice.clone().get(world.http, &back).await;
@@ -186,7 +186,7 @@ async fn nobody_is_sent_to_another_site_and_strangers_may_be_kept_out() {
     world.set_up().await;
     for next in ["//evil.example", "https://evil.example", "/%5Cevil.example"] {
         let mut browser = Browser::default();
-        let back = browser.to_provider(&world, &issuer, next).await;
+        let back = browser.ask_provider(&world, &issuer, next).await;
         assert_eq!(browser.get(world.http, &back).await.header("location"), "/", "{next}");
     }
 }
