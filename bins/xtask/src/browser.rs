@@ -1,5 +1,6 @@
 //! The tests of `tests/browser`: the built programs and the dashboard in a real Chromium.
 
+use crate::setup;
 use crate::shell::{self, Result, command};
 use crate::test::{Args, Tally, counted};
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &Args, tally: &mut Tally) -> Result {
     println!("screenshots in {}", pictures.display());
     let mut tests = command("node", &["--test", "--test-concurrency=1", "--test-reporter=tap"]);
     tests.current_dir(&folder).env("WARREN_SCREENSHOTS", pictures);
+    tests.env("WARREN_JUPYTER", setup::jupyter()?);
     tests.env("WARREN_PROGRAMS", shell::target().join("debug"));
     counted(tests, tally)
 }

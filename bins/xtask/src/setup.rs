@@ -135,6 +135,30 @@ pub(crate) fn schemathesis() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// A web app that others wrote, with WebSockets: what the browser's tests open in a workspace.
+const JUPYTER: &str = "jupyterlab==4.4.10";
+
+/// Makes JupyterLab's folder, if it is not there, and says where it is.
+///
+/// # Errors
+/// If it cannot be fetched.
+pub(crate) fn jupyter() -> Result<PathBuf> {
+    let folder = shell::target().join("jupyter");
+    let (ready, text) = (folder.join("ready"), folder.to_string_lossy());
+    if std::fs::read_to_string(&ready).is_ok_and(|made| made == JUPYTER) {
+        return Ok(folder);
+    }
+    install(PYTHON)?;
+    if !shell::command("python3", &["-c", "import ensurepip"]).status().is_ok_and(|status| status.success()) {
+        shell::run(shell::command("apt-get", &["install", "-y", "-qq", "python3-venv"]))?;
+    }
+    println!("fetching {JUPYTER} (pip)");
+    shell::run(shell::command("python3", &["-m", "venv", "--clear", &text]))?;
+    shell::run(shell::command(folder.join("bin/pip"), &["install", "--quiet", JUPYTER]))?;
+    std::fs::write(&ready, JUPYTER).map_err(|e| format!("{}: {e}", ready.display()))?;
+    Ok(folder)
+}
+
 /// For the benchmarks.
 pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
 
