@@ -77,8 +77,8 @@ impl Apps {
         settings: &Settings,
         access: &AccessUrl,
         key: [u8; 32],
-        node: &Arc<OwnNode>,
-        hub: &Arc<Hub>,
+        (node, hub): (&Arc<OwnNode>, &Arc<Hub>),
+        now: i64,
     ) -> Self {
         let connector = Connector { node: Arc::clone(node), hub: Arc::clone(hub), trust: Trust::system() };
         let client = Client::builder(TokioExecutor::new())
@@ -94,7 +94,8 @@ impl Apps {
             keys: Keys::new(key),
             remembered: Remembered::default(),
             client,
-            changed: AtomicI64::new(0),
+            // What was taken from somebody before this server began is not known.
+            changed: AtomicI64::new(now),
         }
     }
 
@@ -189,7 +190,7 @@ fn strip_cors(headers: &mut HeaderMap) {
 }
 
 /// A text as it stands in an address's query (RFC 3986, section 2.1).
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, b| {
         if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
             out.push(char::from(b));

@@ -139,7 +139,8 @@ impl Server {
         let key = secret("node key").await?;
         let direct = !settings.block_direct_connections;
         let node = Arc::new(OwnNode::start(key, Arc::clone(&hub), &access_url, direct, BUILD).await);
-        let apps = Apps::new(&settings, &access_url, secret("app ticket key").await?, &node, &hub);
+        let ticket_key = secret("app ticket key").await?;
+        let apps = Apps::new(&settings, &access_url, ticket_key, (&node, &hub), clock.now());
         let tunnels = Arc::new(Tunnels::new());
         let probe_key = secret("probe key").await?;
         let started = clock.now();

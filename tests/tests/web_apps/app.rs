@@ -52,7 +52,8 @@ pub(crate) async fn start(tls: Option<TlsAcceptor>) -> Result<SocketAddr> {
 async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
     let response = match path.as_str() {
-        "/events" => events(),
+        "/events" => events("text/event-stream"),
+        "/drops" => events("text/plain"),
         "/talk" => talk(request),
         "/upload" => upload(request).await,
         "/away" => Response::builder().status(302).header("location", "/echo").body(full("")),
@@ -90,6 +91,7 @@ fn echo(request: &Request<Incoming>) -> hyper::http::Result<Response<Body>> {
         .header("clear-site-data", "\"cookies\"")
         .header("service-worker-allowed", "/")
         .header("access-control-allow-origin", "*")
+        .header("cache-control", "public, max-age=60")
         .body(full(told.to_string()))
 }
 
@@ -116,13 +118,13 @@ async fn upload(request: Request<Incoming>) -> hyper::http::Result<Response<Body
     Response::builder().body(full(json!({ "bytes": many, "sha256": hash }).to_string()))
 }
 
-fn events() -> hyper::http::Result<Response<Body>> {
+fn events(kind: &str) -> hyper::http::Result<Response<Body>> {
     let events = stream::unfold(0_u32, |n| async move {
         tokio::time::sleep(EVENT_EVERY).await;
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(format!("data: {n}\n\n")))), n + 1))
     });
     let body = StreamBody::new(Box::pin(events));
-    Response::builder().header("content-type", "text/event-stream").body(BodyExt::boxed(body))
+    Response::builder().header("content-type", kind).body(BodyExt::boxed(body))
 }
 
 /// A WebSocket that says everything back.

@@ -115,6 +115,17 @@ async fn an_app_on_a_path_is_met_by_whom_it_is_shared_with_and_sees_nothing_of_w
     assert_eq!((seen.status, seen.told("authorization")), (200, None), "{seen:?}");
     let basic = [("authorization", "Basic dXNlcjpwYXNz")];
     assert_eq!(alice.send("GET", &url, &basic, "").await?.told("authorization").as_deref(), Some(basic[0].1));
+    // Its pages may have tokens of their own, beside Warren's cookie.
+    let own = [("authorization", "Bearer eyJhbGciOiJub25lIn0.e30."), ("origin", server.as_str())];
+    let seen = alice.send("POST", &url, &own, "").await?;
+    assert_eq!(
+        (seen.status, seen.told("authorization").as_deref(), seen.told("cookie").as_deref()),
+        (200, Some(own[0].1), Some("mine=1")),
+        "{seen:?}"
+    );
+    let refused = alice.send("POST", &url, &[own[0], ("origin", "https://evil.example")], "").await?;
+    assert_eq!(code(&refused), "CROSS_ORIGIN_REFUSED", "they let nobody in");
+    assert_eq!(seen.header("cache-control"), "private, max-age=60", "whatever the app says of caches");
     // Another site's page may lead there, and do nothing more.
     for (method, site) in [("POST", "cross-site"), ("GET", "same-site")] {
         let refused =
@@ -137,6 +148,13 @@ async fn an_app_on_a_path_is_met_by_whom_it_is_shared_with_and_sees_nothing_of_w
     assert_eq!(Visitor::new(&server).send("GET", &url, &[], "").await?.status, 200);
     world.share("owner", &[]).await?;
     assert_eq!(bob.send("GET", &url, &VISIT, "").await?.status, 404, "at once");
+    // Whom the workspace is shared with can put there what they like: it does not act as the owner then.
+    let share = "/workspaces/me/dev/shares/bob";
+    assert!(world.api(&mut alice, "PUT", share, json!({})).await?.status < 300);
+    let seen = alice.send("GET", &url, &VISIT, "").await?;
+    assert!(seen.header("content-security-policy").starts_with("sandbox "), "{seen:?}");
+    assert_eq!(world.api(&mut alice, "DELETE", share, Value::Null).await?.status, 204);
+    assert_eq!(alice.send("GET", &url, &VISIT, "").await?.header("content-security-policy"), "");
     Ok(())
 }
 
@@ -159,6 +177,31 @@ async fn an_operator_limits_sharing_and_switches_paths_off() -> Result {
     world.deployment.stop_server();
     world.deployment.start_server(&["--max-app-sharing", "owner"])?;
     assert_eq!(code(&bob.send("GET", &url, &[], "").await?), "APP_NOT_FOUND");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_site_may_ask_an_app_no_longer_than_everybody_may() -> Result {
+    let mut world = World::start(&WILDCARD).await?;
+    let url = world.share("public", &["*"]).await?;
+    let evil = [("origin", "https://evil.example"), ("sec-fetch-site", "same-site")];
+    let mut nobody = Visitor::new(world.deployment.url());
+    let answer = nobody.send("POST", &url, &evil, "").await?;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin").as_str()), (200, "*"));
+    assert_eq!(answer.header("cache-control"), "public, max-age=60", "it is for everybody");
+    world.deployment.stop_server();
+    world.deployment.start_server(&[&WILDCARD[..], &["--max-app-sharing", "owner"]].concat())?;
+    let mut alice = world.alice.clone();
+    // The agent comes back in its own time.
+    let began = Instant::now();
+    while alice.open(&url).await?.status != 200 {
+        assert!(began.elapsed() < PATIENCE, "the app is not there any more");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let answer = alice.send("POST", &url, &evil, "").await?;
+    assert_eq!(code(&answer), "CROSS_ORIGIN_REFUSED", "{answer:?}");
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+    assert_eq!(alice.open(&url).await?.header("cache-control"), "private, max-age=60");
     Ok(())
 }
 
@@ -237,12 +280,19 @@ async fn nobody_is_led_astray_on_the_way_to_an_app() -> Result {
         "{}",
         login.url
     );
+    // What is no name of an app stays within where it was asked.
+    let odd = format!("{server}/api/v1/apps/open?app=a%26next%3D%23--dev--alice&mark=abc");
+    let login = Visitor::new(&server).send("GET", &odd, &VISIT, "").await?.header("location");
+    assert_eq!(login, "/login?next=/api/v1/apps/open%3Fapp%3Da%2526next%253D%2523--dev--alice%26mark%3Dabc");
     // Logging out shuts the app, at once here.
     assert_eq!(alice.send("GET", &url, &[], "").await?.status, 200);
     assert_eq!(world.api(&mut alice.clone(), "POST", "/logout", json!({})).await?.status, 204);
     assert_eq!(code(&alice.send("GET", &url, &[], "").await?), "LOGIN_REQUIRED");
     // No token of any kind was written down on the way.
     let log = world.deployment.server().ok_or("no server")?.log();
+    world.deployment.stop_server();
+    world.deployment.start_server(&WILDCARD)?;
+    assert_eq!(code(&alice.send("GET", &url, &[], "").await?), "LOGIN_REQUIRED", "nor after a start");
     let secrets = [arrival.split("code=").nth(1).unwrap_or_default(), "warren_session_"];
     assert!(!secrets.iter().any(|secret| log.contains(secret)), "{log}");
     Ok(())
@@ -274,13 +324,14 @@ async fn other_sites_ask_an_app_only_if_its_owner_named_them() -> Result {
         code(&ask(&mut alice, "POST", &url, &from(&friend, "same-site")).await?),
         "CROSS_ORIGIN_REFUSED"
     );
-    let refused = ask(&mut Visitor::new(&own), "OPTIONS", &url, &preflight(&friend)).await;
     // A browser sends no cookies with it.
     let server = world.deployment.url().to_owned();
     let mut nobody = Visitor::new(&server);
-    drop(refused);
     let answer = ask(&mut nobody, "OPTIONS", &url, &preflight(&friend)).await?;
     assert_eq!(answer.header("access-control-allow-origin"), "");
+    // Nor does it tell whether there is such an app.
+    let none = ask(&mut nobody, "OPTIONS", &url.replace("notes", "none"), &preflight(&friend)).await?;
+    assert_eq!((none.status, none.body), (answer.status, answer.body));
 
     world.share("owner", &[&friend]).await?;
     let answer = ask(&mut nobody, "OPTIONS", &url, &preflight(&friend)).await?;
@@ -351,7 +402,9 @@ async fn websockets_events_and_much_data_pass_as_they_come() -> Result {
     let grown = server.resident_kib()?.saturating_sub(before);
     assert!(grown < 24 << 10, "the server has grown by {grown} KiB: it holds what it should pass on");
 
-    // What lasts ends with the right to it.
+    // What lasts ends with the right to it, whatever it is called.
+    let mut drops = alice.begin("GET", &format!("{url}drops"), &[], "").await?.into_body();
+    assert!(timeout(PATIENCE, drops.frame()).await.map_err(words)?.is_some_and(|frame| frame.is_ok()));
     let app = json!({ "port": world.port, "sharing": "owner" });
     assert_eq!(
         world.api(&mut world.alice.clone(), "PUT", "/workspaces/me/dev/apps/notes", app).await?.status,
@@ -369,7 +422,22 @@ async fn websockets_events_and_much_data_pass_as_they_come() -> Result {
     let began = Instant::now();
     while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.map_err(words)? {}
     while let Some(Ok(_)) = timeout(PATIENCE, events.frame()).await.map_err(words)? {}
+    let cut = loop {
+        match timeout(PATIENCE, drops.frame()).await.map_err(words)? {
+            Some(Ok(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(cut.is_some(), "it was not all, and looks as if it was");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // An app of the same name in a next workspace of the same name is another one.
+    world.share("owner", &[]).await?;
+    assert_eq!(alice.open(&url).await?.status, 200);
+    assert_eq!(
+        world.api(&mut world.alice.clone(), "DELETE", "/workspaces/me/dev", Value::Null).await?.status,
+        204
+    );
+    assert_eq!(code(&alice.send("GET", &url, &[], "").await?), "APP_NOT_FOUND");
     Ok(())
 }
 
@@ -408,6 +476,11 @@ async fn a_request_that_two_could_read_in_two_ways_is_refused() -> Result {
         assert_eq!(status(&said), "400", "{framing:?}: {said}");
         assert!(!said.contains("/smuggled"), "{framing:?}: {said}");
     }
+    // An address counts, and what the header says beside it does not.
+    let said = nobody
+        .raw(&format!("GET http://{host}/echo HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"))
+        .await?;
+    assert!(said.contains(&format!("[\"host\",\"{host}\"]")) && !said.contains("evil.example"), "{said}");
     let said = nobody.raw(&format!("TRACE / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await?;
     assert_eq!(status(&said), "405", "{said}");
     // Another protocol is not begun, and what follows is no app's.

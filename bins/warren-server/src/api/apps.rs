@@ -10,7 +10,7 @@ use crate::apps::address::{SLUG_MAX, is_reserved};
 use crate::apps::path::redirect;
 use crate::apps::subdomain::{self, DEPARTURE};
 use crate::apps::ticket::Handover;
-use crate::apps::{Name, access};
+use crate::apps::{Name, access, encoded};
 use crate::names;
 use crate::settings::AccessUrl;
 use crate::store::apps::{APPS_PER_WORKSPACE_MAX, AppRow};
@@ -27,6 +27,9 @@ use utoipa::IntoParams;
 const NAME_MAX: usize = 64;
 /// Origins that one app may name.
 const ORIGINS_MAX: usize = 20;
+/// Letters of all of them: they are in the cookie of whoever may open the app, which browsers keep up to 4,096 bytes of
+/// (RFC 6265, section 6.1).
+const ORIGINS_LETTERS_MAX: usize = 1_000;
 
 /// The apps of a workspace.
 #[utoipa::path(
@@ -170,8 +173,7 @@ pub(super) async fn open(
     let person = match person {
         Ok(person) => person,
         Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
-            // Both are letters that stand for themselves in an address.
-            let back = format!("{DEPARTURE}%3Fapp={label}%26mark={mark}").replace('=', "%3D");
+            let back = encoded(&format!("{DEPARTURE}?app={}&mark={mark}", encoded(&label)));
             return Ok(redirect(StatusCode::FOUND, &format!("/login?next={back}")));
         }
         Err(error) => return Err(error),
@@ -220,8 +222,11 @@ fn checked(app: &App, slug: String, wanted: SetWebApp) -> Result<AppRow, ApiErro
         let detail = format!("this server lets apps be shared up to \"{}\"", most.name());
         return Err(ApiError::new(kind, detail, "an operator can allow more with `--max-app-sharing`"));
     }
-    if cors.len() > ORIGINS_MAX {
-        return Err(ApiError::field("cors", format!("an app names at most {ORIGINS_MAX} origins")));
+    if cors.len() > ORIGINS_MAX || cors.iter().map(String::len).sum::<usize>() > ORIGINS_LETTERS_MAX {
+        let why = format!(
+            "an app names at most {ORIGINS_MAX} origins, of {ORIGINS_LETTERS_MAX} letters altogether"
+        );
+        return Err(ApiError::field("cors", why));
     }
     for origin in &cors {
         let exact = origin.parse::<AccessUrl>().is_ok_and(|url| url.to_string() == *origin);

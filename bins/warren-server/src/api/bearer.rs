@@ -143,13 +143,13 @@ async fn note_use(app: &App, row: &TokenRow) {
 const USE_NOTED_MS: i64 = 60_000;
 
 /// The token that a request comes with, good or not.
-pub(crate) fn text<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+pub(super) fn text<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
     bearer(headers).or_else(|| cookie::value(headers, cookie::name(&app.access_url)))
 }
 
-/// Whether a program sent the token, not a browser by itself.
-pub(crate) fn in_header(headers: &HeaderMap) -> bool {
-    bearer(headers).is_some()
+/// The token that a request for an app on a path comes with. The app's own pages may send tokens of the app's beside it.
+pub(crate) fn to_app<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+    of_warren(headers).or_else(|| cookie::value(headers, cookie::name(&app.access_url)))
 }
 
 /// The token of Warren's that a program sent; what else is there is for the app.

@@ -150,6 +150,8 @@ async fn remove(app: &App, person: &Person, owner: &str, name: &str) -> Result<S
         Ok(()) | Err(StoreError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
+    // Whoever was let to its apps may not any more, nor to those of a next one of its name.
+    app.revoked();
     person.note(app, "workspace.delete", &row.path(), "").await;
     app.changes.workspaces();
     for agent in row.agents {

@@ -43,8 +43,8 @@ pub(crate) struct Remembered {
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
     pub(crate) target: Target,
-    /// Whether the workspace is the asker's own.
-    pub(crate) own: bool,
+    /// Whether the workspace is the asker's own, and nobody else uses it.
+    pub(crate) alone: bool,
     /// Whether the asker's token may only look.
     pub(crate) only_looks: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) async fn decide(app: &App, token: Option<&TokenRow>, name: &Name) -> 
     let user = token.and_then(|token| token.user.as_ref()).filter(|user| user.disabled_at.is_none());
     let refused = || if user.is_some() { Denied::Nothing } else { Denied::LoginFirst };
     let (workspace, target, sharing) = find(app, name).await?.ok_or_else(refused)?;
-    let may = match sharing.at_most(app.apps.max_sharing) {
+    let may = match sharing {
         AppSharing::Public => true,
         AppSharing::SignedIn => user.is_some(),
         AppSharing::Owner => match user {
@@ -111,20 +111,18 @@ pub(crate) async fn decide(app: &App, token: Option<&TokenRow>, name: &Name) -> 
     if !may {
         return Err(refused());
     }
-    let public = sharing.at_most(app.apps.max_sharing) == AppSharing::Public;
-    let target = Target { public, ..target };
     let only_looks = token.is_some_and(|token| token.scope == TokenScope::Read);
-    Ok(Granted { target, own: user.is_some_and(|user| workspace.is_of(user)), only_looks })
+    let own = user.is_some_and(|user| workspace.is_of(user));
+    let alone = own && app.store.shares(&workspace.id).await?.is_empty();
+    Ok(Granted { target, alone, only_looks })
 }
 
-/// Where an app is and whether it is everybody's, whoever asks: for what a browser asks without saying who it is for.
+/// Where an app is, whoever asks: for what a browser asks without saying who it is for.
 ///
 /// # Errors
 /// If the database fails.
-pub(crate) async fn reachable(app: &App, name: &Name) -> Result<Option<(Target, bool)>, StoreError> {
-    let most = app.apps.max_sharing;
-    let found = find(app, name).await?;
-    Ok(found.map(|(_, target, sharing)| (target, sharing.at_most(most) == AppSharing::Public)))
+pub(crate) async fn reachable(app: &App, name: &Name) -> Result<Option<Target>, StoreError> {
+    Ok(find(app, name).await?.map(|(_, target, _)| target))
 }
 
 async fn may_use(app: &App, workspace: &WorkspaceRow, user: &UserRow) -> Result<bool, StoreError> {
@@ -140,7 +138,7 @@ async fn may_use(app: &App, workspace: &WorkspaceRow, user: &UserRow) -> Result<
     Ok(false)
 }
 
-/// What a name leads to, and who may open it.
+/// What a name leads to, and who may open it: never more than the operator allows.
 async fn find(app: &App, name: &Name) -> Result<Option<(WorkspaceRow, Target, AppSharing)>, StoreError> {
     let id = match &name.whose {
         Whose::Id(id) => id.to_string(),
@@ -152,20 +150,24 @@ async fn find(app: &App, name: &Name) -> Result<Option<(WorkspaceRow, Target, Ap
         (Whose::Id(_), What::Port(..)) => WorkspaceBy::Agent(&id),
     };
     let Some(row) = app.store.workspace(by).await? else { return Ok(None) };
-    let target = |agents, port, scheme, cors| Target {
+    let target = |agents, port, scheme| Target {
         workspace: row.path(),
         agents,
         port,
         scheme,
-        cors,
+        cors: Vec::new(),
         public: false,
     };
     match &name.what {
         What::App(slug) => {
             let Some(found) = app.store.app(&row.id, slug).await? else { return Ok(None) };
             let agents = row.agents.iter().map(|agent| agent.id.clone()).collect();
-            let target = target(agents, found.port, found.scheme, found.cors);
-            Ok(Some((row, target, found.sharing)))
+            let sharing = found.sharing.at_most(app.apps.max_sharing);
+            let public = sharing == AppSharing::Public;
+            // Any page at all may ask public apps alone, which know nobody.
+            let cors = found.cors.into_iter().filter(|origin| public || origin != "*").collect();
+            let target = Target { cors, public, ..target(agents, found.port, found.scheme) };
+            Ok(Some((row, target, sharing)))
         }
         What::Port(port, tls, agent) => {
             let is_meant = |known: &&_| {
@@ -174,7 +176,7 @@ async fn find(app: &App, name: &Name) -> Result<Option<(WorkspaceRow, Target, Ap
             };
             let Some(agent) = row.agents.iter().find(is_meant) else { return Ok(None) };
             let scheme = if *tls { AppScheme::Https } else { AppScheme::Http };
-            let target = target(vec![agent.id.clone()], *port, scheme, Vec::new());
+            let target = target(vec![agent.id.clone()], *port, scheme);
             Ok(Some((row, target, AppSharing::Owner)))
         }
     }

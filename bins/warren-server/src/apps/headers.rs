@@ -4,8 +4,9 @@
 //! the connection, the server or other apps has an effect.
 
 use axum::http::header::{
-    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, LOCATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use axum::http::{Method, Version};
 use core::net::IpAddr;
@@ -23,17 +24,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// What only we say to an app.
-const FORWARDED: [HeaderName; 6] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-forwarded-prefix"),
-];
-/// The same, by a name that some proxies use.
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// What only we say to an app, be it that we say nothing: who comes from where, and who that is.
+const ONLY_OURS: [&str; 2] = ["forwarded", "x-real-ip"];
+/// How all the others begin.
+const FORWARDED: &str = "x-forwarded-";
+
+/// What is meant for caches on the way alone, by the names that they know (RFC 9213 has the first).
+const SHARED_CACHES: [HeaderName; 2] =
+    [HeaderName::from_static("cdn-cache-control"), HeaderName::from_static("surrogate-control")];
 
 /// What an app may not say: it would hold for the whole server, its name or its other apps.
 const NOT_AN_APPS: [HeaderName; 6] = [
@@ -107,10 +105,11 @@ pub(crate) fn to_app(headers: &mut HeaderMap, place: &Place) {
     let websocket = wants_websocket(headers);
     strip_hops(headers);
     headers.remove(EXPECT);
-    for name in FORWARDED.iter().chain([&REAL_IP]) {
+    let spoofed: Vec<HeaderName> = headers.keys().filter(|name| is_only_ours(name)).cloned().collect();
+    for name in spoofed {
         headers.remove(name);
     }
-    if headers.get(AUTHORIZATION).is_some_and(is_our_token) {
+    if headers.get_all(AUTHORIZATION).iter().any(is_our_token) {
         headers.remove(AUTHORIZATION);
     }
     strip_our_cookies(headers);
@@ -153,6 +152,34 @@ pub(crate) fn to_browser(headers: &mut HeaderMap, place: &Place, websocket: bool
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     }
+}
+
+/// Leaves an answer to the browser alone: caches between us and it do not know whom an app is for, nor that not everybody
+/// gets the same answer.
+pub(crate) fn keep_private(headers: &mut HeaderMap) {
+    for name in &SHARED_CACHES {
+        headers.remove(name);
+    }
+    let not_for_all = |directive: &&str| {
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        !["public", "private", "s-maxage"].iter().any(|other| name.eq_ignore_ascii_case(other))
+    };
+    let kept = listed(headers, &CACHE_CONTROL).filter(not_for_all).fold("private".to_owned(), |text, one| {
+        let comma = if one.is_empty() { "" } else { ", " };
+        text + comma + one
+    });
+    headers
+        .insert(CACHE_CONTROL, HeaderValue::from_str(&kept).unwrap_or(HeaderValue::from_static("no-store")));
+}
+
+/// Whether this is a header that only we send, or one that some apps take for it: those that read headers from their
+/// environment (RFC 3875, section 4.1.18) cannot tell `_` from `-`.
+fn is_only_ours(name: &HeaderName) -> bool {
+    let begins = |with: &str| {
+        let same = |(ours, theirs): (u8, u8)| theirs == ours || (theirs == b'_' && ours == b'-');
+        name.as_str().len() >= with.len() && with.bytes().zip(name.as_str().bytes()).all(same)
+    };
+    begins(FORWARDED) || ONLY_OURS.iter().any(|ours| ours.len() == name.as_str().len() && begins(ours))
 }
 
 /// The parts of a header that is a list.
@@ -206,7 +233,9 @@ fn own_cookie(value: &HeaderValue, base: &str) -> Option<HeaderValue> {
     let mut parts = text.split(';');
     let pair = parts.next()?;
     let name = pair.split_once('=').map_or("", |(name, _)| name);
-    if is_our_cookie(name) {
+    // One without a name is sent back as its value alone, which then looks like another's name.
+    let sent_back = if name.trim().is_empty() { pair.trim().trim_start_matches('=') } else { name };
+    if is_our_cookie(sent_back) {
         return None;
     }
     let mut out = pair.trim().to_owned();

@@ -1,7 +1,8 @@
 //! Apps on a path of the dashboard's own origin: `/@owner/workspace/apps/slug/…`.
 //!
 //! Whatever is there can act as the visitor, for a browser knows only origins. So only the workspace's owner meets an app
-//! there as it is; for everybody else the browser is told to give it an origin of no place, from which it reaches nobody.
+//! there as it is, and only while the workspace is shared with nobody, who could put something else there; for everybody
+//! else the browser is told to give it an origin of no place, from which it reaches nobody.
 
 use super::access::{self, Denied};
 use super::credential::Credential;
@@ -52,13 +53,13 @@ pub(crate) async fn serve(
     }
     let place = Place { origin: app.access_url.to_string(), base, client: call.address };
     let name = Name::app(&owner, &name, &slug);
-    let asker = bearer::text(&app, &asked).map(sha256_of);
+    let asker = bearer::to_app(&app, &asked).map(sha256_of);
     let granted = match access::grant(&app, asker, &name).await {
         Ok(granted) => granted,
         Err(Denied::LoginFirst) if guard::is_visit(&method, &asked) => return to_login(&request),
         Err(denied) => return super::denied(&denied).answer(&asked),
     };
-    let by_cookie = asker.is_some() && !bearer::in_header(&asked) && !granted.target.public;
+    let by_cookie = asker.is_some() && bearer::of_warren(&asked).is_none() && !granted.target.public;
     if by_cookie && !guard::from_own_page(&method, &asked, &place.origin, &[]) {
         return super::foreign(&place.origin).answer(&asked);
     }
@@ -72,7 +73,7 @@ pub(crate) async fn serve(
     let mut answer = proxy::forward(&app, &granted.target, &place, request, lost).await;
     // Whom the dashboard's origin answers is not an app's to say.
     super::strip_cors(answer.headers_mut());
-    if !granted.own {
+    if !granted.alone {
         answer.headers_mut().append(CONTENT_SECURITY_POLICY, SANDBOX);
     }
     answer

@@ -5,25 +5,27 @@ use super::headers::{self, Place};
 use super::page::Trouble;
 use super::ticket::Target;
 use crate::app::{App, Shared};
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use axum::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri, Version};
 use axum::response::Response;
 use core::error::Error;
-use futures_util::StreamExt;
+use core::task::Poll;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proto_core::id::NodeId;
 use proto_core::stream::TcpAnswer;
 use proto_core::wire::api::AppScheme;
+use std::io;
 use tokio::io::copy_bidirectional_with_sizes;
 
 /// Bytes under way in each direction of a WebSocket.
 const PIECE: usize = 16 << 10;
 
-/// Passes a request on. What lasts longer than an answer, a WebSocket or a stream of events, ends with `lost`.
+/// Passes a request on. What has no end that is known, a WebSocket or a stream of events, ends with `lost`.
 pub(crate) async fn forward(
     app: &Shared,
     target: &Target,
@@ -41,7 +43,14 @@ pub(crate) async fn forward(
             .answer(&asked);
     };
     match app.apps.client.request(onward).await {
-        Ok(answer) => back(answer.map(Body::new), place, (browser, lost), &asked),
+        Ok(answer) => {
+            let mut answer = back(answer.map(Body::new), place, (browser, lost), &asked);
+            // On a path, the owner's answer is not everybody's, even if the app is.
+            if !target.public || !place.base.is_empty() {
+                headers::keep_private(answer.headers_mut());
+            }
+            answer
+        }
         Err(error) => {
             tracing::debug!(
                 workspace = target.workspace,
@@ -62,9 +71,11 @@ fn onward(app: &App, target: &Target, place: &Place, request: Request) -> Option
         AppScheme::Http => "http",
         AppScheme::Https => "https",
     };
-    let host = parts.headers.get(HOST).cloned();
-    // HTTP/2 has it in the address.
-    let host = host.or_else(|| HeaderValue::from_str(parts.uri.authority()?.as_str()).ok())?;
+    // What the address says counts, whatever the header does (RFC 9112, section 3.2.2). HTTP/2 has it there alone.
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str().rsplit('@').next()?).ok()?,
+        None => parts.headers.get(HOST)?.clone(),
+    };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let path = path.strip_prefix(&place.base).unwrap_or(path);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -110,15 +121,21 @@ fn back(
         _ => {}
     }
     headers::to_browser(answer.headers_mut(), place, false);
-    let events = answer
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    if events {
-        answer.map(|body| Body::from_stream(body.into_data_stream().take_until(lost)))
-    } else {
-        answer
-    }
+    if answer.body().size_hint().exact().is_some() { answer } else { answer.map(|body| until(body, lost)) }
+}
+
+/// A body that breaks off with `lost`: it was not all, and nobody shall take it for that.
+fn until(body: Body, mut lost: BoxFuture<'static, ()>) -> Body {
+    let mut body = body.into_data_stream();
+    Body::from_stream(stream::poll_fn(move |cx| {
+        // Nobody polls a body any more that has failed.
+        match lost.poll_unpin(cx) {
+            Poll::Ready(()) => {
+                Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::PermissionDenied)))))
+            }
+            Poll::Pending => body.poll_next_unpin(cx),
+        }
+    }))
 }
 
 /// Carries a WebSocket's bytes until either end has enough or may no more.

@@ -210,14 +210,12 @@ impl Visit {
 
     /// The answer to a browser that asks whether another site's page may ask the app; none if the app answers itself.
     async fn preflight(&self, asked: &HeaderMap) -> Option<Response> {
-        let (target, public) = match access::reachable(&self.app, &self.name).await {
-            Ok(Some(found)) => found,
-            _ => return Some(StatusCode::FORBIDDEN.into_response()),
-        };
-        if target.cors.is_empty() && public {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        // Whether there is such an app is not told either.
+        let Ok(Some(target)) = access::reachable(&self.app, &self.name).await else { return Some(response) };
+        if target.cors.is_empty() && target.public {
             return None;
         }
-        let mut response = StatusCode::NO_CONTENT.into_response();
         let headers = response.headers_mut();
         allow_origin(headers, asked, &target);
         if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {

@@ -38,6 +38,11 @@ fn an_app_hears_nothing_of_warrens_nor_of_the_connection() {
         ("x-forwarded-for", "1.2.3.4"),
         ("x-forwarded-prefix", "/evil"),
         ("x-real-ip", "1.2.3.4"),
+        ("x_forwarded_for", "1.2.3.4"),
+        ("x-forwarded_user", "root"),
+        ("x-forwarded-email", "root@example.com"),
+        ("x_real-ip", "1.2.3.4"),
+        ("x-forwarder", "theirs"),
         ("accept", "*/*"),
         ("host", "a.apps.example.com"),
     ]);
@@ -51,8 +56,13 @@ fn an_app_hears_nothing_of_warrens_nor_of_the_connection() {
             "x-forwarded-for: 192.0.2.7",
             "x-forwarded-host: a.apps.example.com",
             "x-forwarded-proto: https",
+            "x-forwarder: theirs",
         ]
     );
+    let mut second =
+        headers(&[("authorization", "Basic dXNlcjpwYXNz"), ("authorization", "Bearer warren_api_00")]);
+    to_app(&mut second, &place(""));
+    assert!(!second.contains_key(AUTHORIZATION), "one behind another is ours all the same");
     let mut own = headers(&[("authorization", "Basic dXNlcjpwYXNz"), ("cookie", "warren_session=a")]);
     to_app(&mut own, &place("/@alice/dev/apps/a"));
     assert_eq!(own[AUTHORIZATION], "Basic dXNlcjpwYXNz", "the app's own login is its own");
@@ -139,6 +149,11 @@ fn an_apps_cookies_are_its_own_alone() {
         ("warren_session=x; Path=/", None, None),
         ("__Host-warren_session=x", None, None),
         (" Warren_App =x", None, None),
+        // Without a name: a browser sends back what follows the first "=".
+        ("=warren_session=x", None, None),
+        (" = __Host-warren_session=x; Path=/", None, None),
+        ("warren_session", None, None),
+        ("=theirs=1", Some("=theirs=1"), Some("=theirs=1; Path=/@alice/dev/apps/a/")),
     ] {
         assert_eq!(cookie(text, "").as_deref(), own, "{text}");
         assert_eq!(cookie(text, base).as_deref(), on_a_path, "{text}");
@@ -176,5 +191,21 @@ fn an_app_says_nothing_about_others() {
         ("/x", ""),
     ] {
         assert_eq!(below(&HeaderValue::from_static(there), base), None, "{there}");
+    }
+}
+
+#[test]
+fn caches_on_the_way_keep_nothing_that_is_not_for_everybody() {
+    for (told, kept) in [
+        (&[] as &[(&str, &str)], "private"),
+        (&[("cache-control", "public, max-age=60")], "private, max-age=60"),
+        (&[("cache-control", "Public"), ("cache-control", "S-MaxAge=9, immutable")], "private, immutable"),
+        (&[("cache-control", "no-store")], "private, no-store"),
+        (&[("cache-control", "private=\"x\", no-cache")], "private, no-cache"),
+        (&[("cdn-cache-control", "max-age=9"), ("surrogate-control", "max-age=9")], "private"),
+    ] {
+        let mut headers = headers(told);
+        keep_private(&mut headers);
+        assert_eq!(text(&headers), [format!("cache-control: {kept}")], "{told:?}");
     }
 }
