@@ -9,7 +9,7 @@
 //! | [`step`], [`oracle`], [`checks`] | what may happen, what must come of it, what must always hold |
 //! | [`scenarios`] | worlds with a name |
 //! | [`verdict`] | what both lanes say of a run |
-//! | [`scorecard`] | which pairs of networks go direct, how fast, and how right `explain` is; a page of it |
+//! | [`scorecard`] | which pairs of networks go direct, how fast, and how right `explain` is, what faults cost; a page of it |
 //! | [`trace`] | what happened: a hash always, text on demand |
 #![forbid(unsafe_code)]
 

@@ -241,7 +241,10 @@ fn measure(wanted: &Scorecard) -> Result<(), String> {
             100.0 * cell.verdict_right_share,
         ));
     }
-    say(&format!("{} pairs; {:.1} % of verdicts are right", card.cells.len(), 100.0 * card.verdicts_right()));
+    if !card.cells.is_empty() {
+        let right = 100.0 * card.verdicts_right();
+        say(&format!("{} pairs; {right:.1} % of verdicts are right", card.cells.len()));
+    }
     if let Some(population) = &card.population {
         let shares = [population.direct_share, population.possible_share].map(|share| 100.0 * share);
         say(&format!("weighted by population: {:.1} % direct, {:.1} % possible", shares[0], shares[1]));

@@ -8,7 +8,7 @@ use proto_core::time::{Duration, Time};
 use std::collections::BTreeMap;
 
 /// Silence at the end of a world that is no pause between two echoes.
-const QUIET: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What a fault did to one world.
 #[derive(Clone, Debug)]
