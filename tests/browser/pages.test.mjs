@@ -26,7 +26,12 @@ const PAGES = [
   ["workspaces", "/workspaces", "row", /dev connected/],
   ["workspace", "/workspaces/alice/dev", "heading", "From your machine"],
   ["workspace-offline", "/workspaces/alice/old", "heading", "From your machine"],
+  ["relays", "/relays", "cell", /in this server/],
+  ["health", "/health", "heading", /database/i],
   ["people", "/people", "cell", /bob/],
+  ["audit", "/audit", "cell", /dev/],
+  ["settings", "/settings", "cell", /--http-address/],
+  ["replicas", "/replicas", "cell", /this one/],
   ["api", "/api/docs", "heading", "Workspaces"],
   ["not-found", "/no/such/page", "heading", "There is no such page"],
 ];
@@ -67,13 +72,20 @@ test("the first view is light and soon there", async (t) => {
   page.on("requestfinished", (request) => {
     if (!request.url().includes("/api/")) asked.push(request);
   });
-  await page.goto("/login");
-  await page.getByLabel("Name").waitFor();
-  const ready = await page.evaluate(() => performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd);
+  // Each in a browser that has nothing kept. The best of them says least of what else the machine does.
+  const times = [await interactive(page)];
+  while (times.length < 5) {
+    const again = await visit(browser, deployment.url);
+    times.push(await interactive(again.page));
+    faults.push(...again.faults);
+    await again.context.close();
+  }
+  times.sort((a, b) => a - b);
   await page.waitForLoadState("networkidle");
   const sizes = await Promise.all(asked.map((request) => request.sizes()));
   const bytes = sizes.reduce((sum, size) => sum + size.responseBodySize, 0);
-  t.diagnostic(`first view: ${bytes} bytes, interactive after ${Math.round(ready)} ms`);
+  t.diagnostic(`first view: ${bytes} bytes, interactive after ${times[0]} ms, the median of five is ${times[2]} ms`);
+  assert.ok(times[0] > 0 && times[0] < 10_000, `${times}`);
   assert.ok(asked.length > 2 && bytes > 10_000 && bytes <= 60 * 1024, `${bytes} bytes`);
   assert.deepEqual(faults, []);
   await page.context().close();
@@ -98,3 +110,15 @@ test("nothing went wrong on the way", () => {
   assert.deepEqual(alice.faults, []);
 });
 
+/** Opens the login page, and says how many milliseconds after it was asked for there was a form to fill in. */
+async function interactive(page) {
+  await page.addInitScript(() => {
+    const seen = new MutationObserver(() => {
+      if (document.querySelector("form input")) window.usableAt ??= performance.now();
+    });
+    seen.observe(document, { childList: true, subtree: true });
+  });
+  await page.goto("/login");
+  await page.getByLabel("Name").waitFor();
+  return Math.round(await page.evaluate(() => window.usableAt));
+}

@@ -12,8 +12,6 @@ export const connected = signal(true);
 
 /** Pauses between attempts, in milliseconds: short at first, since most interruptions are. */
 const PAUSES_MS = [500, 1_000, 2_000, 4_000, 8_000];
-/** How often a server that tells nothing by itself is asked. */
-const ASK_MS = 2_000;
 /** A page that nobody looks at for so long lets its stream go: browsers have six connections to a server over HTTP/1.1. */
 const HIDDEN_MS = 20_000;
 
@@ -51,12 +49,6 @@ async function open(): Promise<void> {
   if (stream !== mine) return;
   if (status === 401) {
     user.value = null;
-    return;
-  }
-  if (status === 404) {
-    // A server without the stream is asked instead.
-    connected.value = await refresh().then(() => true, () => false);
-    retry = setTimeout(() => void open(), ASK_MS);
     return;
   }
   connected.value = false;

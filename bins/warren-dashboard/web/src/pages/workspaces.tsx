@@ -20,11 +20,12 @@ export function Workspaces() {
   const all = workspaces.value;
   const close = (): void => setCreating(false);
   if (!all) return <Loading what="workspaces" />;
-  // Once begun, the way to the first stays until it is left, though the list has the workspace by then.
+  // Once asked for, the way to the first stays until it is left, though the list has the workspace by then, mostly even
+  // before the answer with the token is here.
   if (all.length === 0 || first) {
     return (
       <>
-        <Head name="Workspaces">{first && <button onClick={() => setFirst(false)}>To the list</button>}</Head>
+        <Head name="Workspaces">{all.length > 0 && <button onClick={() => setFirst(false)}>To the list</button>}</Head>
         <div class="card"><First onBegun={() => setFirst(true)} /></div>
       </>
     );
@@ -91,7 +92,7 @@ function First({ onBegun }: { onBegun: () => void }) {
     <div class="first">
       <h2>Your first workspace</h2>
       <p class="muted">A workspace is a machine, a container or a virtual machine that you want to reach from anywhere.</p>
-      <Steps made={made} onMade={(created) => { onBegun(); setMade(created); }} />
+      <Steps made={made} onBegun={onBegun} onMade={setMade} />
     </div>
   );
 }
@@ -106,10 +107,16 @@ function Create({ onClose }: { onClose: () => void }) {
   );
 }
 
-function Steps({ made, onMade }: { made: CreatedWorkspace | undefined; onMade: (made: CreatedWorkspace) => void }) {
+function Steps({ made, onBegun, onMade }: {
+  made: CreatedWorkspace | undefined; onBegun?: () => void; onMade: (made: CreatedWorkspace) => void;
+}) {
   const [name, setName] = useState("");
   const now = workspaces.value?.find((workspace) => workspace.id === made?.workspace.id);
   const connected = now?.status === "connected";
+  const create = async (): Promise<void> => {
+    onBegun?.();
+    onMade(await post<CreatedWorkspace>("/workspaces", { name }));
+  };
   useEffect(() => {
     if (made) void refresh().catch(() => {});
   }, [made]);
@@ -119,7 +126,7 @@ function Steps({ made, onMade }: { made: CreatedWorkspace | undefined; onMade: (
         <div>
           <h3>{made ? `It is called ${made.workspace.name}` : "Give it a name"}</h3>
           {!made && (
-            <Form action="Create" busyAction="Creating…" onSend={async () => onMade(await post<CreatedWorkspace>("/workspaces", { name }))}>
+            <Form action="Create" busyAction="Creating…" onSend={create}>
               <Field label="Name" value={name} onValue={setName} required maxLength={32} autocapitalize="none" autocomplete="off" spellcheck={false} placeholder="dev" autofocus
                 hint="Lower-case letters, digits and dashes" />
             </Form>

@@ -15,6 +15,8 @@ export default function Chart({ name, times, lines, format }: {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const data = useMemo(() => [times.map((time) => time / 1000), ...lines.map((line) => line.values)] as uPlot.AlignedData, [times, lines]);
+  const latest = useRef(data);
+  latest.current = data;
   const names = lines.map((line) => line.name).join();
   const colours = theme.value;
   useEffect(() => {
@@ -22,7 +24,7 @@ export default function Chart({ name, times, lines, format }: {
     if (!element) return;
     const draw = (): void => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(element, lines, format), data, element);
+      plot.current = new uPlot(options(element, lines, format), latest.current, element);
     };
     draw();
     const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
@@ -35,7 +37,7 @@ export default function Chart({ name, times, lines, format }: {
       plot.current?.destroy();
       plot.current = undefined;
     };
-    // Drawn anew only for other lines or colours: new values come by `setData` below.
+    // Drawn anew only for other lines or colours, then with the values of that time: new ones come by `setData` below.
   }, [names, colours]);
   useEffect(() => plot.current?.setData(data), [data]);
   return (
@@ -68,9 +70,15 @@ function options(element: HTMLElement, lines: Line[], format: (value: number | n
     width: element.clientWidth, height: HEIGHT, legend: { show: false }, cursor: { y: false, points: { size: 6 } },
     scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.15, 1)] } },
     axes: [
-      { ...axis, size: 30, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })) },
+      { ...axis, size: 30, space: 90, values: (_, ticks) => ticks.map((tick) => clock(tick, (ticks.at(-1) ?? 0) - (ticks[0] ?? 0))) },
       { ...axis, size: 78, values: (_, ticks) => ticks.map((tick) => format(tick)) },
     ],
     series: [{}, ...lines.map((line) => ({ label: line.name, stroke: colour(line.colour), width: 1.6, spanGaps: false, points: { show: false }, ...(line.colour === "accent" ? {} : { dash: [5, 3] }) }))],
   };
+}
+
+/** The time at a tick of an axis that spans so many seconds: with seconds where minutes would all be the same. */
+function clock(tick: number, span: number): string {
+  const seconds = span < 300 ? { second: "2-digit" } as const : {};
+  return new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", ...seconds });
 }
