@@ -15,6 +15,8 @@ use tests::relay::Relay;
 /// How long something may take that takes seconds, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 const DATA: &str = "warren_relay_packets_received_total{kind=\"data\"}";
+/// The server sends itself a message through each relay now and then, to see whether it works: at its start, each minute.
+const CHECKS: u64 = 2;
 const BYTES: &str = "warren_relay_bytes_received_total{kind=\"data\"}";
 
 /// Relays, each with a region of its own, and the folder where they and the map are.
@@ -166,14 +168,14 @@ fn the_relay_that_somebody_chose_carries_the_packets() -> Result {
     // Nobody chooses.
     let running = agent(&deployment, &token, &[])?;
     assert_eq!(path(&deployment, &[])?, "relay first");
-    assert_eq!(relays.number("second", DATA)?, 0);
+    assert!(relays.number("second", DATA)? <= CHECKS);
     drop(running);
 
     // Both sides do, by name and by number.
     let before = relays.number("first", DATA)?;
     let running = agent(&deployment, &token, &["--relay", "the second"])?;
     assert_eq!(path(&deployment, &["--relay", "902"])?, "relay second");
-    assert_eq!(relays.number("first", DATA)?, before, "nothing goes by the other");
+    assert!(relays.number("first", DATA)? <= before + CHECKS, "nothing goes by the other");
     assert!(relays.number("second", DATA)? >= 6);
 
     // Their relay dies: they meet at the other until it is back.
@@ -261,7 +263,11 @@ fn relays_are_asked_for_websockets_alone_where_the_server_says_so() -> Result {
         let connections = relays.number("first", "warren_relay_connections_total")?;
         let websockets = relays.number("first", "warren_relay_websocket_requests_total")?;
         assert!(logins >= 2, "{logins}");
-        assert_eq!(websockets, if forced { connections } else { 0 });
+        if forced {
+            assert!(websockets >= 3 && websockets + CHECKS >= connections, "{websockets} of {connections}");
+        } else {
+            assert_eq!(websockets, 0);
+        }
     }
     Ok(())
 }
