@@ -154,9 +154,11 @@ pub(super) struct Wanted {
 pub(super) async fn open(
     State(app): State<Shared>,
     person: Result<Person, ApiError>,
-    Query(Wanted { app: label, mark }): Query<Wanted>,
+    wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
     headers: axum::http::HeaderMap,
 ) -> Result<Response, ApiError> {
+    let Query(Wanted { app: label, mark }) =
+        wanted.map_err(|error| ApiError::field("app", error.body_text()))?;
     let nowhere = || {
         let kind = (StatusCode::NOT_FOUND, "APP_NOT_FOUND", "there is no such app here");
         let hint = "ask whoever told you of it to share it with you";

@@ -51,7 +51,7 @@ pub(crate) enum NoWay {
     Slow,
 }
 
-/// Makes connections to what [`address`] names.
+/// Makes connections to what an app's address names.
 #[derive(Clone)]
 pub(crate) struct Connector {
     pub(crate) node: Arc<OwnNode>,
