@@ -18,6 +18,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer taken, in bytes: a relay map of thousands of nodes is a megabyte.
 const ANSWER_MAX: usize = 8 << 20;
 
+/// A text as it stands in a path or a query (RFC 3986, section 2.1); slashes stay.
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+        out
+    })
+}
+
 /// A client: what holds for each of its requests. Cheap to make.
 #[derive(Clone, Debug)]
 pub struct HttpClient {

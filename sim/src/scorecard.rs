@@ -11,14 +11,13 @@ use crate::world::measure::{Measured, Said};
 use proto_core::explain::{Reason, Side};
 use proto_core::time::{Duration, Time};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod catalogue;
 mod compare;
 pub mod faults;
 mod page;
 mod population;
+mod workers;
 
 pub use catalogue::{Profile, all, find, named, small};
 pub use compare::regressions;
@@ -108,25 +107,7 @@ impl Card {
     /// Measures these pairs on all processors.
     #[must_use]
     pub fn measure(pairs: &[Pair]) -> Self {
-        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| {
-                    while let Some((at, pair)) =
-                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, pairs.get(n)?)))
-                    {
-                        let cell = cell(pair);
-                        if let Ok(mut done) = done.lock() {
-                            done.push((at, cell));
-                        }
-                    }
-                });
-            }
-        });
-        let mut cells = done.into_inner().unwrap_or_default();
-        cells.sort_by_key(|(at, _)| *at);
-        let cells: Vec<Cell> = cells.into_iter().map(|(_, cell)| cell).collect();
+        let cells = workers::run(pairs, cell);
         Self { rtt_ms: 4 * HALF_WAY.as_millis() as u64, population: weigh(&cells), cells, faults: Vec::new() }
     }
 

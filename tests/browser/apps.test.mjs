@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { after, before, test } from "node:test";
-import { launch, visit } from "./support/browser.mjs";
+import { inUse, visit } from "./support/browser.mjs";
 import { Deployment, until } from "./support/programs.mjs";
 
 /** Where `cargo xtask test` put it. */
@@ -12,9 +12,7 @@ let deployment, browser, alice, jupyter, port;
 
 before(async () => {
   deployment = await Deployment.start("--wildcard-access-url", "*.apps.localhost");
-  await deployment.setUp("alice", "correct horse battery");
-  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
-  deployment.paste(command);
+  ({ browser, alice } = await inUse(deployment));
   port = await freePort();
   jupyter = deployment.spawn(`${JUPYTER}/bin/jupyter-lab`, [
     "--no-browser", "--allow-root", "--ip=127.0.0.1", `--port=${port}`, "--ServerApp.port_retries=0", "--IdentityProvider.token=",
@@ -22,10 +20,7 @@ before(async () => {
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
   ], { HOME: deployment.folder, PATH: `${JUPYTER}/bin:${process.env.PATH}` });
   await until(async () => (await fetch(`http://127.0.0.1:${port}/api`).catch(() => undefined))?.ok, "JupyterLab is there", () => jupyter.said);
-  browser = await launch();
-  alice = await visit(browser, deployment.url);
   alice.page.setDefaultTimeout(60_000);
-  await deployment.logIn(alice.context);
 });
 after(async () => {
   await browser?.close();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { launch, picture, visit } from "./support/browser.mjs";
+import { inUse, picture } from "./support/browser.mjs";
 import { Deployment, until } from "./support/programs.mjs";
 
 /** A relay elsewhere that nobody runs: it is drawn all the same, as failing. */
@@ -19,12 +19,7 @@ before(async () => {
   const map = join(deployment.folder, "relays.json");
   writeFileSync(map, JSON.stringify(ELSEWHERE));
   await deployment.startServer("--derp-config-path", map);
-  await deployment.setUp("alice", "correct horse battery");
-  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
-  deployment.paste(command);
-  browser = await launch();
-  alice = await visit(browser, deployment.url);
-  await deployment.logIn(alice.context);
+  ({ browser, alice } = await inUse(deployment));
 });
 after(async () => {
   await browser?.close();

@@ -1,21 +1,16 @@
 // Every page of a server that is in use: as it looks, what it weighs, and what it does when the server goes away.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, picture, visit } from "./support/browser.mjs";
+import { inUse, picture, visit } from "./support/browser.mjs";
 import { Deployment } from "./support/programs.mjs";
 
 let deployment, browser, alice;
 
 before(async () => {
   deployment = await Deployment.start();
-  await deployment.setUp("alice", "correct horse battery");
+  ({ browser, alice } = await inUse(deployment));
   await deployment.api("POST", "/users", { username: "bob", password: "battery staple horse", role: "member" });
-  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
   await deployment.api("POST", "/workspaces", { name: "old" });
-  deployment.paste(command);
-  browser = await launch();
-  alice = await visit(browser, deployment.url);
-  await deployment.logIn(alice.context);
 });
 after(async () => {
   await browser?.close();

@@ -1,19 +1,14 @@
 // A terminal in the browser: a whole-screen program survives a reload of the page and a restart of the server.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, picture, visit } from "./support/browser.mjs";
+import { inUse, picture } from "./support/browser.mjs";
 import { Deployment, until } from "./support/programs.mjs";
 
 let deployment, browser, alice;
 
 before(async () => {
   deployment = await Deployment.start();
-  await deployment.setUp("alice", "correct horse battery");
-  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
-  deployment.paste(command);
-  browser = await launch();
-  alice = await visit(browser, deployment.url);
-  await deployment.logIn(alice.context);
+  ({ browser, alice } = await inUse(deployment));
 });
 after(async () => {
   await browser?.close();

@@ -99,10 +99,13 @@ impl Opener {
             }));
         }
         sleep(Duration::from_secs(2)).await;
-        if held.iter().any(tokio::task::JoinHandle::is_finished) {
-            return Err("a quiet terminal has ended by itself".to_owned());
+        match held.iter().position(tokio::task::JoinHandle::is_finished) {
+            Some(ended) => {
+                let why = held.swap_remove(ended).await.map_err(words)?;
+                Err(format!("of {many} quiet terminals one has ended: {why:?}"))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -46,7 +46,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use io_adapters::relay_stream::tls::Trust;
 use proto_core::id::NodeId;
 use proto_core::wire::api::AppSharing;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use ticket::Keys;
@@ -187,16 +186,4 @@ fn strip_cors(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-}
-
-/// A text as it stands in an address's query (RFC 3986, section 2.1).
-pub(crate) fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, b| {
-        if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            let _ = write!(out, "%{b:02X}");
-        }
-        out
-    })
 }

@@ -3,7 +3,7 @@
 use crate::error::{CliError, Exit, Result};
 use crate::session::Session;
 use crate::skew;
-use io_adapters::http::{HttpClient, HttpError, Request};
+use io_adapters::http::{HttpClient, HttpError, Request, percent_encoded};
 use io_adapters::relay_stream::proxy::ProxyError;
 use proto_core::wire::api::{
     AskDevice, BuildInfo, CreateWorkspace, CreatedWorkspace, DeviceGrant, DeviceLogin, Grant, Login, Me,
@@ -87,7 +87,7 @@ impl Api {
     /// A web app of a workspace.
     pub(crate) async fn app(&self, workspace: &Workspace, slug: &str) -> Result<WebApp> {
         let workspace = format!("{}/{}", workspace.owner, workspace.name);
-        self.get(&format!("{}/apps/{}", workspace_path(&workspace), encode_path(slug))).await
+        self.get(&format!("{}/apps/{}", workspace_path(&workspace), percent_encoded(slug))).await
     }
 
     /// Makes a workspace.
@@ -175,18 +175,5 @@ impl Api {
 }
 
 fn workspace_path(name: &str) -> String {
-    format!("/api/v1/workspaces/{}", encode_path(name))
-}
-
-/// A name as it stands in a path (RFC 3986, 2.1); the slash of `owner/name` stays.
-fn encode_path(name: &str) -> String {
-    use std::fmt::Write as _;
-    name.bytes().fold(String::new(), |mut out, b| {
-        if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            let _ = write!(out, "%{b:02X}");
-        }
-        out
-    })
+    format!("/api/v1/workspaces/{}", percent_encoded(name))
 }

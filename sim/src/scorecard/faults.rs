@@ -1,6 +1,6 @@
 //! What faults do to a session: for each kind the gap that the application sees, over many worlds.
 
-use super::{HALF_WAY, at, link};
+use super::{HALF_WAY, at, link, workers};
 use crate::nat::Allocation;
 use crate::netem::LinkProfile;
 use crate::step::{Role, Scenario, Step};
@@ -10,8 +10,6 @@ use crate::world::survive::Survived;
 use proto_core::seed::Seed;
 use proto_core::time::{Duration, Time};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Both netchecks are over by then, and pairs that can be direct are.
 const SETTLED: Time = Time::from_secs(12);
@@ -154,23 +152,9 @@ pub struct Gap {
 pub fn measure(seeds: u64) -> Vec<Outcome> {
     let jobs: Vec<(&Fault, u64)> =
         FAULTS.iter().flat_map(|f| (0..seeds).map(move |seed| (f, seed))).collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((fault, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let survived = fault.run(*seed);
-                    if let Ok(mut done) = done.lock() {
-                        done.push((fault.name, *seed, survived));
-                    }
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_default();
-    done.sort_by_key(|(_, seed, _)| *seed);
-    let of = |fault: &Fault| done.iter().filter(|(name, ..)| *name == fault.name).map(|(.., s)| s).collect();
-    FAULTS.iter().map(|fault| fault.outcome(of(fault))).collect()
+    let survived = workers::run(&jobs, |(fault, seed)| fault.run(*seed));
+    let chunks = survived.chunks(usize::try_from(seeds).unwrap_or(usize::MAX).max(1));
+    FAULTS.iter().zip(chunks).map(|(fault, worlds)| fault.outcome(worlds)).collect()
 }
 
 impl Fault {
@@ -202,7 +186,7 @@ impl Fault {
         World::survive(scenario, moment, over)
     }
 
-    fn outcome(&self, worlds: Vec<&Survived>) -> Outcome {
+    fn outcome(&self, worlds: &[Survived]) -> Outcome {
         let ms = |time: Duration| time.as_micros() as f64 / 1e3;
         let sorted = |mut times: Vec<f64>| {
             times.sort_by(f64::total_cmp);
@@ -216,18 +200,14 @@ impl Fault {
                 .map(ms)
                 .collect(),
         );
-        let bite = |w: &&Survived| w.bites.get(self.bite).copied().unwrap_or(0);
+        let bite = |w: &Survived| w.bites.get(self.bite).copied().unwrap_or(0);
         Outcome {
             fault: self.name.to_owned(),
             seeds: worlds.len() as u64,
-            gap_ms: if gaps.is_empty() {
-                Gap { p50: 0.0, p99: 0.0 }
-            } else {
-                Gap { p50: *at(&gaps, 50), p99: *at(&gaps, 99) }
-            },
+            gap_ms: Gap { p50: *at(&gaps, 50), p99: *at(&gaps, 99) },
             bound_ms: self.bound.map(ms),
             direct_ms: (!direct.is_empty()).then(|| *at(&direct, 99)),
-            direct_share: direct.len() as f64 / worlds.len().max(1) as f64,
+            direct_share: direct.len() as f64 / worlds.len() as f64,
             lost: worlds.iter().filter(|w| w.lost).count() as u64,
             bites: worlds.iter().map(bite).sum(),
             violated: worlds.iter().filter(|w| w.violations.none().is_err()).count() as u64,

@@ -49,6 +49,17 @@ export async function visit(browser, origin, options = {}) {
   return { context, page, faults };
 }
 
+/** A server in use: alice has set it up, her workspace "dev" is connected, and her browser is logged in. */
+export async function inUse(deployment) {
+  await deployment.setUp("alice", "correct horse battery");
+  const { command } = await deployment.api("POST", "/workspaces", { name: "dev" });
+  deployment.paste(command);
+  const browser = await launch();
+  const alice = await visit(browser, deployment.url);
+  await deployment.logIn(alice.context);
+  return { browser, alice };
+}
+
 /** Fails with everything that axe calls serious or critical on the page as it is now. */
 export async function accessible(page, name) {
   const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]).analyze();

@@ -10,7 +10,7 @@ use crate::apps::address::{SLUG_MAX, is_reserved};
 use crate::apps::path::redirect;
 use crate::apps::subdomain::{self, DEPARTURE};
 use crate::apps::ticket::Handover;
-use crate::apps::{Name, access, encoded};
+use crate::apps::{Name, access};
 use crate::names;
 use crate::settings::AccessUrl;
 use crate::store::apps::{APPS_PER_WORKSPACE_MAX, AppRow};
@@ -19,6 +19,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use io_adapters::http::percent_encoded;
 use proto_core::wire::api::{AppSharing, SetWebApp, WebApp, WebApps};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -175,7 +176,7 @@ pub(super) async fn open(
     let person = match person {
         Ok(person) => person,
         Err(error) if error.status() == StatusCode::UNAUTHORIZED => {
-            let back = encoded(&format!("{DEPARTURE}?app={}&mark={mark}", encoded(&label)));
+            let back = percent_encoded(&format!("{DEPARTURE}?app={}&mark={mark}", percent_encoded(&label)));
             return Ok(redirect(StatusCode::FOUND, &format!("/login?next={back}")));
         }
         Err(error) => return Err(error),

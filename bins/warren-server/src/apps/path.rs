@@ -16,6 +16,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
+use io_adapters::http::percent_encoded;
 use std::sync::Arc;
 
 /// The routes.
@@ -91,7 +92,7 @@ fn no_path(apps_are_there: bool) -> Trouble {
 /// To the login page, and back.
 fn to_login(request: &Request) -> Response {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    redirect(StatusCode::FOUND, &format!("/login?next={}", super::encoded(path)))
+    redirect(StatusCode::FOUND, &format!("/login?next={}", percent_encoded(path)))
 }
 
 /// An app's first page has a slash at the end, so that what it names relative to itself is its own.

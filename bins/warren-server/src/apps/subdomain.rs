@@ -9,7 +9,7 @@ use super::headers::{self, Place};
 use super::page::Trouble;
 use super::path::redirect;
 use super::ticket::{HANDOVER_MS, Handover, Pass, Target};
-use super::{Name, encoded, guard, proxy};
+use super::{Name, guard, proxy};
 use crate::api::{bearer, call::Call, cookie};
 use crate::app::{App, Shared};
 use crate::auth::token::sha256_of;
@@ -24,6 +24,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use io_adapters::http::percent_encoded;
 use std::sync::Arc;
 
 /// Where a handover arrives on an app's host.
@@ -156,7 +157,8 @@ impl Visit {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = if path.len() > PATH_MAX { "/" } else { path };
         let value = format!("{secret}.{}", URL_SAFE_NO_PAD.encode(path));
-        let to = format!("{}{DEPARTURE}?app={}&mark={mark}", self.app.access_url, encoded(&self.label));
+        let to =
+            format!("{}{DEPARTURE}?app={}&mark={mark}", self.app.access_url, percent_encoded(&self.label));
         let mut response = redirect(StatusCode::FOUND, &to);
         if let Some(cookie) = self.cookie(&self.wanted_name(&mark), &value, WANTED_S) {
             response.headers_mut().append(SET_COOKIE, cookie);
