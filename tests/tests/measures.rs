@@ -117,6 +117,26 @@ fn a_ping_interrupted_before_any_answer_blames_nobody() -> Result {
 }
 
 #[test]
+fn a_speed_test_that_is_interrupted_tells_what_it_measured() -> Result {
+    dev!(deployment, _agent);
+    let mut test = deployment.command()?;
+    test.args(["speedtest", "dev", "-t", "60", "--direction", "both", "-o", "json"]).stdout(Stdio::piped());
+    let child = test.spawn()?;
+    std::thread::sleep(Duration::from_secs(5));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    let out = child.wait_with_output()?;
+    assert!(out.status.success(), "{}", said(&out));
+    let test: serde_json::Value = serde_json::from_slice(&out.stdout)?;
+    assert_eq!((&test["direction"], &test["interrupted"]), (&"download".into(), &true.into()));
+    let bytes = |interval: &serde_json::Value| interval["bytes"].as_u64().unwrap_or_default();
+    let seconds = test["intervals"].as_array().ok_or("no seconds")?;
+    assert!((1..60).contains(&seconds.len()), "{test}");
+    assert_eq!(seconds.iter().map(bytes).sum::<u64>(), bytes(&test["total"]));
+    assert!(bytes(&test["total"]) > 0, "{test}");
+    Ok(())
+}
+
+#[test]
 fn a_ping_that_nothing_answers_fails() -> Result {
     dev!(deployment, agent);
     let mut ping = deployment.command()?;

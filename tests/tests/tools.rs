@@ -339,13 +339,17 @@ fn several_servers_are_chosen_among() -> Result {
     code: SERVER_UNKNOWN
     "#);
 
+    assert_eq!(home.json(&["workspaces", "delete", "garden"])?["deleted"], "garden");
+    let used = home.json(&["context", "use", "work"])?;
+    assert_eq!((&used["name"], &used["url"]), (&"work".into(), &work.url().into()));
+    assert_eq!(home.json(&["context", "use", home.url()])?["url"], home.url());
     let out = home.warren(&["context", "remove", "work"])?;
     insta::assert_snapshot!(clean(said(&out)), @"logged out of http://WORK");
     let gone = work.warren(&["workspaces", "list"])?;
     assert_eq!(gone.status.code(), Some(3), "the token was ended at the server: {}", said(&gone));
-    assert_eq!(names(&[])?, "garden");
-    let out = home.warren(&["logout"])?;
-    insta::assert_snapshot!(clean(said(&out)), @"logged out of http://HOME");
+    assert_eq!(home.json(&["workspaces", "list"])?.as_array().map(Vec::len), Some(0));
+    let out = home.json(&["logout"])?;
+    assert_eq!((&out["url"], &out["server_told"]), (&home.url().into(), &true.into()));
     insta::assert_snapshot!(clean(fails(&home, &["workspaces", "list"], 3)?), @r"
     error: you are not logged in
     hint: run `warren login URL` with your server's address

@@ -95,16 +95,19 @@ impl File {
         let flag = text(ContextKind::InvalidArg)?;
         let key = flag.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default().to_owned();
         let tables = [given.subcommand_name().map(str::to_owned), None];
-        let entry = tables
+        let (table, entry) = tables
             .into_iter()
-            .find_map(|table| self.entries.get(&(table, key.clone())))
-            .filter(|entry| entry.words.contains(&value))?;
+            .find_map(|table| Some((table.clone(), self.entries.get(&(table, key.clone()))?)))
+            .filter(|(_, entry)| entry.words.contains(&value))?;
         let reason = core::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
         let possible = match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(all)) if !all.is_empty() => {
                 format!("it takes {}", all.join(", "))
             }
-            _ => format!("`{} --help` says what {key} takes", command.get_name()),
+            _ => {
+                let sub = table.map_or_else(String::new, |table| format!(" {table}"));
+                format!("`{}{sub} --help` says what {key} takes", command.get_name())
+            }
         };
         let (path, line) = (self.path.display(), entry.line);
         let message =

@@ -82,6 +82,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_line_and_key() {
         "url = { a = 1 }\n",
         "url = \"u\"\n[ping]\n\ncounts = 1\n",
         "url = \"u\"\n[ping]\ncount = 21\n",
+        "url = \"u\"\n[ping]\ncount = \"many\"\n",
         "url = \"u\"\n[pin]\ncount = 2\n",
         "url = \"u\"\n[idle]\ncolour = 2\n",
         "url = \"u\"\nurl = \"u\"\n",

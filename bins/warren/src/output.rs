@@ -170,6 +170,11 @@ pub(crate) fn json(value: &impl Serialize) {
     line(serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
+/// Says what was done: in words on standard error, or as a document where one was asked for.
+pub(crate) fn done(document: &impl Serialize, words: impl AsRef<str>) {
+    if JSON.load(Ordering::Relaxed) { json(document) } else { note(words) }
+}
+
 /// A table: two spaces between columns, no lines.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();

@@ -93,6 +93,8 @@ fn what_would_break_the_file_is_refused() -> Result {
     for arguments in [
         &["--ssh-option", "Host x"][..],
         &["--ssh-option", "User"],
+        &["--ssh-option", "Usr alice"],
+        &["--ssh-option", "ConnectTimeout soon"],
         &["--ssh-option", "User a\nHost b"],
         &["--hostname-suffix", "a b"],
         &["--hostname-suffix", ""],

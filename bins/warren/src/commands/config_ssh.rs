@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What host names end with, unless another word was chosen.
 pub(crate) const SUFFIX: &str = "warren";
@@ -153,11 +154,23 @@ fn check_option(option: &str) -> Result {
     let value =
         option.get(keyword.len()..).unwrap_or_default().trim_matches(|c: char| c == '=' || c.is_whitespace());
     let plain = !keyword.is_empty() && keyword.bytes().all(|b| b.is_ascii_alphanumeric());
-    if plain && !section && !value.is_empty() && !option.contains(['\n', '\r', '\0']) {
-        return Ok(());
-    }
     let sentence = format!("{option:?} is no setting of OpenSSH for a host");
-    Err(CliError::new(Exit::Usage, "BAD_SSH_OPTION", sentence).hint("write `--ssh-option 'Keyword value'`"))
+    let refused = CliError::new(Exit::Usage, "BAD_SSH_OPTION", sentence);
+    if !plain || section || value.is_empty() || option.contains(['\n', '\r', '\0']) {
+        return Err(refused.hint("write `--ssh-option 'Keyword value'`"));
+    }
+    match refused_by_openssh(option) {
+        Some(why) => Err(refused.fact("ssh says", why).hint("`man ssh_config` lists them")),
+        None => Ok(()),
+    }
+}
+
+/// What OpenSSH has against a setting: one that it does not know would keep it from reaching any host at all. Nothing
+/// where there is no OpenSSH to ask.
+fn refused_by_openssh(option: &str) -> Option<String> {
+    let asked = Command::new("ssh").args(["-G", "-F", "/dev/null", "-o", option, "host"]).output().ok()?;
+    let said = String::from_utf8_lossy(&asked.stderr);
+    (!asked.status.success()).then(|| said.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// The file itself: what is a link stays one.

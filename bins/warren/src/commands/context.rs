@@ -5,6 +5,7 @@ use crate::commands::login;
 use crate::error::Result;
 use crate::output::{self, Format};
 use serde::Serialize;
+use serde_json::json;
 
 /// List, choose and forget the servers that you are logged in to
 #[derive(clap::Subcommand, Debug)]
@@ -42,7 +43,8 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result {
                 let session = contexts.switch(&name)?;
                 Ok((session.name().to_owned(), session.url.clone()))
             })?;
-            output::note(format!("uses {name} ({url}) from now on"));
+            let words = format!("uses {name} ({url}) from now on");
+            output::done(&json!({ "name": name, "url": url }), words);
             Ok(())
         }
         Command::Remove { name } => {

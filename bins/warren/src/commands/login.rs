@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use io_adapters::access_url::AccessUrl;
 use proto_core::wire::api::{Grant, Login, Setup};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde_json::json;
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,7 +104,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         contexts.add(session, name.as_deref())?;
         Ok(contexts.all().len() - 1)
     })?;
-    output::note(format!("logged in to {url} as {username}"));
+    output::done(&json!({ "url": url, "username": username }), format!("logged in to {url} as {username}"));
     if others > 0 {
         output::note("it is the server in use now; `warren context list` shows all");
     }
@@ -124,10 +125,15 @@ pub(crate) async fn forget(global: &Global, session: &Session) -> Result {
         contexts.remove(&session.url);
         Ok(())
     })?;
-    match told {
-        Ok(()) => output::note(format!("logged out of {}", session.url)),
-        Err(e) => output::note(format!("logged out here; {} was not told: {}", session.url, e.message)),
-    }
+    let words = match &told {
+        Ok(()) => format!("logged out of {}", session.url),
+        Err(e) => format!("logged out here; {} was not told: {}", session.url, e.message),
+    };
+    let not_told = told.err().map(|error| error.message);
+    output::done(
+        &json!({ "url": session.url, "server_told": not_told.is_none(), "why_not": not_told }),
+        words,
+    );
     Ok(())
 }
 

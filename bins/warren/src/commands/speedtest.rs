@@ -75,6 +75,9 @@ struct Test {
     why_relayed: Option<String>,
     latency_ms: f64,
     parallel: u8,
+    /// Whether a person ended it early: the total is of the seconds that were over by then.
+    #[serde(rename = "interrupted", skip_serializing_if = "std::ops::Not::not")]
+    is_interrupted: bool,
     intervals: Vec<Interval>,
     total: Interval,
 }
@@ -118,7 +121,12 @@ async fn tests(global: &Global, args: &Args, tunnel: &Tunnel) -> Result<Vec<Test
     let mut tests = Vec::new();
     for upload in uploads {
         let plan = Plan { upload: *upload, time: Duration::from_secs(args.time), streams: args.parallel };
-        tests.push(measure(global, tunnel, plan).await?);
+        let test = measure(global, tunnel, plan).await?;
+        let is_interrupted = test.is_interrupted;
+        tests.push(test);
+        if is_interrupted {
+            break;
+        }
     }
     Ok(tests)
 }
@@ -201,12 +209,18 @@ async fn measure(global: &Global, tunnel: &Tunnel, plan: Plan) -> Result<Test> {
         }
     };
     let all = try_join_all((0..usize::from(streams)).map(one));
-    let carried = speedtest::within(time, all).await.map_err(|e| {
-        let sentence = format!("the speed test with \"{}\" broke off: {e}", tunnel.workspace.name);
-        CliError::new(Exit::Failed, "SPEEDTEST_FAILED", sentence)
-            .hint("is the agent still running? See `warren status`")
-    })?;
-    let total = Interval::new(Duration::ZERO, together(&carried));
+    let carried = tokio::select! {
+        biased;
+        // What was measured so far is a result as well.
+        _ = tokio::signal::ctrl_c() => None,
+        carried = speedtest::within(time, all) => Some(carried.map_err(|e| broke_off(tunnel, &e))?),
+    };
+    let is_interrupted = carried.is_none();
+    let carried = match carried {
+        Some(carried) => together(&carried),
+        None => seconds.borrow().so_far().ok_or_else(interrupted)?,
+    };
+    let total = Interval::new(Duration::ZERO, carried);
     let (path, why_relayed) = (tunnel.path(), tunnel.why_relayed().await);
     if table {
         output::line("-".repeat(52));
@@ -220,7 +234,26 @@ async fn measure(global: &Global, tunnel: &Tunnel, plan: Plan) -> Result<Test> {
     }
     let intervals = seconds.into_inner().done;
     let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
-    Ok(Test { direction: name, path, why_relayed, latency_ms, parallel: streams, intervals, total })
+    Ok(Test {
+        direction: name,
+        path,
+        why_relayed,
+        latency_ms,
+        parallel: streams,
+        is_interrupted,
+        intervals,
+        total,
+    })
+}
+
+fn broke_off(tunnel: &Tunnel, error: &io::Error) -> CliError {
+    let sentence = format!("the speed test with \"{}\" broke off: {error}", tunnel.workspace.name);
+    CliError::new(Exit::Failed, "SPEEDTEST_FAILED", sentence)
+        .hint("is the agent still running? See `warren status`")
+}
+
+fn interrupted() -> CliError {
+    CliError::new(Exit::Failed, "INTERRUPTED", "interrupted before a second was measured")
 }
 
 async fn transfer(
@@ -274,6 +307,13 @@ impl Seconds {
             None => self.open.push_back((start, vec![carried])),
         }
         self.close(show);
+    }
+
+    /// What the seconds carried that all have told of; none if there is none.
+    fn so_far(&self) -> Option<Carried> {
+        let end = self.done.last()?.end_seconds;
+        let bytes = self.done.iter().map(|interval| interval.bytes).sum();
+        Some(Carried { bytes, time: Duration::from_secs_f64(end) })
     }
 
     fn end(&mut self, stream: usize, show: impl Fn(&Interval)) {
@@ -353,8 +393,13 @@ mod tests {
         seconds.add(0, Duration::ZERO, carried(10, 1_000), show);
         seconds.add(0, second, carried(20, 1_000), show);
         assert!(shown.borrow().is_empty(), "the second stream has told nothing yet");
+        assert!(seconds.so_far().is_none());
         seconds.add(1, Duration::ZERO, carried(1, 1_010), show);
         assert_eq!(*shown.borrow(), [(11, 0.0, 1.01)]);
+        assert_eq!(
+            seconds.so_far().map(|carried| (carried.bytes, carried.time.as_millis())),
+            Some((11, 1_010))
+        );
         seconds.add(1, second, carried(2, 1_000), show);
         seconds.add(1, second * 2, carried(3, 20), show);
         seconds.end(1, show);

@@ -293,9 +293,21 @@ struct Target {
 impl Target {
     /// A new file that only its owner can read.
     fn create(given: Option<PathBuf>) -> Result<Self> {
-        let path = given.unwrap_or_else(|| PathBuf::from(format!("warren-support-{}.zip", now())));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.map(|file| Self { path: path.clone(), file }).map_err(|error| unwritable(&path, &error))
+        let is_named = given.is_some();
+        let (mut path, mut another) = (given.unwrap_or_else(|| usual(0)), 0);
+        loop {
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => return Ok(Self { path, file }),
+                // Two in one second.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && !is_named && another < OTHERS =>
+                {
+                    another += 1;
+                    path = usual(another);
+                }
+                Err(error) => return Err(unwritable(&path, &error)),
+            }
+        }
     }
 
     fn discard(&self) {
@@ -322,6 +334,15 @@ impl Target {
         })?;
         Ok(self.path.display().to_string())
     }
+}
+
+/// Names of bundles made in one second.
+const OTHERS: u32 = 100;
+
+/// What a bundle is called where nobody gave it a name.
+fn usual(another: u32) -> PathBuf {
+    let number = if another == 0 { String::new() } else { format!("-{another}") };
+    PathBuf::from(format!("warren-support-{}{number}.zip", now()))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> CliError {

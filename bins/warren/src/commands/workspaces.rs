@@ -6,6 +6,7 @@ use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel;
 use proto_core::wire::api::{AgentStatus, Workspace};
+use serde_json::json;
 use std::time::SystemTime;
 
 /// Make, list, trust and delete workspaces
@@ -58,7 +59,7 @@ pub(crate) async fn run(global: &Global, command: Command) -> Result {
         Command::Trust { name } => trust(global, &api.workspace(&name).await?)?,
         Command::Delete { name } => {
             api.delete_workspace(&name).await?;
-            output::note(format!("deleted workspace {name}"));
+            output::done(&json!({ "deleted": name }), format!("deleted workspace {name}"));
         }
     }
     Ok(())
@@ -72,13 +73,14 @@ fn trust(global: &Global, workspace: &Workspace) -> Result {
     })?;
     let before = global.config.trust(&agent.id.0, key)?;
     let name = &workspace.name;
-    output::note(match before {
+    let words = match before {
         Some(before) if before == key => {
             format!("workspace {name} has the key {key}, which is trusted already")
         }
         Some(before) => format!("trusts workspace {name} with the key {key} now, no longer {before}"),
         None => format!("trusts workspace {name} with the key {key} from now on"),
-    });
+    };
+    output::done(&json!({ "workspace": name, "key": key, "key_before": before }), words);
     Ok(())
 }
 
