@@ -87,17 +87,18 @@ impl Opener {
 
     /// Opens further ones until there are so many, and lets them be read.
     async fn fill(&self, held: &mut Vec<tokio::task::JoinHandle<Result>>, many: usize) -> Result {
-        // Several at a time, since each shell takes a while to begin.
+        // Several at a time, since each shell takes a while to begin; each is read from then on, or the server would
+        // have to believe that its browser has gone.
         let opening =
             stream::iter(held.len()..many).map(|number| self.open(number)).buffer_unordered(AT_ONCE);
-        let opened: Vec<Browser> = opening.try_collect().await?;
-        for browser in opened {
+        let hold = |browser: Browser| {
             let mut browser = browser.blind();
-            held.push(tokio::spawn(async move {
+            tokio::spawn(async move {
                 while browser.take().await? {}
                 Err("a terminal has ended".to_owned())
-            }));
-        }
+            })
+        };
+        held.extend(opening.map_ok(hold).try_collect::<Vec<_>>().await?);
         sleep(Duration::from_secs(2)).await;
         match held.iter().position(tokio::task::JoinHandle::is_finished) {
             Some(ended) => {
