@@ -54,6 +54,7 @@ pub(crate) struct Remote(pub(crate) SocketAddr);
 pub(crate) fn router(app: Shared) -> Router {
     let (api, document) = openapi::split(v1());
     let api = api
+        .layer(axum::middleware::map_response(problem::in_one_form))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), limit::limit))
         .layer(axum::middleware::map_response(private))
         .layer(DefaultBodyLimit::max(BODY_MAX));

@@ -205,6 +205,8 @@ async fn every_refusal_says_what_and_what_to_do() {
     note("a bad name", world.post("/api/v1/workspaces", &alice, json!({"name": "My Box"})).await);
     note("no such path", world.get("/api/v1/workspace", &alice).await);
     note("a wrong method", world.ask("PUT", "/api/v1/me", &alice, None).await);
+    note("a missing parameter", world.get("/api/v1/apps/open?app=x", &alice).await);
+    note("a name that is no text", world.get("/api/v1/workspaces/%FF", &alice).await);
     note("the coordinator without a token", world.get("/api/v1/coordinate", "").await);
     note("the coordinator without WebSocket", world.get("/api/v1/coordinate", &alice).await);
     let text = Request::post("/api/v1/login").header("Host", "x").body(Full::new(Bytes::from("{"))).unwrap();

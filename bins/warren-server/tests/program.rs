@@ -290,3 +290,71 @@ async fn sighup_reads_the_relay_map_again_and_a_bad_one_changes_nothing() {
     running.signal("TERM");
     assert!(running.end().status.success());
 }
+
+/// Whatever is asked, however badly: at the most talkative, and in what it keeps.
+#[tokio::test]
+async fn no_secret_is_logged_and_none_is_kept_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = server(directory.path());
+    command.args(["--log", "trace"]);
+    let (running, ready) = Running::start(command, directory.path());
+    let http = address(&ready, "http_address");
+    let setup = ready["setup_token"].as_str().unwrap().to_owned();
+    let post = async |path: &str, token: &str, body: Value| {
+        support::ask(http, "POST", &format!("/api/v1{path}"), token, Some(body)).await
+    };
+    let login = serde_json::json!({ "token": setup, "username": "alice", "password": "correct horse" });
+    let session = post("/setup", "", login.clone()).await.text_at("/token");
+    let api = serde_json::json!({ "name": "ci", "scope": "all" });
+    let api = post("/tokens", &session, api).await.text_at("/token");
+    let agent = post("/workspaces", &session, serde_json::json!({ "name": "dev" })).await;
+    let agent = agent.text_at("/agent_token");
+    let device = post("/login/device", "", Value::Null).await.text_at("/device_code");
+    let wrong = serde_json::json!({ "username": "alice", "password": "battery staple" });
+    assert_eq!(post("/login", "", wrong).await.status, 401);
+    assert_eq!(post("/login", "", Value::from(session.clone())).await.status, 422);
+    post("/login/device/token", "", serde_json::json!({ "device_code": device })).await;
+    for secret in [&setup, &session, &api, &agent, &device] {
+        for target in [
+            format!("/api/v1/me?token={secret}"),
+            format!("/api/v1/workspaces/{secret}"),
+            format!("/api/v1/coordinate?access_token={secret}"),
+            format!("/api/v1/login/oidc/callback?state={secret}&code={secret}"),
+            format!("/api/v1/login/oidc?next={secret}"),
+            format!("/setup?token={secret}"),
+            format!("/{secret}"),
+            format!("/derp?{secret}"),
+        ] {
+            support::ask(http, "GET", &target, secret, None).await;
+            support::ask(http, "PUT", &target, "", None).await;
+        }
+        let upgrade = hyper::Request::get(format!("/api/v1/coordinate?token={secret}"))
+            .header("Host", "x")
+            .header("Cookie", format!("warren_session={secret}"))
+            .header("Authorization", format!("Bearer {secret}"))
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        support::head(http, upgrade.body(http_body_util::Full::default()).unwrap()).await;
+    }
+    running.signal("TERM");
+    let output = running.end();
+    let (out, said) = text(&output);
+    assert!(output.status.success() && said.contains(" DEBUG "), "{said}");
+    let secrets = [&session, &api, &agent, &device].map(String::as_str);
+    let secrets = [&secrets[..], &["correct horse", "battery staple"]].concat();
+    for secret in &secrets {
+        assert!(!out.contains(secret), "{secret} was printed");
+    }
+    let mut kept = Vec::new();
+    for file in std::fs::read_dir(directory.path().join("state")).unwrap() {
+        kept.extend(std::fs::read(file.unwrap().path()).unwrap_or_default());
+    }
+    assert!(String::from_utf8_lossy(&kept).contains("alice"), "the database was read");
+    for secret in secrets.iter().chain([&setup.as_str()]) {
+        let line = said.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} was logged");
+        assert!(!kept.windows(secret.len()).any(|part| part == secret.as_bytes()), "{secret} is kept");
+    }
+}

@@ -5,7 +5,7 @@ use crate::store::StoreError;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use proto_core::wire::api::Problem;
@@ -172,6 +172,27 @@ fn refusal(rejection: &JsonRejection) -> ApiError {
         detail,
         "send the header `Content-Type: application/json` and a document of the API's form",
     )
+}
+
+/// Bytes of a refusal in plain text: they are a sentence.
+const REFUSAL_MAX: usize = 1024;
+
+/// What axum refuses by itself, such as a parameter that is missing, as a problem like all others.
+pub(crate) async fn in_one_form(response: Response) -> Response {
+    let (status, headers) = (response.status(), response.headers());
+    let is_plain = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !is_plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, REFUSAL_MAX).await.unwrap_or_default();
+    let kind = (status, "REQUEST_INVALID", "the request will not do");
+    let hint = "the API is described at /api/docs";
+    let problem = ApiError::new(kind, String::from_utf8_lossy(&said), hint).into_response();
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.extend(problem.headers().clone());
+    parts.extensions.extend(problem.extensions().clone());
+    Response::from_parts(parts, problem.into_body())
 }
 
 /// For paths that the API does not have: the dashboard's files, or nothing.
