@@ -31,12 +31,14 @@ mod batch;
 mod calls;
 mod inner;
 mod receive;
+mod recent;
 mod relay;
 mod send;
 mod tunnel;
 
 pub use batch::{BATCH_BYTES, BATCH_SEGMENTS, SendBatch};
 
+use recent::Recent;
 use relay::{Regions, RelayStream};
 use tunnel::Tunnel;
 
@@ -137,6 +139,8 @@ pub struct Counters {
     pub foreign: u64,
     /// Packets that could not be sealed or had no way to go.
     pub unsent: u64,
+    /// Packets sent once more through a relay, when a direct path was found doubtful.
+    pub again: u64,
 }
 
 impl<W: WgEngine> Stack<W> {
@@ -296,6 +300,7 @@ impl<W: WgEngine> Stack<W> {
             header_out: inner::template(ours, theirs),
             header_in: inner::template(theirs, ours),
             activity: Vec::new(),
+            recent: Recent::default(),
         };
         self.tunnels.insert(key, tunnel);
         self.slots.insert(slot, key);
@@ -316,12 +321,13 @@ impl<W: WgEngine> Stack<W> {
     fn on_route(&mut self, key: &NodePublic, route: Route, now: Time) {
         let instant = self.instant(now);
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let moved = tunnel.route.primary.is_some() && route.primary != tunnel.route.primary;
-        tunnel.route = route;
+        let before = std::mem::replace(&mut tunnel.route, route);
+        let moved = before.primary.is_some() && route.primary != before.primary;
         if moved && route.primary.is_some() {
             tunnel.mux.path_changed(instant);
         }
         self.mark(key);
+        self.send_again(key, (before, route), now);
     }
 
     /// The relay's stream takes something again: whoever travels by it may send.

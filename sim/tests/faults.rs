@@ -21,6 +21,9 @@ fn each_fault_bites_and_is_survived_within_its_bound() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // What was lost with a direct path is sent again by the relay, before the streams miss it.
+    let blackhole = rows.iter().find(|row| row.fault == "direct-blackhole");
+    assert!(blackhole.is_some_and(|row| row.gap_ms.p50 <= 300.0), "{blackhole:?}");
     // What heals or comes back under another address is used directly again.
     for row in rows.iter().filter(|row| ["heal", "nat-reboot-new-ports", "roam-both"].contains(&&*row.fault))
     {

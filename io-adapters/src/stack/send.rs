@@ -8,7 +8,7 @@ use proto_core::id::{LinkId, RegionId};
 use proto_core::key::NodePublic;
 use proto_core::machine::{Input, Output, Transmit};
 use proto_core::node::{NodeCommand, WgCommand, WgNotice};
-use proto_core::route::{Direction, Via};
+use proto_core::route::{Direction, Route, Via};
 use proto_core::time::Time;
 use proto_core::wg::{INITIATION_LEN, OVERHEAD, Sealed, WgEngine};
 
@@ -90,7 +90,7 @@ impl<W: WgEngine> Stack<W> {
         });
         if count > 0 {
             self.sent(key, via, count, batch.len);
-            self.copy_batch(key, via, batch);
+            self.copy_batch(key, via, batch, now);
         }
         // Nothing sealed but something polled: try the next peer, this one waits for its session.
         count > 0
@@ -147,10 +147,12 @@ impl<W: WgEngine> Stack<W> {
         }
     }
 
-    /// A copy of a batch along the peer's second way.
-    fn copy_batch(&mut self, key: &NodePublic, via: Via, batch: &SendBatch) {
-        let duplicate = self.tunnels.get(key).and_then(|t| t.route.duplicate).filter(|d| *d != via);
+    /// A copy of a batch along the peer's second way, or kept for one.
+    fn copy_batch(&mut self, key: &NodePublic, via: Via, batch: &SendBatch, now: Time) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let duplicate = tunnel.route.duplicate.filter(|d| *d != via);
         match duplicate {
+            None => return tunnel.recent.keep(batch.segments(), batch.len, now),
             Some(Via::Direct { link, addr }) if self.copies.len() < COPIES_MAX => {
                 self.copies.push_back(SendBatch { link, to: addr, ..batch.clone() });
             }
@@ -166,6 +168,26 @@ impl<W: WgEngine> Stack<W> {
         if let Some(way) = duplicate {
             let packets = u32::try_from(batch.segments().count()).unwrap_or(u32::MAX);
             self.sent(key, way, packets, batch.len);
+        }
+    }
+
+    /// Sends again through a relay what a direct path may have lost, when packets begin to go through it; as much as
+    /// the relay has room for.
+    pub(super) fn send_again(&mut self, key: &NodePublic, (before, after): (Route, Route), now: Time) {
+        let direct_alone = before.duplicate.is_none() && before.primary.is_some_and(|via| via.is_direct());
+        let relay = [after.primary, after.duplicate].into_iter().flatten().find_map(|via| match via {
+            Via::Relay(region) => Some(region),
+            Via::Direct { .. } => None,
+        });
+        let Some(region) = relay.filter(|_| direct_alone) else { return };
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        for packet in tunnel.recent.take(now) {
+            let relay = self.regions.get(&region).and_then(|stream| self.relays.get(stream));
+            if relay.is_none_or(|relay| relay.room() < packet.len() + AROUND) {
+                return;
+            }
+            self.counters.again += 1;
+            self.send_one(key, Via::Relay(region), &packet);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the stack keeps of one peer.
 
 use super::inner;
+use super::recent::Recent;
 use crate::streams::Mux;
 use proto_core::route::{Direction, Route, Via};
 use proto_core::time::Time;
@@ -24,6 +25,8 @@ pub(super) struct Tunnel {
     /// What the header of its packets must look like.
     pub(super) header_in: [u8; inner::HEADER_LEN],
     pub(super) activity: Vec<Tally>,
+    /// What may have been lost, should the direct path turn out to be dead.
+    pub(super) recent: Recent,
 }
 
 /// Data packets one way since the last report.
