@@ -347,6 +347,10 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
                 self.output(output, now);
             }
         }
+        while let Some((link, to)) = self.links.next_unreachable() {
+            self.stack.handle(Input::Unreachable { link, to }, now);
+            more = true;
+        }
         let stack = &mut self.stack;
         more |= self.streams.flush(cx, |input| stack.handle(input, now));
         while let Some(output) = self.stack.poll() {

@@ -95,11 +95,11 @@ pub trait UdpLink: Send + Sync + 'static {
     }
 
     /// Sends a run of datagrams: how many bytes of it are gone, whole datagrams. A destination that refuses
-    /// or cannot be reached counts as sent: on a datagram network that is loss.
+    /// counts as sent: on a datagram network that is loss.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full and nothing was sent: wait for
-    /// [`UdpLink::poll_writable`].
+    /// [`UdpLink::poll_writable`]. An error of [`is_unreachable`] if the host has no way to the destination.
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize>;
 
     /// Ready once sending may succeed again.
@@ -133,6 +133,12 @@ pub trait TcpAccept: Send + Sync + 'static {
     /// Has the system forget the connection at once when it is dropped, and tell the other end by a reset: what is not
     /// sent yet is lost, and nothing is kept for those that might come late. Where that can't be, it ends as usual.
     fn abort(_connection: &Self::Tcp) {}
+}
+
+/// Whether a host that fails to send so has no way to the destination: no route, no neighbour, no interface.
+pub(crate) fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
 impl<T: UdpLink> UdpLink for std::sync::Arc<T> {

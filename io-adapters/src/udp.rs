@@ -5,7 +5,7 @@
 //! worth a factor of twenty-eight between two processes of one host (`sendmmsg` is worth nothing: it saves the
 //! system call, not the walk).
 
-use crate::transport::{DATAGRAM_ROOM, Datagrams, RecvBatch, UdpLink};
+use crate::transport::{DATAGRAM_ROOM, Datagrams, RecvBatch, UdpLink, is_unreachable};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, IoSliceMut};
@@ -89,11 +89,11 @@ impl BatchedUdp {
         let sent =
             self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit));
         match sent {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || is_unreachable(&e) => Err(e),
             // The kernel or the driver refuses batches (EIO, EINVAL), or the segments are longer than the
             // interface takes (EMSGSIZE): one by one loses only what is really too long.
             Err(_) if many => self.send_singly(run),
-            // Refused, unreachable, too long: lost on the way.
+            // Refused, too long: lost on the way.
             _ => Ok(run.bytes.len()),
         }
     }
@@ -104,6 +104,7 @@ impl BatchedUdp {
             match self.socket.try_send_to(bytes, run.to) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && sent == 0 => return Err(e),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if is_unreachable(&e) => return Err(e),
                 _ => sent += bytes.len(),
             }
         }

@@ -87,6 +87,13 @@ pub enum Input<'a, C> {
         /// Which socket.
         link: LinkId,
     },
+    /// A datagram that was to leave for this address could not: the host's own network says that there is no way there.
+    Unreachable {
+        /// From which socket.
+        link: LinkId,
+        /// To whom.
+        to: SocketAddr,
+    },
     /// Data packets passed since the last such word: how liveness is judged by data.
     Activity(Activity),
     /// The owner wants something.

@@ -12,6 +12,7 @@ use crate::key::{DiscoSecret, NodePublic};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
 use crate::nat::{Netcheck, NetcheckCommand};
+use crate::peer::PeerCommand;
 use crate::relay::{PoolCommand, PoolConfig, RelayPool};
 use crate::relay_map::RelayMap;
 use crate::route::{Activity, Direction, Traffic, Via};
@@ -345,6 +346,13 @@ impl Node {
         }
     }
 
+    /// Tells the peers that are sent to at an address that there is no way there.
+    fn unreachable(&mut self, to: SocketAddr, input: Input<'_, PeerCommand>, now: Time) {
+        for key in self.book.sent_to_at(to) {
+            self.book.path(&key, input.clone(), now);
+        }
+    }
+
     /// Gives a word about a stream to the machine that opened it.
     fn stream(&mut self, stream: crate::id::StreamId, input: Input<'_, NodeCommand>, now: Time) {
         if self.pool.owns(stream) {
@@ -470,6 +478,7 @@ impl Machine for Node {
             }
             Input::LinkUp { link, address } => self.link_up(link, address, now),
             Input::LinkDown { link } => self.link_down(link, now),
+            Input::Unreachable { to, .. } => self.unreachable(to, without_command(input), now),
             Input::Activity(activity) => self.activity(activity, now),
             Input::Deadline => self.deadline_passed(now),
         }
@@ -502,6 +511,7 @@ fn without_command<C, D>(input: Input<'_, C>) -> Input<'_, D> {
         Input::Resolved { name, addresses } => Input::Resolved { name, addresses },
         Input::LinkUp { link, address } => Input::LinkUp { link, address },
         Input::LinkDown { link } => Input::LinkDown { link },
+        Input::Unreachable { link, to } => Input::Unreachable { link, to },
         Input::Activity(activity) => Input::Activity(activity),
         // A command is the parent's own; a spurious wake-up is harmless to every machine.
         Input::Command(_) | Input::Deadline => Input::Deadline,

@@ -318,7 +318,7 @@ impl Peer {
             (Direction::Sent, Via::Relay(_)) => {}
             (Direction::Received, via) => {
                 if let Some(path) = path {
-                    path.live.data(matches!(via, Via::Direct { addr, .. } if addr == path.addr));
+                    path.live.data(matches!(via, Via::Direct { addr, .. } if addr == path.addr), now);
                 }
                 if let Via::Direct { link, addr } = via
                     && self.config.direct
@@ -377,6 +377,11 @@ impl Machine for Peer {
                 }
             }
             Input::LinkDown { link } => self.on_link_down(link, now),
+            Input::Unreachable { to, .. } => {
+                if let Some(path) = self.path.as_mut().filter(|path| path.addr == to) {
+                    path.live.unreachable(now);
+                }
+            }
             Input::Activity(activity) => self.on_activity(activity, now),
             Input::Command(command) => self.on_command(command, now),
             _ => {}

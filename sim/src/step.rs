@@ -43,6 +43,15 @@ pub enum Step {
         /// Whether it is in force.
         on: bool,
     },
+    /// A host's own kernel knows no way to another's address, and says so of each datagram; or knows one again.
+    Unroute {
+        /// The host.
+        who: Role,
+        /// Whose address, as the internet sees it.
+        to: Role,
+        /// Whether it is in force.
+        on: bool,
+    },
     /// The nearest NAT forgets everything.
     RebootNat(Role),
     /// The process ends (its kernel says so) and a new one begins.

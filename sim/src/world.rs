@@ -20,7 +20,7 @@ use proto_core::wire::control::NodeKind;
 use queue::{Entry, Event};
 use server::Server;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 use tcp::Tcp;
 
@@ -99,6 +99,8 @@ pub struct World {
     places: u8,
     /// Where those who roam are going, and how many datagrams were astray when they left.
     landing: BTreeMap<Role, (crate::topology::Network, u64)>,
+    /// Hosts that know no way to an address.
+    unrouted: BTreeSet<(HostId, IpAddr)>,
 }
 
 impl World {
@@ -156,6 +158,7 @@ impl World {
             relayed: 0,
             places: 10,
             landing: BTreeMap::new(),
+            unrouted: BTreeSet::new(),
             scenario,
         };
         world.begin();
@@ -269,6 +272,7 @@ impl World {
             Event::Resolved(host, number, name) => self.resolved(host, number, &name),
             Event::Step(n) => self.step(n),
             Event::Landed(role) => self.land(role),
+            Event::Unreachable(host, number, (link, to)) => self.unreachable(host, number, link, to),
         }
         self.settle_streams();
         // Counting what waits on streams costs more than the rest: now and then is often enough.

@@ -1,11 +1,11 @@
 //! The node's UDP sockets: bound at the start, and bound again whenever one dies.
 
 use crate::stack::SendBatch;
-use crate::transport::{Datagrams, Network, RecvBatch, UdpLink};
+use crate::transport::{Datagrams, Network, RecvBatch, UdpLink, is_unreachable};
 use proto_core::id::LinkId;
 use proto_core::machine::Transmit;
 use proto_core::time::{Duration, Time};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 
 /// Small datagrams (STUN, disco, openers) that may wait for a full socket: they come a few at a time.
 const LATE_MAX: usize = 64;
+/// Destinations without a way that wait to be told: what is probed at once, and a few paths in use.
+const UNREACHABLE_MAX: usize = 64;
 /// The pause before a socket is bound again: an interface that is being set up anew takes about as long.
 const REBIND_MIN: Duration = Duration::from_millis(500);
 /// The longest pause: binding costs one system call, and relays carry everything meanwhile.
@@ -25,6 +27,8 @@ pub(super) struct Links<N: Network> {
     places: Vec<Place<N::Udp>>,
     next: u32,
     late: VecDeque<Transmit>,
+    /// Where the host has lately had no way to.
+    unreachable: BTreeSet<(LinkId, SocketAddr)>,
     /// How much of the batch at hand is sent.
     sent: usize,
 }
@@ -49,7 +53,14 @@ enum State<U> {
 impl<N: Network> Links<N> {
     /// Binds each address; what cannot be bound now is tried again later.
     pub(super) async fn bind(network: N, addresses: &[SocketAddr], now: Time) -> Self {
-        let mut links = Self { network, places: Vec::new(), next: 0, late: VecDeque::new(), sent: 0 };
+        let mut links = Self {
+            network,
+            places: Vec::new(),
+            next: 0,
+            late: VecDeque::new(),
+            unreachable: BTreeSet::new(),
+            sent: 0,
+        };
         for wanted in addresses {
             let bound = links.network.bind_udp(*wanted).await;
             let state = State::Waiting(now);
@@ -231,18 +242,37 @@ impl<N: Network> Links<N> {
                     }
                 }
                 // Lost on the way.
-                Err(_) => self.sent += rest.len(),
+                Err(e) => {
+                    self.sent += rest.len();
+                    let (link, to) = (batch.link, batch.to);
+                    self.note(&e, link, to);
+                }
             }
         }
         true
     }
 
-    fn try_transmit(&self, transmit: &Transmit) -> Result<(), ()> {
+    /// Where a datagram could not leave for since the last such question, each destination once.
+    pub(super) fn next_unreachable(&mut self) -> Option<(LinkId, SocketAddr)> {
+        self.unreachable.pop_first()
+    }
+
+    fn note(&mut self, error: &io::Error, link: LinkId, to: SocketAddr) {
+        if is_unreachable(error) && self.unreachable.len() < UNREACHABLE_MAX {
+            self.unreachable.insert((link, to));
+        }
+    }
+
+    fn try_transmit(&mut self, transmit: &Transmit) -> Result<(), ()> {
         let Some(socket) = self.socket(transmit.link) else { return Ok(()) };
         let run = Datagrams { ttl: transmit.ttl, ..Datagrams::one(transmit.to, &transmit.bytes) };
         match socket.try_send(&run) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(()),
-            _ => Ok(()),
+            Err(e) => {
+                self.note(&e, transmit.link, transmit.to);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 

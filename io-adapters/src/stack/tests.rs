@@ -432,3 +432,35 @@ fn a_relayed_tunnel_sends_no_more_than_the_relay_takes() {
     }
     assert!(read.len() >= 65_536, "{} bytes came through the relay", read.len());
 }
+
+#[test]
+fn what_a_dying_path_lost_goes_through_the_relay_as_soon_as_it_is_doubted_or_left() {
+    for left in [false, true] {
+        let (mut world, ours, theirs) = World::with_stream(Net::PERFECT, 15);
+        world.net.longest = 0;
+        for n in 0..5u8 {
+            world.stacks[0].write(ours, &[n; 100]).unwrap();
+            // The whole takes less than the first retransmission.
+            world.run(Duration::from_millis(3));
+        }
+        let mut read = Vec::new();
+        assert_eq!(read_all(&mut world.stacks[1], theirs, &mut read), Ok(false));
+        assert!(read.is_empty(), "the path carries nothing");
+        if left {
+            world.relayed(RegionId(3));
+        } else {
+            world.doubted(RegionId(3));
+        }
+        world.run(Duration::from_millis(world.net.delay_ms));
+        assert_eq!(read_all(&mut world.stacks[1], theirs, &mut read), Ok(false));
+        assert_eq!(read.len(), 500, "all of it came by the relay at once");
+        // What searches for a wider path is among it.
+        let written = world.relay_written;
+        assert!((500..70_000).contains(&written), "{written} bytes");
+        if !left {
+            world.doubted(RegionId(3));
+            world.collect(0);
+            assert_eq!(world.relay_written, written, "once is enough");
+        }
+    }
+}

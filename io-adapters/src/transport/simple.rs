@@ -1,7 +1,7 @@
 //! A [`UdpLink`] out of a socket that knows only one datagram at a time and only async functions, as
 //! turmoil's does.
 
-use super::{Datagrams, RecvBatch, UdpLink};
+use super::{Datagrams, RecvBatch, UdpLink, is_unreachable};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub trait SimpleUdp: Send + Sync + 'static {
     /// Sends one datagram, with a hop limit of its own if `ttl` says so.
     ///
     /// # Errors
-    /// Any error counts as loss: there is no waiting for room.
+    /// Any error counts as loss, but for those of a host without a way: there is no waiting for room.
     fn try_send_to(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) -> io::Result<()>;
 
     /// Receives one datagram if there is one: its length and source.
@@ -71,8 +71,9 @@ impl<S: SimpleUdp> UdpLink for OneByOne<S> {
 
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize> {
         for bytes in run.iter() {
-            // Refused, unreachable, too long, no room: lost on the way.
-            let _ = self.socket.try_send_to(bytes, run.to, run.ttl);
+            // Refused, too long, no room: lost on the way.
+            let sent = self.socket.try_send_to(bytes, run.to, run.ttl);
+            sent.or_else(|e| if is_unreachable(&e) { Err(e) } else { Ok(()) })?;
         }
         Ok(run.bytes.len())
     }

@@ -39,6 +39,10 @@ pub const ECHO_DELAY: Duration = Duration::from_millis(50);
 /// The least time we wait for an echo of data before a copy goes through a relay as well.
 pub const ECHO_PATIENCE_MIN: Duration = Duration::from_millis(100);
 
+/// The pause between two doubts because the peer turned to a relay with its data: late packets of a relay mix with
+/// those of a path for about a round trip.
+pub const TURN_PAUSE: Duration = Duration::from_secs(1);
+
 /// Echoes of data missed in a row, on a path that answers probes, that start the check whether full-size packets
 /// pass: one may be a burst's end, two a lost packet each.
 pub const ECHO_MISSES: u32 = 3;

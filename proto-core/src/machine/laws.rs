@@ -110,6 +110,8 @@ pub enum OwnedInput<C> {
     LinkUp { link: LinkId, address: SocketAddr },
     /// [`super::Input::LinkDown`].
     LinkDown { link: LinkId },
+    /// [`super::Input::Unreachable`].
+    Unreachable { link: LinkId, to: SocketAddr },
     /// [`super::Input::Activity`].
     Activity(Activity),
     /// [`super::Input::Command`].

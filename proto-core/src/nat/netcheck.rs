@@ -527,6 +527,7 @@ impl Machine for Netcheck {
             | Input::StreamWritable { .. }
             | Input::StreamClosed { .. }
             | Input::Activity(_)
+            | Input::Unreachable { .. }
             | Input::Deadline => {}
         }
         self.advance(now);

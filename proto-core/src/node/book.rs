@@ -11,7 +11,7 @@ use crate::route::{Activity, Direction, Route, Traffic, Via};
 use crate::time::{Duration, Time, earliest};
 use crate::wg::{HandshakeCommand, HandshakeEvent, HandshakeSupervisor};
 use crate::wire::control::NodeInfo;
-use core::net::Ipv6Addr;
+use core::net::{Ipv6Addr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Why a peer is forgotten.
@@ -266,6 +266,12 @@ impl Book {
             entry.machine.handle(input, now);
             self.dirty.insert(*key);
         }
+    }
+
+    /// The peers that are sent to at this address.
+    pub(super) fn sent_to_at(&self, to: SocketAddr) -> Vec<NodePublic> {
+        let at = |entry: &Entry| matches!(entry.machine.route().primary, Some(Via::Direct { addr, .. }) if addr == to);
+        self.entries.iter().filter(|(_, entry)| at(entry)).map(|(key, _)| *key).collect()
     }
 
     /// Gives a word about a socket that a peer's guesses asked for to that peer's machine.

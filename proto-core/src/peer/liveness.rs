@@ -55,6 +55,10 @@ pub(super) struct Liveness {
     /// Echoes missed since data last came on this path: what comes as a copy through a relay must not hide that the
     /// path carries none.
     echo_misses: u32,
+    /// Whether the latest data came on it.
+    carried: bool,
+    /// When the peer last turned to a relay with its data.
+    turned: Time,
     full: Option<FullCheck>,
     full_passed: Option<Time>,
     /// The probes' round trip, as last smoothed.
@@ -78,6 +82,8 @@ impl Liveness {
             echo_missed: None,
             echo_asked: None,
             echo_misses: 0,
+            carried: false,
+            turned: Time::ZERO,
             full: None,
             full_passed: None,
             rtt,
@@ -169,12 +175,23 @@ impl Liveness {
         self.sent_since_data.get_or_insert(now);
     }
 
-    /// Data came from the peer, on this path or by another way.
-    pub(super) const fn data(&mut self, on_path: bool) {
+    /// Data came from the peer, on this path or by another way. A peer that turns to a relay doubts the path, or has
+    /// lost it: so do we, until it answers.
+    pub(super) fn data(&mut self, on_path: bool, now: Time) {
         self.sent_since_data = None;
+        let carried = core::mem::replace(&mut self.carried, on_path);
         if on_path {
             self.echo_misses = 0;
+        } else if carried && self.active && now.since(self.turned) >= limits::TURN_PAUSE {
+            self.turned = now;
+            self.echo_missed.get_or_insert(now);
         }
+    }
+
+    /// Nothing can leave for the path's other end, says the host's own network: it is asked at once, and data goes by a
+    /// relay as well until it answers.
+    pub(super) fn unreachable(&mut self, now: Time) {
+        self.shaken.get_or_insert(now);
     }
 
     /// When something was last heard on it.
@@ -392,10 +409,40 @@ mod tests {
         }
         assert_eq!(doubts, (105..125).collect::<Vec<_>>(), "until the probe's answer");
         // What is sent next, once data has come, is watched anew.
-        live.data(true);
+        live.data(true, at(900));
         live.sent(at(900));
         assert!(live.due(at(990)).is_none());
         assert_eq!(live.due(at(1_000)), Some(Ask { full: false }));
+    }
+
+    #[test]
+    fn a_peer_that_turns_to_a_relay_and_a_host_without_a_way_are_doubted_at_once() {
+        let mut live = Liveness::new(RTT, at(0));
+        live.data(false, at(4));
+        assert_eq!(
+            live.verdict(at(4)),
+            Verdict::Trusted,
+            "a relay's late packets, before the path carried any"
+        );
+        live.data(true, at(5));
+        live.data(false, at(2_000));
+        assert_eq!(live.due(at(2_000)), Some(Ask { full: false }));
+        live.asked(Ask { full: false }, at(2_000));
+        assert_eq!(live.verdict(at(2_000)), Verdict::Doubted);
+        live.answered(false, RTT, at(2_020));
+        assert_eq!(live.verdict(at(2_020)), Verdict::Trusted);
+        live.data(true, at(2_030));
+        live.data(false, at(2_040));
+        assert_eq!(live.verdict(at(2_040)), Verdict::Trusted, "once a second is enough");
+
+        live.unreachable(at(2_500));
+        assert_eq!(live.due(at(2_500)), Some(Ask { full: false }));
+        live.asked(Ask { full: false }, at(2_500));
+        live.unreachable(at(2_501));
+        assert_eq!(live.due(at(2_501)), None, "the probe's own failure asks for none");
+        assert_eq!(live.verdict(at(2_501)), Verdict::Doubted);
+        live.answered(false, RTT, at(2_520));
+        assert_eq!(live.verdict(at(2_520)), Verdict::Trusted);
     }
 
     #[test]
@@ -403,7 +450,7 @@ mod tests {
         let mut live = Liveness::new(RTT, at(0));
         let (doubted, lost) = run(&mut live, 0, 10_000, |live, t, _| {
             live.heard(at(t));
-            live.data(true);
+            live.data(true, at(t));
         });
         assert_eq!(doubted, Some(2_500));
         assert_eq!(lost, Some((4_000, Loss::OneWay)));

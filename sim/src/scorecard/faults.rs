@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 
 /// Both netchecks are over by then, and pairs that can be direct are.
 const SETTLED: Time = Time::from_secs(12);
+/// The same for an application that is idle: it speaks for the second time within the spread.
+const SETTLED_IDLE: Time = Time::from_secs(32);
 /// Within this long after it the fault comes: it meets every phase of what is periodic.
 const SPREAD: Duration = Duration::from_secs(6);
 /// How long a world goes on after its fault.
 const AFTER: Duration = Duration::from_secs(20);
+/// Between two echoes of an application that is idle: data counts as use of a path for 30 s.
+const IDLE: Duration = Duration::from_secs(35);
 /// Between two echoes: the grain of a gap.
 const ECHO: Duration = Duration::from_millis(20);
 /// Without a network, while a node moves to another one.
@@ -45,6 +49,8 @@ pub struct Fault {
     steps: fn() -> Vec<(Duration, Step)>,
     /// From the fault's moment until what it broke is whole again.
     over: Duration,
+    /// The application says something now and then only. What counts is how long that takes.
+    idle: bool,
     /// Whether the time that counts is the one until both ends are direct, and not the gap.
     until_direct: bool,
     /// The longest gap at p99, where there is a promise.
@@ -58,7 +64,18 @@ const NOW: Duration = Duration::ZERO;
 const fn fault(name: &'static str, bite: &'static str, steps: fn() -> Vec<(Duration, Step)>) -> Fault {
     let networks = [PortRestricted, PortRestricted];
     let ports = Allocation::Preserve;
-    Fault { name, bite, networks, ports, loss_ppm: 0, steps, over: NOW, until_direct: false, bound: None }
+    Fault {
+        name,
+        bite,
+        networks,
+        ports,
+        loss_ppm: 0,
+        steps,
+        over: NOW,
+        idle: false,
+        until_direct: false,
+        bound: None,
+    }
 }
 
 impl Fault {
@@ -83,7 +100,17 @@ fn roam(who: Role, after: Duration) -> (Duration, Step) {
 /// Every kind, with the bound that the gap's p99 is to keep.
 pub const FAULTS: &[Fault] = &[
     fault("direct-blackhole", "partition", || apart(true, NOW)).within_ms(1_000),
+    Fault { idle: true, ..fault("direct-blackhole-idle", "partition", || apart(true, NOW)) }.within_ms(3_000),
     fault("direct-blackhole-one-way", "partition", || apart(true, NOW)[..1].to_vec()).within_ms(1_000),
+    fault("link-down", "no route", || {
+        vec![(NOW, Step::Unroute { who: Role::Client, to: Role::Agent, on: true })]
+    })
+    .within_ms(50 + 50),
+    fault("link-down-both-ways", "no route", || {
+        [vec![(NOW, Step::Unroute { who: Role::Client, to: Role::Agent, on: true })], apart(true, NOW)]
+            .concat()
+    })
+    .within_ms(2 * 50 + 50),
     fault("relay-kill", "stop", || vec![(NOW, Step::Stop(Role::Relay))]).relayed().within_ms(1_000),
     fault("relay-blackhole", "cut", || vec![(NOW, Step::Cut { who: Role::Relay, up: true, down: true })])
         .relayed()
@@ -163,7 +190,8 @@ impl Fault {
     pub fn scenario(&self, seed: u64) -> (Scenario, Time, Time) {
         let mut rng = Seed::from_u64(seed).fork("fault").rng();
         let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
-        let moment = SETTLED + Duration::from_micros(rng.range(0..spread));
+        let settled = if self.idle { SETTLED_IDLE } else { SETTLED };
+        let moment = settled + Duration::from_micros(rng.range(0..spread));
         let mut scenario =
             Scenario::pair(seed, self.networks[0], self.networks[1]).named(&format!("{PREFIX}{}", self.name));
         // The client's, the agent's, and the servers', which no loss between the two concerns.
@@ -173,11 +201,11 @@ impl Fault {
             client.iter_mut().for_each(|nat| nat.allocation = self.ports);
         }
         scenario.layers = Some([client.clone(), agent.clone()]);
-        scenario.echo = ECHO;
+        scenario.echo = if self.idle { IDLE } else { ECHO };
         scenario.relays = &[Role::Relay, Role::Server];
         scenario.steps = (self.steps)().into_iter().map(|(after, step)| (moment + after, step)).collect();
         let over = moment + self.over;
-        scenario.until = over + AFTER;
+        scenario.until = over + if self.idle { IDLE + AFTER } else { AFTER };
         (scenario, moment, over)
     }
 
@@ -196,7 +224,11 @@ impl Fault {
         let gaps = sorted(
             worlds
                 .iter()
-                .map(|w| if self.until_direct { w.direct_after.unwrap_or(AFTER) } else { w.gap })
+                .map(|w| match self {
+                    Self { until_direct: true, .. } => w.direct_after.unwrap_or(AFTER),
+                    Self { idle: true, .. } => w.slowest,
+                    _ => w.gap,
+                })
                 .map(ms)
                 .collect(),
         );

@@ -9,6 +9,7 @@ use crate::topology::fabric::{Packet, TTL};
 use crate::topology::{Fate, HostId};
 use crate::trace::Happening;
 use proto_core::id::LinkId;
+use proto_core::machine::Input;
 use proto_core::wire::stun::{self, Place};
 use proto_core::wire::{Kind, classify};
 use std::net::SocketAddr;
@@ -113,7 +114,23 @@ impl World {
             // These worlds have no IPv6.
             return;
         }
+        if self.unrouted.contains(&(id, to.ip())) {
+            self.bite("no route", 1);
+            self.gone(id, classify(bytes), bytes.len(), Fate::NoRoute);
+            let number = self.hosts[id.0].number;
+            return self.schedule(self.now, Event::Unreachable(id, number, (link, to)));
+        }
         self.send(id, (SocketAddr::new(address, port_of(link)), to), bytes, ttl);
+    }
+
+    /// The kernel tells a process that its datagram could not leave.
+    pub(super) fn unreachable(&mut self, id: HostId, number: u64, link: LinkId, to: SocketAddr) {
+        let host = &mut self.hosts[id.0];
+        if let (Process::Node(node), true) = (&mut host.process, host.number == number) {
+            let local = node.local(self.now);
+            node.stack.handle(Input::Unreachable { link, to }, local);
+            self.drive(id);
+        }
     }
 }
 

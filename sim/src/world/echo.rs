@@ -32,6 +32,8 @@ pub struct EchoStats {
     pub last: Option<Time>,
     /// The longest time from one answer to the next; at a run's end, also from the latest to the end.
     pub gap: Duration,
+    /// The longest round trip, of what has come back.
+    pub slowest: Duration,
     /// The shortest round trip.
     pub fastest: Option<Duration>,
     /// Bytes of the transfer that have come back acknowledged: written and taken by the stream.
@@ -110,6 +112,7 @@ impl App {
     /// Measures the gap from here on, as if the latest answer had come at `now`.
     pub fn mark(&mut self, now: Time) {
         self.stats.gap = Duration::ZERO;
+        self.stats.slowest = Duration::ZERO;
         self.stats.last = self.stats.last.map(|_| now);
     }
 
@@ -222,6 +225,7 @@ impl App {
         stats.first.get_or_insert(now);
         stats.last = Some(now);
         let rtt = now.since(sent);
+        stats.slowest = stats.slowest.max(rtt);
         stats.fastest = Some(stats.fastest.map_or(rtt, |f| f.min(rtt)));
     }
 

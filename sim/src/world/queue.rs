@@ -4,8 +4,10 @@ use crate::step::Role;
 use crate::topology::HostId;
 use crate::topology::fabric::Flight;
 use crate::world::tcp::TcpEvent;
+use proto_core::id::LinkId;
 use proto_core::time::Time;
 use std::cmp::Ordering;
+use std::net::SocketAddr;
 
 /// What will happen.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) enum Event {
     Step(usize),
     /// A roaming node is plugged in again.
     Landed(Role),
+    /// A process's datagram could not leave.
+    Unreachable(HostId, u64, (LinkId, SocketAddr)),
 }
 
 pub(super) struct Entry {

@@ -27,6 +27,7 @@ impl World {
         match step {
             Step::Cut { who, up, down } => self.cut(who, up, down),
             Step::Partition { from, to, on } => self.partition(from, to, on),
+            Step::Unroute { who, to, on } => self.unroute(who, to, on),
             Step::RebootNat(who) => {
                 let nat = self.host(who).and_then(|id| self.net.nearest_nat(id));
                 if let Some(nat) = nat {
@@ -110,6 +111,17 @@ impl World {
             self.bite("partition", stopped);
         }
         self.net.partition(from, to, on);
+    }
+
+    fn unroute(&mut self, who: Role, to: Role, on: bool) {
+        let (Some(who), Some(to)) = (self.host(who), self.host(to)) else { return };
+        let outermost = self.net.nats_of(to).last().map(|nat| self.net.nat_of(*nat).outside());
+        let Some(address) = outermost.or_else(|| self.net.address(to)) else { return };
+        if on {
+            self.unrouted.insert((who, address));
+        } else {
+            self.unrouted.remove(&(who, address));
+        }
     }
 
     fn restart(&mut self, who: Role) {

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_secs(10);
 pub struct Survived {
     /// The longest time without an answer, from the fault to the end.
     pub gap: Duration,
+    /// The longest that one echo took to come back, from the fault to the end.
+    pub slowest: Duration,
     /// Whether a stream broke, or nothing came any more at the end.
     pub lost: bool,
     /// From the fault, or from its end where it has one, until both ends sent directly for good; none if that never came.
@@ -60,6 +62,7 @@ impl World {
         let verdict = verdict::judge(world);
         Survived {
             gap: stats.gap.max(ending),
+            slowest: stats.slowest,
             lost: silent || stats.lost_flows > flows,
             direct_after: direct_since.map(|since: Time| since.since(over)),
             switches,

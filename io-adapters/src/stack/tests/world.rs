@@ -195,10 +195,27 @@ impl World {
 
     /// From now on both travel through a relay.
     pub(super) fn relayed(&mut self, region: RegionId) {
+        self.connect(region);
+        for us in 0..2 {
+            self.route(us, Via::Relay(region));
+        }
+    }
+
+    /// From now on both send a copy through a relay.
+    pub(super) fn doubted(&mut self, region: RegionId) {
+        self.connect(region);
+        for us in 0..2 {
+            let primary = Some(Via::Direct { link: LINK, addr: address(1 - us) });
+            let route = Route { generation: 2, primary, duplicate: Some(Via::Relay(region)) };
+            let event = NodeEvent::Route { key: self.key(1 - us), route };
+            self.stacks[us].inject(&event, self.now);
+        }
+    }
+
+    fn connect(&mut self, region: RegionId) {
         for us in 0..2 {
             self.stacks[us].relays.insert(RELAY_STREAM, RelayStream::new());
             self.stacks[us].inject(&NodeEvent::RelayUp { region, stream: RELAY_STREAM }, self.now);
-            self.route(us, Via::Relay(region));
         }
     }
 

@@ -82,7 +82,7 @@ fn input(world: &World<'_>, rng: &mut Rng) -> OwnedInput<Erased> {
 
 fn anything(peers: &[NodePublic], rng: &mut Rng) -> OwnedInput<Erased> {
     let stream = StreamId(rng.range(0..4));
-    match rng.range(0..16) {
+    match rng.range(0..17) {
         0..6 => {
             let link = LinkId(rng.range(0..3) as u32);
             OwnedInput::Datagram { link, from: address(rng), bytes: hostile_datagram(rng) }
@@ -94,6 +94,7 @@ fn anything(peers: &[NodePublic], rng: &mut Rng) -> OwnedInput<Erased> {
         11 => OwnedInput::Resolved { name: "relay.example".into(), addresses: vec![address(rng).ip()] },
         12 => link_up(rng.range(0..3) as u32),
         13 => OwnedInput::LinkDown { link: LinkId(rng.range(0..3) as u32) },
+        16 => OwnedInput::Unreachable { link: LinkId(rng.range(0..3) as u32), to: address(rng) },
         14 => activity(peers, rng).map_or(OwnedInput::Deadline, OwnedInput::Activity),
         _ => OwnedInput::Deadline,
     }

@@ -120,7 +120,8 @@ fn command(other: &Other, rng: &mut Rng) -> PeerCommand {
 
 fn input(other: &Other, rng: &mut Rng) -> OwnedInput<PeerCommand> {
     let sockets = crate::limits::GUESS_LINKS;
-    match rng.range(0..9) {
+    match rng.range(0..10) {
+        9 => OwnedInput::Unreachable { link: LinkId(rng.range(0..4) as u32), to: address_of(rng) },
         5 => relayed(other, &Message::Shape(shape(rng)), rng),
         6 => relayed(other, &Message::Guess(word(rng)), rng),
         7 => {
