@@ -7,9 +7,10 @@ use crate::fault::{Fault, io_words};
 use axum::Router;
 use bytes::Bytes;
 use core::net::SocketAddr;
+use hyper::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper::{Request, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use io_adapters::certificate::Certificate;
@@ -24,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+mod http2;
 
 /// For the TLS handshake and for a request's head: whoever takes longer holds a connection for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -69,7 +72,21 @@ impl House {
     fn is_app(&self, host: &str) -> bool {
         self.wildcard.as_ref().is_some_and(|wildcard| wildcard.label(host).is_some())
     }
+
+    /// What answers the requests of a connection from there.
+    fn answers(self, from: SocketAddr) -> impl Fn(Request<Incoming>) -> Answering + Clone {
+        let (own, apps) =
+            (TowerToHyperService::new(self.router.clone()), TowerToHyperService::new(self.apps.clone()));
+        move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Remote(from));
+            let host = subdomain::host(request.uri(), request.headers());
+            if host.is_some_and(|host| self.is_app(host)) { apps.call(request) } else { own.call(request) }
+        }
+    }
 }
+
+/// An answer that is being made.
+type Answering = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
 /// Serves `house` on a listener until `stop` says so; then no new connection is taken, and those that are
 /// between requests close.
@@ -126,11 +143,21 @@ struct Guest {
     call: Call,
 }
 
-/// A connection as far as it has been read: its first request if that is for the relay, and its length.
+/// A connection as far as it has been read.
 struct Begun {
     stream: AnyStream,
     read: Vec<u8>,
-    for_relay: Option<(Head, usize)>,
+    speaks: Speaks,
+}
+
+/// What a connection has turned out to speak.
+enum Speaks {
+    /// The relay's protocol, after this request of this length.
+    Relay(Head, usize),
+    /// HTTP/1.1, or what is no request.
+    Http1,
+    /// HTTP/2, as agreed in the TLS handshake.
+    Http2,
 }
 
 async fn connection(
@@ -145,9 +172,9 @@ async fn connection(
         () = call.wait() => return tracing::debug!(%from, "a connection was closed to make room for others"),
         begun = begin(tcp, from, certificate, &house) => begun,
     };
-    let Some(Begun { stream, mut read, for_relay }) = begun else { return };
-    match (for_relay, house.relay) {
-        (Some((head, len)), Some(relay)) => {
+    let Some(Begun { stream, mut read, speaks }) = begun else { return };
+    match (speaks, house.relay) {
+        (Speaks::Relay(head, len), Some(relay)) => {
             let arrival = Arrival { from: Some(from.ip()), rest: read.split_off(len), place: Some(place) };
             // In a task of its own: it goes on when the listener has closed, until the relay itself stops.
             tokio::spawn(async move {
@@ -161,6 +188,11 @@ async fn connection(
                     }
                 }
             });
+        }
+        (Speaks::Http2, relay) => {
+            let house = House { relay, ..house };
+            drop(place);
+            http2::speak(stream, from, house, stop).await;
         }
         // What is no request is answered there, too.
         (_, relay) => {
@@ -181,9 +213,12 @@ async fn begin(
     let mut stream: AnyStream = match certificate {
         None => Box::new(tcp),
         Some(certificate) => {
-            let accepting = Box::pin(certificate.identity().accept(tcp));
+            let accepting = Box::pin(certificate.identity().accept_http2(tcp));
             match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
-                Ok(Ok(tls)) => Box::new(tls),
+                Ok(Ok((tls, true))) => {
+                    return Some(Begun { stream: Box::new(tls), read: Vec::new(), speaks: Speaks::Http2 });
+                }
+                Ok(Ok((tls, false))) => Box::new(tls),
                 Ok(Err(error)) => {
                     tracing::debug!(%from, "TLS: {}", io_words(&error));
                     return None;
@@ -201,10 +236,11 @@ async fn begin(
         Err(_) => tracing::debug!(%from, "no request in time"),
         Ok(Ok(None) | Err(HeadError::Io(_))) => tracing::debug!(%from, "closed before a request"),
         Ok(Ok(Some(request))) => {
-            let for_relay = house.relay_for(&request.0).is_some().then_some(request);
-            return Some(Begun { stream, read, for_relay });
+            let for_relay = house.relay_for(&request.0).is_some();
+            let speaks = if for_relay { Speaks::Relay(request.0, request.1) } else { Speaks::Http1 };
+            return Some(Begun { stream, read, speaks });
         }
-        Ok(Err(_)) => return Some(Begun { stream, read, for_relay: None }),
+        Ok(Err(_)) => return Some(Begun { stream, read, speaks: Speaks::Http1 }),
     }
     None
 }
@@ -213,14 +249,7 @@ async fn speak<S>(stream: S, from: SocketAddr, house: House, mut stop: watch::Re
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (own, apps) =
-        (TowerToHyperService::new(house.router.clone()), TowerToHyperService::new(house.apps.clone()));
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Remote(from));
-        let for_app =
-            subdomain::host(request.uri(), request.headers()).is_some_and(|host| house.is_app(host));
-        if for_app { apps.call(request) } else { own.call(request) }
-    });
+    let service = hyper::service::service_fn(house.answers(from));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -232,8 +232,10 @@ struct Served {
     key: PrivateKeyDer<'static>,
     /// The certificate that tells the key of the relay behind it, if there is one.
     metacert: Option<CertificateDer<'static>>,
-    /// What all of that makes.
+    /// What all of that makes, where only HTTP/1.1 is spoken inside: the upgrades to DERP and WebSocket are its own.
     config: Arc<ServerConfig>,
+    /// The same where HTTP/2 is spoken to those who prefer it.
+    config_http2: Arc<ServerConfig>,
 }
 
 impl Identity {
@@ -298,7 +300,26 @@ impl Identity {
         let config = self.lock().config.clone();
         TlsAcceptor::from(config).accept(stream).await
     }
+
+    /// Accepts TLS on a connection, and says whether HTTP/2 is spoken inside: the client has to ask for it by ALPN.
+    ///
+    /// # Errors
+    /// As [`Identity::accept`].
+    pub async fn accept_http2<S>(&self, stream: S) -> io::Result<(ServerTls<S>, bool)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.lock().config_http2.clone();
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+        Ok((stream, is_http2))
+    }
 }
+
+/// The names of the protocols inside (RFC 7301, 6).
+const HTTP2: &[u8] = b"h2";
+/// See [`HTTP2`].
+const HTTP1: &[u8] = b"http/1.1";
 
 type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -321,12 +342,13 @@ impl Served {
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(shown, key.clone_key()))
             .map_err(|e| TlsError::Certificate(e.to_string()))?;
-        // The upgrade to DERP and WebSocket is HTTP/1.1's.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP1.to_vec()];
         // Nobody would come back with one: only the last few hundred are remembered,
         // and whoever comes back usually does so because we were started anew.
         config.send_tls13_tickets = 0;
-        Ok(Self { chain, key, metacert, config: Arc::new(config) })
+        let mut config_http2 = config.clone();
+        config_http2.alpn_protocols.insert(0, HTTP2.to_vec());
+        Ok(Self { chain, key, metacert, config: Arc::new(config), config_http2: Arc::new(config_http2) })
     }
 }
 

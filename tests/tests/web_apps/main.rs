@@ -1,6 +1,7 @@
 //! Web apps, by the built programs: who gets to them, what passes, and what never does.
 
 mod app;
+mod http2;
 mod visitor;
 
 use futures_util::{SinkExt, StreamExt};
