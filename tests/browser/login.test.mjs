@@ -43,14 +43,28 @@ test("`warren login` is confirmed in the browser", async () => {
   const link = /\S+\/login#\S+/.exec(login.said)[0];
   await page.goto(link);
   assert.equal(await page.getByLabel("Code").inputValue(), link.split("#")[1]);
-  await picture(page, "login-confirm");
-  await page.getByLabel("Name").fill("alice");
-  await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Let it act as me" }).click();
+  await picture(page, "login-confirm-logged-in");
+  await page.getByRole("button", { name: "Let it act as alice" }).click();
   await page.getByRole("heading", { name: "The program is logged in" }).waitFor();
   await picture(page, "login-confirmed");
   await until(() => login.exitCode !== null, "warren login ends", () => login.said);
   assert.equal(login.exitCode, 0, login.said);
+});
+
+test("`warren login` is confirmed by a password where nobody is logged in", async () => {
+  const { context, page, faults } = await visit(browser, deployment.url);
+  const login = deployment.spawn("warren", ["login", deployment.url, "--config-dir", join(deployment.folder, "again"), "--browser"]);
+  await until(() => /\/login#\S+/.test(login.said), "warren login shows its link", () => login.said);
+  await page.goto(/\S+\/login#\S+/.exec(login.said)[0]);
+  await page.getByLabel("Name").fill("alice");
+  await picture(page, "login-confirm");
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Let it act as me" }).click();
+  await page.getByRole("heading", { name: "The program is logged in" }).waitFor();
+  await until(() => login.exitCode !== null, "warren login ends", () => login.said);
+  assert.equal(login.exitCode, 0, login.said);
+  assert.deepEqual(faults, []);
+  await context.close();
 });
 
 test("the keyboard leads past the navigation, into the search, and through a dialog", async () => {

@@ -119,6 +119,7 @@ fn v1() -> OpenApiRouter<Shared> {
         .routes(routes!(oidc::finish))
         .routes(routes!(device::begin))
         .routes(routes!(device::approve))
+        .routes(routes!(device::confirm))
         .routes(routes!(device::ask))
         .routes(routes!(account::log_out))
         .routes(routes!(account::me))

@@ -66,6 +66,19 @@ async fn a_login_is_confirmed_in_a_browser_and_fetched_once() {
     assert_eq!(ask(&device).await.status, 410, "a session is fetched once");
     assert_eq!(world.get("/api/v1/me", &device).await.status, 401);
 
+    // Whoever is logged in needs no password, but to have logged in.
+    let begun = begin().await;
+    let code = json!({ "user_code": begun.text_at("/user_code") });
+    let confirm = "/api/v1/login/device/confirm";
+    let program = json!({ "name": "ci", "scope": "all" });
+    let program = world.post("/api/v1/tokens", &session, program).await.text_at("/token");
+    assert_eq!(world.post(confirm, &program, code.clone()).await.text_at("/code"), "SESSION_REQUIRED");
+    assert_eq!(world.post(confirm, "", code.clone()).await.status, 401);
+    assert_eq!(world.post(confirm, &session, code.clone()).await.status, 204);
+    assert_eq!(world.post(confirm, &session, code).await.text_at("/code"), "NO_SUCH_CODE");
+    let session = ask(&begun.text_at("/device_code")).await.text_at("/grant/token");
+    assert_eq!(world.get("/api/v1/me", &session).await.text_at("/user/name"), "alice");
+
     let late = begin().await;
     world.advance_ms(10 * 60 * 1_000);
     assert_eq!(approve(&late.text_at("/user_code"), "correct horse").await.status, 404);

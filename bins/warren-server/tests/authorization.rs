@@ -25,6 +25,7 @@ const MATRIX: &[(&str, &str, &str)] = &[
     ("GET", "/login/oidc/callback", "AAAAAAAA"),
     ("POST", "/login/device", "AAAAAAAA"),
     ("POST", "/login/device/approve", "AAAAAAAA"),
+    ("POST", "/login/device/confirm", "UKAASAAA"),
     ("POST", "/login/device/token", "AAAAAAAA"),
     ("POST", "/logout", "UKAASAAA"),
     ("GET", "/me", "UKAAAAAA"),

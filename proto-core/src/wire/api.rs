@@ -111,6 +111,14 @@ pub struct ApproveDevice {
     pub login: Login,
 }
 
+/// Confirms a login that a program waits for, by the session that the question comes with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConfirmDevice {
+    /// The code that the program shows.
+    pub user_code: String,
+}
+
 /// Asks whether the login has been confirmed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

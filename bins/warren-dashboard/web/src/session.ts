@@ -12,6 +12,11 @@ export const build = signal<BuildInfo | undefined>(undefined);
 /** Whether there may be a session: no secret, just what saves a question whose answer is known. */
 const HINT = "warren-logged-in";
 
+/** The browser leaves to log in elsewhere, and is logged in when it comes back. */
+export function leave(): void {
+  localStorage.setItem(HINT, "1");
+}
+
 /** Asks who one is, once at the start. */
 export async function restore(): Promise<void> {
   void get<BuildInfo>("/buildinfo").then((info) => (build.value = info), () => {});
@@ -19,7 +24,8 @@ export async function restore(): Promise<void> {
     if (user.value) localStorage.setItem(HINT, "1");
     else if (user.value === null) localStorage.removeItem(HINT);
   });
-  if (["/login", "/setup", "/api/docs"].includes(path.value) && !localStorage.getItem(HINT)) {
+  const refused = path.value === "/login" && new URLSearchParams(location.search).has("error");
+  if (refused || (["/login", "/setup", "/api/docs"].includes(path.value) && !localStorage.getItem(HINT))) {
     user.value = null;
     return;
   }

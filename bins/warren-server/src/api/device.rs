@@ -2,14 +2,16 @@
 
 use super::account::{check, grant, may_guess};
 use super::audit;
+use super::bearer::Person;
 use super::call::Call;
 use super::problem::{ApiError, Document};
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::auth::device::{INTERVAL_S, Progress, WAIT_MS};
+use crate::store::UserRow;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use proto_core::wire::api::{ApproveDevice, AskDevice, DeviceGrant, DeviceLogin};
+use proto_core::wire::api::{ApproveDevice, AskDevice, ConfirmDevice, DeviceGrant, DeviceLogin};
 
 /// The page where a login is confirmed.
 pub(super) const PAGE: &str = "/login";
@@ -56,18 +58,48 @@ pub(super) async fn approve(
     call: Call,
     Document(approve): Document<ApproveDevice>,
 ) -> Result<StatusCode, ApiError> {
+    waits(&app, &call, &approve.user_code)?;
+    let user = check(&app, &call, approve.login).await?;
+    confirmed(&app, &call, (&user, &approve.user_code)).await
+}
+
+/// Confirms a login that a program waits for, by the session that the question comes with: also for those who have no
+/// password here.
+#[utoipa::path(
+    post,
+    path = "/login/device/confirm",
+    operation_id = "confirm_device_login",
+    tag = "people",
+    request_body = ConfirmDevice,
+    responses((status = 204, description = "It is confirmed"))
+)]
+pub(super) async fn confirm(
+    State(app): State<Shared>,
+    person: Person,
+    Document(confirm): Document<ConfirmDevice>,
+) -> Result<StatusCode, ApiError> {
+    person.logged_in("may let a program act as itself")?;
+    waits(&app, &person.call, &confirm.user_code)?;
+    confirmed(&app, &person.call, (&person.user, &confirm.user_code)).await
+}
+
+/// Refuses codes that no program shows.
+fn waits(app: &App, call: &Call, code: &str) -> Result<(), ApiError> {
     // Who tries codes would give others a session of its own: by address, however many names it has.
     let key = format!("/code {}", call.address_text());
-    may_guess(&app, &key, ("too many wrong codes", "too many codes were tried that no program shows"))?;
-    if !app.devices.waits(&approve.user_code, app.clock.now()) {
-        app.guesses.wrong(&key, app.clock.now());
+    may_guess(app, &key, ("too many wrong codes", "too many codes were tried that no program shows"))?;
+    if app.devices.waits(code, app.clock.now()) {
+        return Ok(());
+    }
+    app.guesses.wrong(&key, app.clock.now());
+    Err(no_such_code())
+}
+
+async fn confirmed(app: &App, call: &Call, (user, code): (&UserRow, &str)) -> Result<StatusCode, ApiError> {
+    if !app.devices.confirm(code, &user.name, app.clock.now()) {
         return Err(no_such_code());
     }
-    let user = check(&app, &call, approve.login).await?;
-    if !app.devices.confirm(&approve.user_code, &user.name, app.clock.now()) {
-        return Err(no_such_code());
-    }
-    audit::note(&app, &call, &user.name, ("login.device", &user.name, "")).await;
+    audit::note(app, call, &user.name, ("login.device", &user.name, "")).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
