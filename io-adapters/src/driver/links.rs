@@ -295,6 +295,40 @@ fn has_gone(bound: IpAddr, before: &[IpAddr], found: &[IpAddr]) -> bool {
 mod tests {
     use super::*;
 
+    /// In a network namespace of its own, whose only interface is down.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_host_without_a_way_says_where_to() {
+        let alone = std::thread::spawn(|| {
+            #[allow(unsafe_code)]
+            // SAFETY: no memory is involved; only the calling thread moves to the new namespace, and it ends with it.
+            let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            moved.then(|| runtime.block_on(send_into_nowhere()))
+        });
+        match alone.join().unwrap() {
+            Some((wanted, told)) => assert_eq!(told, [Some(wanted), None, Some(wanted), None]),
+            None => eprintln!("not tried: a network namespace needs root"),
+        }
+    }
+
+    /// What the sockets say of a single datagram, and then of a batch.
+    #[cfg(target_os = "linux")]
+    async fn send_into_nowhere() -> ((LinkId, SocketAddr), [Option<(LinkId, SocketAddr)>; 4]) {
+        let network = crate::transport::TokioNetwork;
+        let mut links = Links::bind(network, &["0.0.0.0:0".parse().unwrap()], Time::ZERO).await;
+        let (link, to) = (links.addresses()[0].0, "192.0.2.1:9".parse().unwrap());
+        links.transmit(Transmit { link, to, bytes: vec![1; 40], ttl: None });
+        let single = [links.next_unreachable(), links.next_unreachable()];
+        let mut batch = SendBatch::new();
+        (batch.link, batch.to, batch.segment) = (link, to, 40);
+        batch.room(120).fill(1);
+        batch.commit(120);
+        let sent = std::future::poll_fn(|cx| Poll::Ready(links.flush(cx, &mut batch))).await;
+        assert!(sent && batch.is_empty());
+        ((link, to), [single[0], single[1], links.next_unreachable(), links.next_unreachable()])
+    }
+
     #[test]
     fn a_socket_dies_with_its_own_address_alone() {
         let [a, b, any] = ["192.0.2.1", "192.0.2.2", "0.0.0.0"].map(|text| text.parse::<IpAddr>().unwrap());
