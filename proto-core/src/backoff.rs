@@ -10,18 +10,29 @@ use crate::time::Duration;
 pub(crate) struct Backoff {
     rng: Rng,
     last: Duration,
+    /// Over how long many that wait for the same must spread.
+    spread: Duration,
 }
 
 impl Backoff {
     pub(crate) const fn new(rng: Rng) -> Self {
-        Self { rng, last: RECONNECT_MIN }
+        Self { rng, last: RECONNECT_MIN, spread: Duration::ZERO }
     }
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
         let ceiling = (self.last * 3).min(RECONNECT_MAX);
         self.last = Duration::from_micros(self.rng.range(micros(RECONNECT_MIN)..micros(ceiling) + 1));
-        self.last
+        if self.spread == Duration::ZERO {
+            return self.last;
+        }
+        self.last.max(Duration::from_micros(self.rng.range(0..micros(self.spread.min(RECONNECT_MAX)) + 1)))
+    }
+
+    /// Has each wait be drawn from this long, at most [`RECONNECT_MAX`], where it would be shorter: so many wait for the
+    /// same. What failures add to the waits grows as before.
+    pub(crate) const fn spread_over(&mut self, spread: Duration) {
+        self.spread = spread;
     }
 
     /// The connection was of use: begin again with short waits.
@@ -53,6 +64,17 @@ mod tests {
         assert!(waits[40..].iter().max() > waits[..2].iter().max());
         backoff.reset();
         assert!(backoff.next() <= RECONNECT_MIN * 3);
+        backoff.spread_over(Duration::from_secs(5));
+        backoff.reset();
+        let first: Vec<_> = (0..200)
+            .map(|_| {
+                backoff.reset();
+                backoff.next()
+            })
+            .collect();
+        let early = first.iter().filter(|wait| **wait < Duration::from_millis(2_500)).count();
+        assert!((70..130).contains(&early), "{early} of 200 within the first half");
+        assert!(first.iter().all(|wait| (RECONNECT_MIN..=Duration::from_secs(5)).contains(wait)));
     }
 
     #[test]

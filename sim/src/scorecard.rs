@@ -17,6 +17,7 @@ mod compare;
 pub mod faults;
 mod page;
 mod population;
+pub mod storm;
 mod workers;
 
 pub use catalogue::{Profile, all, find, named, small};

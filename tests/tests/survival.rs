@@ -79,7 +79,8 @@ fn write_map(relay: &Relay, folder: &Path) -> Result<String> {
         "Name": "7a", "RegionID": 7, "HostName": SERVER_SECOND, "IPv6": "none",
         "DERPPort": http.port(), "STUNPort": stun.port(), "ForceHTTP": true,
     });
-    let region = json!({ "RegionID": 7, "RegionCode": "mortal", "RegionName": "The mortal", "Nodes": [node] });
+    let region =
+        json!({ "RegionID": 7, "RegionCode": "mortal", "RegionName": "The mortal", "Nodes": [node] });
     let file = folder.join("map.json");
     std::fs::write(&file, json!({ "Regions": { "7": region } }).to_string()).map_err(|e| e.to_string())?;
     Ok(file.display().to_string())
@@ -87,7 +88,8 @@ fn write_map(relay: &Relay, folder: &Path) -> Result<String> {
 
 /// A file of bytes that nobody can guess, and its checksum.
 fn make_file(path: &Path) -> Result<String> {
-    let mut random = File::open("/dev/urandom").map(|f| std::io::Read::take(f, SIZE)).map_err(|e| e.to_string())?;
+    let mut random =
+        File::open("/dev/urandom").map(|f| std::io::Read::take(f, SIZE)).map_err(|e| e.to_string())?;
     let mut file = File::create(path).map_err(|e| e.to_string())?;
     std::io::copy(&mut random, &mut file).map_err(|e| format!("{}: {e}", path.display()))?;
     checksum(path)
@@ -152,7 +154,6 @@ impl<'a> Transfer<'a> {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        eprintln!("{when}: {} MiB in {:?}", STRETCH >> 20, began.elapsed());
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! tunnels, and only when something changed.
 
 mod api;
+mod door;
 mod paths;
 
 pub use api::*;
@@ -20,6 +21,7 @@ use crate::relay_map::RelayMap;
 use crate::seed::{Rng, Seed};
 use crate::time::{Duration, Monotone, Time, earliest};
 use crate::wire::control::{Hello, NodeInfo, NodeKind, ToNode, ToServer, VERSION, Welcome};
+use door::Door;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A coordinator. Give it [`CoordinatorCommand::Admit`] for each stream, then the stream's messages, its
@@ -39,6 +41,7 @@ pub struct Coordinator {
     requests: BTreeMap<u64, (NodeId, NodeId)>,
     asked: u64,
     draining: Option<Duration>,
+    door: Door,
     /// Connections whose node reads too slowly, to be ended before the next return.
     slow: BTreeSet<StreamId>,
     counters: CoordinatorCounters,
@@ -59,6 +62,8 @@ struct Connection {
     heard: Time,
     timer: Time,
     queue: Outgoing,
+    /// Over how long it was told to spread, in milliseconds.
+    spread_ms: u64,
 }
 
 /// What people's own nodes are told where only browsers get in.
@@ -93,6 +98,7 @@ impl Coordinator {
             requests: BTreeMap::new(),
             asked: 0,
             draining: None,
+            door: Door::default(),
             slow: BTreeSet::new(),
             counters: CoordinatorCounters::default(),
             out: Outbox::default(),
@@ -190,6 +196,7 @@ impl Coordinator {
             heard: now,
             timer,
             queue: Outgoing::default(),
+            spread_ms: 0,
         };
         if let Some(older) = self.connections.insert(stream, fresh) {
             // The adapter has used a name twice; the older stream is unreachable now.
@@ -204,6 +211,10 @@ impl Coordinator {
             self.refuse(stream, code::DRAINING, "the server is about to stop", now);
         } else if self.connections.len() > limits::COORDINATOR_CONNECTIONS_MAX {
             self.refuse(stream, code::TOO_MANY, "the server has too many connections", now);
+        } else if let Err(retry_after) = self.door.enter(now) {
+            self.counters.postponed += 1;
+            self.send_draining(stream, retry_after);
+            self.refuse(stream, code::DRAINING, "the server is letting others in first", now);
         }
     }
 
@@ -268,7 +279,10 @@ impl Coordinator {
                 self.refuse(stream, code::BAD_MESSAGE, "a second hello came", now);
             }
             (ToServer::Unknown, _) => {}
-            (ToServer::Ping { id }, _) => self.send(stream, &ToNode::Pong { id }),
+            (ToServer::Ping { id }, _) => {
+                self.send(stream, &ToNode::Pong { id });
+                self.tell_spread(stream);
+            }
             (_, None) => {
                 self.refuse(stream, code::BAD_MESSAGE, "the first message was no hello", now);
             }
@@ -319,11 +333,21 @@ impl Coordinator {
         };
         self.send(stream, &ToNode::Welcome(welcome));
         self.send(stream, &ToNode::RelayMap { map: self.config.relay_map.clone() });
+        self.tell_spread(stream);
         let (node_key, build) = (hello.node_key, hello.build);
         self.out.event(CoordinatorEvent::Online { id: id.clone(), principal, node_key, build, credential });
         let mut notices = Notices::new();
         self.book.greet(&id, &mut notices);
         self.notify(notices);
+    }
+
+    /// Tells a node over how long those who are connected must spread when they come back, if that is news.
+    fn tell_spread(&mut self, stream: StreamId) {
+        let over_ms = door::spread_ms(self.connections.len());
+        let news = |c: &mut Connection| core::mem::replace(&mut c.spread_ms, over_ms) != over_ms;
+        if self.connections.get_mut(&stream).is_some_and(news) {
+            self.send(stream, &ToNode::Spread { over_ms });
+        }
     }
 
     /// Who this is: the token's name, the name of an earlier session, or a new one.

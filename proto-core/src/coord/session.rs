@@ -111,6 +111,9 @@ pub enum SessionEvent {
         /// A sentence for a person.
         message: String,
     },
+    /// The server has so many nodes that each shall choose a moment within this long to come back to it, or to its relay,
+    /// should it go away.
+    Spread(Duration),
     /// The server will stop soon; the session reconnects after about this long by itself.
     Draining {
         /// How long.
@@ -432,6 +435,11 @@ impl Session {
             ToNode::Refused { to: Some(to), code, message } => {
                 self.tunnels.remove(&to);
                 self.out.event(SessionEvent::Refused { to: Some(to), code, message });
+            }
+            ToNode::Spread { over_ms } => {
+                let over = Duration::from_millis(over_ms).min(limits::RECONNECT_MAX);
+                self.backoff.spread_over(over);
+                self.out.event(SessionEvent::Spread(over));
             }
             ToNode::Pong { .. } | ToNode::Unknown => {}
         }

@@ -17,6 +17,17 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(50);
 /// The longest wait before another attempt (Coder's, too): a server that returns is found within it.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// Logins a server lets in a second, and the time over which nodes that lose it come back: under a third of the 6,900 TLS
+/// logins that one of its processors does (measured on a relay), so that others' requests find it free.
+pub const LOGINS_PER_SECOND: u32 = 2_000;
+
+/// Logins let in at once: what a processor does in less than 100 ms.
+pub const LOGINS_BURST: u32 = 500;
+
+/// The grain in which nodes are told over how long they must spread: fewer nodes than this takes do no harm, and each
+/// change is a message to each.
+pub const SPREAD_STEP: Duration = Duration::from_millis(100);
+
 /// How long a name may take to resolve before the attempt counts as failed. Resolvers retry after 5 s, when
 /// the first server is dead; the next attempt profits from that answer.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);

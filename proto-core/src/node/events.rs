@@ -80,6 +80,7 @@ impl Node {
                 self.set_state(SessionState::Down { why });
             }
             SessionEvent::RelayMap(map) => self.set_map(map, now),
+            SessionEvent::Spread(over) => self.tell_pool(PoolCommand::Spread(over), now),
             SessionEvent::Peer(info) => self.peer_told(info, now),
             SessionEvent::PeerLost { id, closed } => self.peer_lost(&id, closed, now),
             SessionEvent::PeerGone { id, reason } => {

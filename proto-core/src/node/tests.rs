@@ -174,7 +174,7 @@ impl Rig {
 fn word_of_the_coordinator(rng: &mut crate::seed::Rng) -> ToNode {
     let n = rng.range(2..5) as u8;
     let id = NodeId(format!("agent-{n}"));
-    let message = match rng.range(0..24) {
+    let message = match rng.range(0..25) {
         0..4 => welcome(rng.permille(700)),
         4 | 5 => ToNode::RelayMap { map: map(&[1, rng.range(2..5)]) },
         6..12 => ToNode::Peer { peer: agent(n, rng.range(10..12)) },
@@ -188,13 +188,14 @@ fn word_of_the_coordinator(rng: &mut crate::seed::Rng) -> ToNode {
         }
         20 => ToNode::Pong { id: rng.range(0..3) },
         21 => ToNode::Unknown,
+        22 => ToNode::Spread { over_ms: rng.range(0..90_000) },
         _ => ToNode::Draining { retry_after_ms: rng.range(0..9_000) },
     };
     // A new message does not compile here until it is drawn above.
     match message {
         ToNode::Welcome(_) | ToNode::RelayMap { .. } | ToNode::Peer { .. } | ToNode::PeerLost { .. } => {}
         ToNode::PeerReady { .. } | ToNode::PeerGone { .. } | ToNode::Refused { .. } => {}
-        ToNode::Pong { .. } | ToNode::Draining { .. } | ToNode::Unknown => {}
+        ToNode::Spread { .. } | ToNode::Pong { .. } | ToNode::Draining { .. } | ToNode::Unknown => {}
     }
     message
 }

@@ -56,6 +56,8 @@ pub enum LinkCommand {
     Kick,
     /// The connection may be dead: ask it, and give it up if it does not answer soon.
     Check,
+    /// Each wait before another attempt is drawn from at least this long.
+    Spread(Duration),
     /// Ask the relay for a sign of life, patiently.
     Ask,
     /// The region as the map now has it. The connection stays if its node is still there, unchanged.
@@ -256,6 +258,7 @@ impl RelayLink {
             LinkCommand::Send { to, bytes } => self.send(to, bytes, now),
             LinkCommand::Kick => self.kick(now),
             LinkCommand::Check => self.ping(limits::RELAY_PONG_AFTER_KICK, now),
+            LinkCommand::Spread(over) => self.backoff.spread_over(over),
             LinkCommand::Ask => self.ping(limits::RELAY_PONG, now),
             LinkCommand::Region(region) => self.set_region(region, now),
         }

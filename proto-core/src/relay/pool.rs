@@ -8,7 +8,7 @@ use crate::machine::{Input, Machine, Outbox, Output, StreamProtocol};
 use crate::relay_map::RelayMap;
 use crate::route::Via;
 use crate::seed::Seed;
-use crate::time::{Monotone, Time, earliest};
+use crate::time::{Duration, Monotone, Time, earliest};
 use core::ops::Range;
 use std::collections::BTreeMap;
 
@@ -49,6 +49,8 @@ pub enum PoolCommand {
         /// The packet.
         bytes: Vec<u8>,
     },
+    /// So many nodes are connected that each chooses a moment within this long to come back to a relay that went away.
+    Spread(Duration),
     /// The network changed: connect anew everywhere, at once.
     Kick,
     /// Something on the way broke: ask every connection whether it still works.
@@ -122,6 +124,8 @@ pub struct RelayPool {
     home: Option<RegionId>,
     warm: Option<RegionId>,
     websockets: bool,
+    /// What new links are told of the crowd.
+    spread: Duration,
     links: BTreeMap<RegionId, Slot>,
     /// Links made so far: names the next one's streams.
     made: u64,
@@ -160,6 +164,7 @@ impl RelayPool {
             home: None,
             warm: None,
             websockets: false,
+            spread: Duration::ZERO,
             links: BTreeMap::new(),
             made: 0,
             out: Outbox::default(),
@@ -208,6 +213,10 @@ impl RelayPool {
                 if self.want(region, now) {
                     self.tell(region, LinkCommand::Send { to, bytes }, now);
                 }
+            }
+            PoolCommand::Spread(over) => {
+                self.spread = over;
+                self.tell_all(&LinkCommand::Spread(over), now);
             }
             PoolCommand::Kick => self.tell_all(&LinkCommand::Kick, now),
             PoolCommand::Check => self.tell_all(&LinkCommand::Check, now),
@@ -303,6 +312,7 @@ impl RelayPool {
             region,
             Slot { link: RelayLink::new(config, seed, now), used: now, leaving: false, dropped: None },
         );
+        self.tell(region, LinkCommand::Spread(self.spread), now);
         self.tell(region, LinkCommand::Preferred(self.home == Some(region)), now);
         self.tell(region, LinkCommand::Connect, now);
         true

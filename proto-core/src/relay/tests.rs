@@ -347,7 +347,8 @@ fn the_pool_keeps_the_seven_laws() {
     })
     .commands(|rng| {
         let region = RegionId(rng.range(0..4));
-        let command = match rng.range(0..9) {
+        let command = match rng.range(0..10) {
+            8 => PoolCommand::Spread(SECOND * rng.range(0..9) as u32),
             0 => PoolCommand::SetMap(map()),
             1 => PoolCommand::SetMap(crate::relay_map::RelayMap::default()),
             2 => PoolCommand::Home(region),
@@ -362,6 +363,7 @@ fn the_pool_keeps_the_seven_laws() {
         match command {
             PoolCommand::SetMap(_) | PoolCommand::Home(_) | PoolCommand::Warm(_) | PoolCommand::Want(_) => {}
             PoolCommand::Send { .. }
+            | PoolCommand::Spread(_)
             | PoolCommand::Kick
             | PoolCommand::Check
             | PoolCommand::WebSockets(_) => {}
@@ -384,8 +386,9 @@ fn a_link_alone_keeps_them_too() {
         RelayLink::new(config, seed, Time::ZERO)
     })
     .commands(|rng| {
-        let command = match rng.range(0..13) {
+        let command = match rng.range(0..14) {
             12 => LinkCommand::Ask,
+            13 => LinkCommand::Spread(SECOND * rng.range(0..9) as u32),
             0..4 => LinkCommand::Connect,
             4 => LinkCommand::Close,
             5 => LinkCommand::Preferred(rng.permille(500)),
@@ -397,6 +400,7 @@ fn a_link_alone_keeps_them_too() {
         // A new command does not compile here until it is drawn above.
         match command {
             LinkCommand::Connect | LinkCommand::Close | LinkCommand::Preferred(_) | LinkCommand::Ask => {}
+            LinkCommand::Spread(_) => {}
             LinkCommand::Send { .. } | LinkCommand::Kick | LinkCommand::Check | LinkCommand::Region(_) => {}
         }
         command

@@ -210,6 +210,12 @@ pub enum ToNode {
         #[serde(default)]
         retry_after_ms: u64,
     },
+    /// The nodes are so many that they must not all come back at once, should the server restart: each chooses a moment
+    /// within this long.
+    Spread {
+        /// Milliseconds.
+        over_ms: u64,
+    },
     /// A kind that this build does not know.
     #[serde(other)]
     Unknown,

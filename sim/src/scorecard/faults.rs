@@ -1,5 +1,6 @@
 //! What faults do to a session: for each kind the gap that the application sees, over many worlds.
 
+use super::storm::{self, Stormed};
 use super::{HALF_WAY, at, link, workers};
 use crate::nat::Allocation;
 use crate::netem::LinkProfile;
@@ -29,6 +30,9 @@ const HANDOVER: Duration = Duration::from_millis(100);
 const BROKEN: Duration = Duration::from_secs(8);
 /// A relay that drains stops so much later.
 const DRAINING: Duration = Duration::from_secs(10);
+
+/// Nodes that come back to one restarted server.
+const STORM_NODES: usize = 10_000;
 
 /// What the names of their scenarios begin with.
 pub const PREFIX: &str = "fault-";
@@ -181,7 +185,35 @@ pub fn measure(seeds: u64) -> Vec<Outcome> {
         FAULTS.iter().flat_map(|f| (0..seeds).map(move |seed| (f, seed))).collect();
     let survived = workers::run(&jobs, |(fault, seed)| fault.run(*seed));
     let chunks = survived.chunks(usize::try_from(seeds).unwrap_or(usize::MAX).max(1));
-    FAULTS.iter().zip(chunks).map(|(fault, worlds)| fault.outcome(worlds)).collect()
+    let faults = FAULTS.iter().zip(chunks).map(|(fault, worlds)| fault.outcome(worlds));
+    faults.chain(storms(seeds)).collect()
+}
+
+/// All nodes of a server come back to it at once: how long until nearly all are, and what others wait meanwhile.
+#[must_use]
+pub fn storms(seeds: u64) -> [Outcome; 2] {
+    let jobs: Vec<u64> = (0..seeds).collect();
+    let storms = workers::run(&jobs, |seed| storm::run(*seed, STORM_NODES));
+    let sorted = |times: Vec<Duration>| {
+        let mut times: Vec<f64> = times.into_iter().map(|time| time.as_micros() as f64 / 1e3).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    let nearly_all = |s: &Stormed| s.back.get(STORM_NODES * 95 / 100 - 1).copied().unwrap_or(storm::AFTER);
+    let back = sorted(storms.iter().map(nearly_all).collect());
+    let requests = sorted(storms.iter().flat_map(|s| s.requests.iter().copied()).collect());
+    let outcome = |fault: &str, times: &[f64], bound: f64| Outcome {
+        fault: fault.to_owned(),
+        seeds,
+        gap_ms: Gap { p50: *at(times, 50), p99: *at(times, 99) },
+        bound_ms: Some(bound),
+        direct_ms: None,
+        direct_share: 0.0,
+        lost: storms.iter().filter(|s| s.never > 0).count() as u64,
+        bites: storms.iter().map(|s| s.logins).sum(),
+        violated: 0,
+    };
+    [outcome("storm", &back, 10_000.0), outcome("storm-requests-of-others", &requests, 500.0)]
 }
 
 impl Fault {

@@ -178,6 +178,8 @@ pub struct CoordinatorCounters {
     pub resumed: u64,
     /// Sessions that took the place of one still connected.
     pub replaced: u64,
+    /// Connections sent away for a moment, because too many came at once.
+    pub postponed: u64,
     /// Sessions refused or ended by us, for any reason.
     pub refused: u64,
     /// Connections that broke.

@@ -203,9 +203,12 @@ fn one_person_cannot_take_all_places() {
     let mut server = Server::new(user());
     let join = |server: &mut Server, n: usize, principal: Principal| {
         let stream = StreamId(1_000 + n as u64);
-        server.command(CoordinatorCommand::Admit { stream, principal, credential: None });
+        // No faster than anybody may.
+        let now = Time::from_micros(n.min(4_000) as u64 * 1_000_000 / u64::from(limits::LOGINS_PER_SECOND));
+        let admit = CoordinatorCommand::Admit { stream, principal, credential: None };
+        server.0.handle(Input::Command(admit), now);
         let bytes = ToServer::Hello(hello(VERSION)).encode();
-        server.0.handle(Input::StreamBytes { stream, bytes: &bytes }, Time::ZERO);
+        server.0.handle(Input::StreamBytes { stream, bytes: &bytes }, now);
         server.said().concat()
     };
     for n in 0..limits::COORDINATOR_NODES_PER_USER_MAX {
@@ -418,4 +421,43 @@ fn the_coordinator_keeps_the_seven_laws() {
         })
         .size(200_000, |coordinator| format!("{coordinator:?}").len())
         .check(60);
+}
+
+#[test]
+fn a_crowd_is_let_in_a_part_at_a_time_and_told_to_spread_the_next_time() {
+    let now = Time::from_secs(1_000);
+    let mut coordinator = Coordinator::new(config(), Seed::from_u64(1), now);
+    let admit = |coordinator: &mut Coordinator, n: u64, now: Time| {
+        let principal = Principal::Agent { id: id(&format!("agent-{n}")) };
+        let admit = CoordinatorCommand::Admit { stream: StreamId(n), principal, credential: None };
+        coordinator.handle(Input::Command(admit), now);
+        let mut said = Vec::new();
+        while let Some(output) = coordinator.poll() {
+            if let Output::Write { bytes, .. } = output {
+                said.extend(ToNode::parse(&bytes));
+            }
+        }
+        said
+    };
+    let burst = u64::from(limits::LOGINS_BURST);
+    assert!((0..burst).all(|n| admit(&mut coordinator, n, now).is_empty()));
+    let said = admit(&mut coordinator, burst, now);
+    let [ToNode::Draining { retry_after_ms }, ToNode::Refused { to: None, code, .. }] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert_eq!(code, code::DRAINING, "which a node takes for a moment's delay");
+    assert!((200..300).contains(retry_after_ms), "{retry_after_ms}");
+    let then = now + Duration::from_millis(*retry_after_ms);
+    assert!(admit(&mut coordinator, burst + 1, then).is_empty(), "whoever comes then is let in");
+    assert_eq!(coordinator.counters().postponed, 1);
+
+    let bytes = ToServer::Hello(hello(VERSION)).encode();
+    coordinator.handle(Input::StreamBytes { stream: StreamId(1), bytes: &bytes }, then);
+    let mut told = Vec::new();
+    while let Some(output) = coordinator.poll() {
+        if let Output::Write { bytes, .. } = output {
+            told.extend(ToNode::parse(&bytes).ok().filter(|m| matches!(m, ToNode::Spread { .. })));
+        }
+    }
+    assert_eq!(told, [ToNode::Spread { over_ms: 200 }], "501 connections at 2,000 a second");
 }

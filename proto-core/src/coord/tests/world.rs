@@ -294,7 +294,7 @@ fn brief(event: &SessionEvent) -> Option<String> {
     Some(match event {
         SessionEvent::Up(_) => "up".to_owned(),
         SessionEvent::Down { why } => format!("down: {why}"),
-        SessionEvent::RelayMap(_) => return None,
+        SessionEvent::RelayMap(_) | SessionEvent::Spread(_) => return None,
         SessionEvent::Peer(peer) => {
             format!("peer {} home {} endpoints {}", short(&peer.id), peer.home, peer.endpoints.len())
         }

@@ -145,6 +145,7 @@ fn what_the_coordinator_says_is_the_golden_document() {
         &ToNode::Refused { to: None, code: "VERSION".into(), message: "too old".into() },
         r#"{"type":"refused","code":"VERSION","message":"too old"}"#,
     );
+    to_node(&ToNode::Spread { over_ms: 5_000 }, r#"{"type":"spread","over_ms":5000}"#);
     to_node(&ToNode::Pong { id: 7 }, r#"{"type":"pong","id":7}"#);
     to_node(&ToNode::Draining { retry_after_ms: 1_500 }, r#"{"type":"draining","retry_after_ms":1500}"#);
 }
