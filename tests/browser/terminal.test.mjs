@@ -1,5 +1,6 @@
 // A terminal in the browser: a whole-screen program survives a reload of the page and a restart of the server.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { inUse, picture } from "./support/browser.mjs";
 import { Deployment, until } from "./support/programs.mjs";
@@ -77,6 +78,28 @@ test("the end of the program is told, and a new one is a key away", async () => 
   await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
   await type(page, "echo $((40+2))\n");
   await shows(page, /^42$/m);
+});
+
+test("where only browsers may come in, the terminal goes on and `warren ssh` is refused", async () => {
+  const { page } = alice;
+  const warren = async (...args) => {
+    const child = deployment.spawn("warren", ["--config-dir", join(deployment.folder, "alice"), ...args]);
+    await until(() => child.exitCode !== null, `warren ${args[0]} ends`, () => child.said);
+    return child;
+  };
+  assert.equal((await warren("login", deployment.url, "--token", deployment.token)).exitCode, 0);
+  const allowed = await warren("ssh", "dev", "echo let in");
+  assert.deepEqual([allowed.exitCode, /let in/.test(allowed.said)], [0, true], allowed.said);
+  page.expected = /WebSocket|ERR_|Failed to (load|fetch)|50[0-9]/;
+  await deployment.stopServer();
+  await deployment.startServer("--browser-only");
+  await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
+  await type(page, "echo $((40+3))\n");
+  await shows(page, /^43$/m);
+  page.expected = undefined;
+  const refused = await warren("ssh", "dev", "echo let in");
+  assert.equal(refused.exitCode, 255, refused.said);
+  assert.match(refused.said, /browser/);
 });
 
 test("nothing went wrong on the way", () => {

@@ -11,6 +11,7 @@ use io_adapters::relay_stream::tls::Trust;
 use io_adapters::transport::TokioNetwork;
 use proto_core::id::RegionId;
 use proto_core::key::NodeSecret;
+use proto_core::machine::StreamProtocol;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,17 +91,20 @@ pub(crate) struct Health {
     /// The key that messages through relays are exchanged under.
     key: NodeSecret,
     dialer: Dialer<TokioNetwork>,
+    /// How relays are asked: as nodes are told to ask them.
+    protocol: StreamProtocol,
     looking: Mutex<Option<Instant>>,
     seen: watch::Sender<Arc<Seen>>,
 }
 
 impl Health {
     /// Nothing was seen yet.
-    pub(crate) fn new(key: [u8; 32]) -> Self {
+    pub(crate) fn new(key: [u8; 32], websockets: bool) -> Self {
         let dialer =
             Dialer { network: TokioNetwork, trust: Trust::system(), proxies: Proxies::from_environment() };
         let key = NodeSecret::from_bytes(key);
-        Self { key, dialer, looking: Mutex::default(), seen: watch::channel(Arc::default()).0 }
+        let protocol = if websockets { StreamProtocol::DerpInWebSocket } else { StreamProtocol::Derp };
+        Self { key, dialer, protocol, looking: Mutex::default(), seen: watch::channel(Arc::default()).0 }
     }
 
     /// Whether this is the key of our own messages: relays that ask who may use them let it in.

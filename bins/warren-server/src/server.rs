@@ -167,7 +167,7 @@ impl Server {
             apps,
             terminals: Default::default(),
             requests: Default::default(),
-            health: Health::new(probe_key),
+            health: Health::new(probe_key, settings.derp_force_websockets),
             settings: settings.rows.clone(),
             started: (started, uuid::Uuid::now_v7()),
             relay_map: maps.current.subscribe(),

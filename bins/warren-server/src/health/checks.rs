@@ -8,6 +8,7 @@ use io_adapters::relay_stream::Dialer;
 use io_adapters::transport::TokioNetwork;
 use proto_core::id::RegionId;
 use proto_core::key::NodeSecret;
+use proto_core::machine::StreamProtocol;
 use proto_core::relay_map::{RelayMap, RelayNode, RelayRegion};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,10 +45,11 @@ async fn nodes(health: &Health, map: &RelayMap) -> Vec<NodeFound> {
     let one_after_another = Arc::new(Semaphore::new(AT_ONCE));
     let mut looking = JoinSet::new();
     for (region, node) in map.regions.values().flat_map(|r| r.nodes.iter().map(|node| (r.id, node.clone()))) {
-        let (turn, dialer, key) = (Arc::clone(&one_after_another), health.dialer.clone(), health.key.clone());
+        let (turn, dialer) = (Arc::clone(&one_after_another), health.dialer.clone());
+        let asks = (health.key.clone(), health.protocol);
         looking.spawn(async move {
             let _turn = turn.acquire_owned().await;
-            one(dialer, key, region, node).await
+            one(dialer, asks, region, node).await
         });
     }
     let mut found = Vec::new();
@@ -60,9 +62,14 @@ async fn nodes(health: &Health, map: &RelayMap) -> Vec<NodeFound> {
     found
 }
 
-async fn one(dialer: Dialer<TokioNetwork>, key: NodeSecret, region: RegionId, node: RelayNode) -> NodeFound {
+async fn one(
+    dialer: Dialer<TokioNetwork>,
+    asks: (NodeSecret, StreamProtocol),
+    region: RegionId,
+    node: RelayNode,
+) -> NodeFound {
     let since = Instant::now();
-    let derp = async { if node.stun_only { None } else { Some(probe::relay(&dialer, &node, &key).await) } };
+    let derp = async { if node.stun_only { None } else { Some(probe::relay(&dialer, &node, &asks).await) } };
     let stun = async {
         match node.stun_port() {
             Some(port) => Some(probe::stun(&dialer, &node, port).await),

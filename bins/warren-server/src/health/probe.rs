@@ -30,10 +30,11 @@ const STUN_TRIES: u32 = 3;
 pub(super) async fn relay(
     dialer: &Dialer<TokioNetwork>,
     node: &RelayNode,
-    key: &NodeSecret,
+    (key, protocol): &(NodeSecret, StreamProtocol),
 ) -> Result<Duration, String> {
     within(async {
         let target = node.stream_target(addresses(dialer, node).await?);
+        let target = StreamTarget { protocol: *protocol, ..target };
         let opened = dialer.open(&target, &Fallback::default()).await;
         let Opened::Derp(io) = opened.map_err(|error| error.to_string())? else {
             return Err("it is no relay".to_owned());
