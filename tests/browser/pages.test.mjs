@@ -11,6 +11,7 @@ before(async () => {
   ({ browser, alice } = await inUse(deployment));
   await deployment.api("POST", "/users", { username: "bob", password: "battery staple horse", role: "member" });
   await deployment.api("POST", "/workspaces", { name: "old" });
+  await deployment.api("PUT", "/workspaces/me/dev/apps/notes", { name: "Notes", port: 8888, sharing: "signed_in" });
 });
 after(async () => {
   await browser?.close();
@@ -42,6 +43,15 @@ for (const [name, path, role, words] of PAGES) {
     assert.deepEqual(alice.faults, []);
   });
 }
+
+test("who shares an app without an origin of its own reads what that costs", async () => {
+  const { page } = alice;
+  await page.goto("/workspaces/alice/dev");
+  await page.getByRole("link", { name: "shut off from their own scripts" }).click();
+  await page.getByRole("heading", { name: "Web apps" }).waitFor();
+  assert.equal(new URL(page.url()).hash, "#web-apps");
+  assert.deepEqual(alice.faults, []);
+});
 
 test("the guide is read without any script, and all its links lead somewhere", async () => {
   const { page } = alice;

@@ -18,6 +18,7 @@ export function Apps({ workspace, editable }: { workspace: Workspace; editable: 
   const [editing, setEditing] = useState<WebApp | "new">();
   const [removing, setRemoving] = useState<WebApp>();
   if (absent) return null;
+  const onPaths = data?.apps.some((app) => new URL(app.url, location.href).origin === location.origin);
   return (
     <section class="card">
       <header><h2>Web apps</h2>{editable && <button class="small" onClick={() => setEditing("new")}>Add an app</button>}</header>
@@ -44,6 +45,7 @@ export function Apps({ workspace, editable }: { workspace: Workspace; editable: 
           </table>
         </div>
       )}
+      {onPaths && <p class="body muted">Apps have no addresses of their own on this server: once the workspace is shared, and for everybody but its owner, they are <a href="/docs/reach#web-apps">shut off from their own scripts</a>.</p>}
       {editing && <Edit app={editing === "new" ? undefined : editing} path={path} onClose={() => setEditing(undefined)} onDone={reload} />}
       {removing && (
         <Confirm title={`Remove ${removing.name || removing.slug}?`} action="Remove" onClose={() => setRemoving(undefined)} onConfirm={async () => { await remove(`${path}/${part(removing.slug)}`); reload(); }}>
