@@ -2,7 +2,7 @@
 
 use crate::nat::{Allocation, Hairpin, NatProfile};
 use crate::netem::LinkProfile;
-use crate::scorecard::faults::{self as fault, FAULTS};
+use crate::scorecard::faults::{self as fault, DAYS, FAULTS};
 use crate::step::{Role, Scenario, Step};
 use crate::topology::{Meeting, Network};
 use proto_core::time::Duration;
@@ -250,7 +250,9 @@ pub fn find(name: &str, seed: u64) -> Result<Scenario, String> {
     if let Some(named) = ALL.iter().find(|s| s.name == name) {
         return Ok((named.make)(seed).named(name));
     }
-    if let Some(fault) = FAULTS.iter().find(|fault| name.strip_prefix(fault::PREFIX) == Some(fault.name)) {
+    if let Some(fault) =
+        FAULTS.iter().chain(DAYS).find(|fault| name.strip_prefix(fault::PREFIX) == Some(fault.name))
+    {
         return Ok(fault.scenario(seed).0);
     }
     match name.split_once('+') {

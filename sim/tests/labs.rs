@@ -40,6 +40,8 @@ labs! {
     an_agent_that_died_is_found_when_it_returns: "agent-crash",
     a_path_that_works_one_way_is_left: "asymmetric-partition",
     a_dead_direct_path_is_left_and_found_again: "direct-path-partition",
+    a_host_without_a_way_turns_to_the_relay: "no-route",
+    without_its_server_a_pair_finds_to_a_relay_and_back: "server-gone",
     a_nat_that_forgot_is_punched_anew: "nat-reboot",
     a_nat_that_forgot_and_maps_elsewhere_is_punched_anew: "nat-reboot-new-ports",
     a_hairpin_is_used: "hairpin",

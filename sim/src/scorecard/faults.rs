@@ -22,8 +22,13 @@ const SPREAD: Duration = Duration::from_secs(6);
 const AFTER: Duration = Duration::from_secs(20);
 /// Between two echoes of an application that is idle: data counts as use of a path for 30 s.
 const IDLE: Duration = Duration::from_secs(35);
+const IDLE_AFTER: Duration = Duration::from_secs(35 + 20);
 /// Between two echoes: the grain of a gap.
 const ECHO: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+/// A world of a day costs as much as many of the others: one for so many of those.
+const SEEDS_A_DAY: u64 = 10;
 /// Without a network, while a node moves to another one.
 const HANDOVER: Duration = Duration::from_millis(100);
 /// A direct path is gone for so long before it heals.
@@ -53,8 +58,10 @@ pub struct Fault {
     steps: fn() -> Vec<(Duration, Step)>,
     /// From the fault's moment until what it broke is whole again.
     over: Duration,
-    /// The application says something now and then only. What counts is how long that takes.
-    idle: bool,
+    /// Between two echoes. If that is long, what counts is how long the slowest took.
+    pace: Duration,
+    /// How long its worlds go on afterwards.
+    after: Duration,
     /// Whether the time that counts is the one until both ends are direct, and not the gap.
     until_direct: bool,
     /// The longest gap at p99, where there is a promise.
@@ -76,7 +83,8 @@ const fn fault(name: &'static str, bite: &'static str, steps: fn() -> Vec<(Durat
         loss_ppm: 0,
         steps,
         over: NOW,
-        idle: false,
+        pace: ECHO,
+        after: AFTER,
         until_direct: false,
         bound: None,
     }
@@ -104,7 +112,12 @@ fn roam(who: Role, after: Duration) -> (Duration, Step) {
 /// Every kind, with the bound that the gap's p99 is to keep.
 pub const FAULTS: &[Fault] = &[
     fault("direct-blackhole", "partition", || apart(true, NOW)).within_ms(1_000),
-    Fault { idle: true, ..fault("direct-blackhole-idle", "partition", || apart(true, NOW)) }.within_ms(3_000),
+    Fault {
+        pace: IDLE,
+        after: IDLE_AFTER,
+        ..fault("direct-blackhole-idle", "partition", || apart(true, NOW))
+    }
+    .within_ms(3_000),
     fault("direct-blackhole-one-way", "partition", || apart(true, NOW)[..1].to_vec()).within_ms(1_000),
     fault("link-down", "no route", || {
         vec![(NOW, Step::Unroute { who: Role::Client, to: Role::Agent, on: true })]
@@ -146,6 +159,20 @@ pub const FAULTS: &[Fault] = &[
     Fault { loss_ppm: 300_000, ..fault("loss", "loss", Vec::new) },
 ];
 
+/// Faults that last a day, at a packet a second.
+pub const DAYS: &[Fault] = &[
+    Fault {
+        pace: SECOND,
+        after: DAY,
+        ..fault("server-gone-day", "stop", || {
+            let noon = Duration::from_secs(12 * 3_600);
+            vec![(NOW, Step::Stop(Role::Server)), roam(Role::Client, noon), roam(Role::Agent, noon)]
+        })
+    }
+    .within_ms(3_000),
+    Fault { pace: SECOND, after: DAY, loss_ppm: 50_000, ..fault("loss-day", "loss", Vec::new) },
+];
+
 /// What came of a kind of fault.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Outcome {
@@ -161,6 +188,9 @@ pub struct Outcome {
     pub direct_ms: Option<f64>,
     /// The share of worlds that were direct again.
     pub direct_share: f64,
+    /// The most times that a world's client changed between direct and relayed.
+    #[serde(default)]
+    pub switches: u64,
     /// Worlds whose session broke, or was silent at the end.
     pub lost: u64,
     /// What the fault touched, in all worlds.
@@ -181,12 +211,21 @@ pub struct Gap {
 /// Measures every kind of fault in this many worlds each, on all processors.
 #[must_use]
 pub fn measure(seeds: u64) -> Vec<Outcome> {
+    let rows = each(FAULTS, seeds).into_iter().chain(storms(seeds));
+    rows.chain(each(DAYS, seeds / SEEDS_A_DAY)).collect()
+}
+
+/// Measures each of these in so many worlds; none of them in no world.
+#[must_use]
+pub fn each(faults: &[Fault], seeds: u64) -> Vec<Outcome> {
+    if seeds == 0 {
+        return Vec::new();
+    }
     let jobs: Vec<(&Fault, u64)> =
-        FAULTS.iter().flat_map(|f| (0..seeds).map(move |seed| (f, seed))).collect();
+        faults.iter().flat_map(|f| (0..seeds).map(move |seed| (f, seed))).collect();
     let survived = workers::run(&jobs, |(fault, seed)| fault.run(*seed));
     let chunks = survived.chunks(usize::try_from(seeds).unwrap_or(usize::MAX).max(1));
-    let faults = FAULTS.iter().zip(chunks).map(|(fault, worlds)| fault.outcome(worlds));
-    faults.chain(storms(seeds)).collect()
+    faults.iter().zip(chunks).map(|(fault, worlds)| fault.outcome(worlds)).collect()
 }
 
 /// All nodes of a server come back to it at once: how long until nearly all are, and what others wait meanwhile.
@@ -209,6 +248,7 @@ pub fn storms(seeds: u64) -> [Outcome; 2] {
         bound_ms: Some(bound),
         direct_ms: None,
         direct_share: 0.0,
+        switches: 0,
         lost: storms.iter().filter(|s| s.never > 0).count() as u64,
         bites: storms.iter().map(|s| s.logins).sum(),
         violated: 0,
@@ -222,7 +262,7 @@ impl Fault {
     pub fn scenario(&self, seed: u64) -> (Scenario, Time, Time) {
         let mut rng = Seed::from_u64(seed).fork("fault").rng();
         let spread = u64::try_from(SPREAD.as_micros()).unwrap_or(u64::MAX);
-        let settled = if self.idle { SETTLED_IDLE } else { SETTLED };
+        let settled = if self.pace == IDLE { SETTLED_IDLE } else { SETTLED };
         let moment = settled + Duration::from_micros(rng.range(0..spread));
         let mut scenario =
             Scenario::pair(seed, self.networks[0], self.networks[1]).named(&format!("{PREFIX}{}", self.name));
@@ -233,11 +273,11 @@ impl Fault {
             client.iter_mut().for_each(|nat| nat.allocation = self.ports);
         }
         scenario.layers = Some([client.clone(), agent.clone()]);
-        scenario.echo = if self.idle { IDLE } else { ECHO };
+        scenario.echo = self.pace;
         scenario.relays = &[Role::Relay, Role::Server];
         scenario.steps = (self.steps)().into_iter().map(|(after, step)| (moment + after, step)).collect();
         let over = moment + self.over;
-        scenario.until = over + if self.idle { IDLE + AFTER } else { AFTER };
+        scenario.until = over + self.after;
         (scenario, moment, over)
     }
 
@@ -258,7 +298,7 @@ impl Fault {
                 .iter()
                 .map(|w| match self {
                     Self { until_direct: true, .. } => w.direct_after.unwrap_or(AFTER),
-                    Self { idle: true, .. } => w.slowest,
+                    Self { pace, .. } if *pace > ECHO => w.slowest,
                     _ => w.gap,
                 })
                 .map(ms)
@@ -271,6 +311,7 @@ impl Fault {
             gap_ms: Gap { p50: *at(&gaps, 50), p99: *at(&gaps, 99) },
             bound_ms: self.bound.map(ms),
             direct_ms: (!direct.is_empty()).then(|| *at(&direct, 99)),
+            switches: worlds.iter().map(|w| w.switches).max().unwrap_or(0),
             direct_share: direct.len() as f64 / worlds.len() as f64,
             lost: worlds.iter().filter(|w| w.lost).count() as u64,
             bites: worlds.iter().map(bite).sum(),

@@ -37,6 +37,8 @@ pub enum Act {
     Partition(Spot, Spot, bool),
     /// The same one way.
     OneWay(Spot, Spot, bool),
+    /// The client's own kernel knows no way to a host any more, and says so of each datagram; or knows one again.
+    Unroute(Spot, bool),
     /// The host's process dies and begins anew.
     Bounce(Spot),
     /// The host dies; a bounce brings it back.
@@ -404,6 +406,7 @@ impl Lab {
                     sim.repair_oneway(a, b);
                 }
             }
+            Act::Unroute(spot, on) => self.wire.unroute(self.sides[0].address, self.host(spot), on),
             Act::Bounce(spot) => {
                 if let Some(number) = [Spot::Server, Spot::Relay].iter().position(|s| *s == spot) {
                     self.wire.count(|c| c.cut_off += std::mem::take(&mut c.connected[number]));

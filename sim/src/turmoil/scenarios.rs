@@ -124,6 +124,29 @@ pub const ALL: &[LabScenario] = &[
             goes(v, false, 22..34)
         },
     ),
+    lab(
+        "no-route",
+        |s| homes(s).until(40).act(12, Act::Unroute(AgentEdge, true)).act(25, Act::Unroute(AgentEdge, false)),
+        |v| {
+            some(v.counters.unrouted, "the client's host refused datagrams")?;
+            flows(v, 12..40, 500)?;
+            goes(v, true, 35..40)
+        },
+    ),
+    lab(
+        "server-gone",
+        |s| {
+            let plan = homes(s).until(45).relays(&[Relay, Server]).act(12, Act::Crash(Server));
+            // Without its coordinator the pair still finds to the other relay, and back.
+            apart(plan, &[(ClientEdge, AgentEdge)], 20..30)
+        },
+        |v| {
+            parted(v)?;
+            flows(v, 5..45, 1_000)?;
+            goes(v, false, 25..29)?;
+            goes(v, true, 40..45)
+        },
+    ),
     lab("nat-reboot", |s| homes(s).until(45).act(12, Act::Bounce(ClientEdge)), punched_anew),
     lab(
         "nat-reboot-new-ports",

@@ -113,6 +113,9 @@ impl SimpleUdp for LabUdp {
 
     fn try_send_to(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) -> io::Result<()> {
         let LabNetwork { wire, attachment, address, .. } = &self.network;
+        if !wire.has_route(*address, to.ip()) {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        }
         wire.datagram(true, (*address, to.ip()), bytes);
         let ttl = ttl.unwrap_or(TTL);
         match attachment {

@@ -17,6 +17,8 @@ struct State {
     names: BTreeMap<String, IpAddr>,
     partitions: BTreeSet<(IpAddr, IpAddr)>,
     paused: BTreeSet<IpAddr>,
+    /// Who knows no way to whom.
+    unrouted: BTreeSet<(IpAddr, IpAddr)>,
     translating: BTreeSet<IpAddr>,
     counters: Counters,
     violations: Vec<String>,
@@ -51,6 +53,8 @@ pub struct Counters {
     pub delayed: u64,
     /// Datagrams and TCP writes into a partition.
     pub partitioned: u64,
+    /// Datagrams that their own host had no way for.
+    pub unrouted: u64,
     /// Reads that a paused splice held back.
     pub held: u64,
     /// Connections spliced.
@@ -86,6 +90,7 @@ impl Wire {
             names: BTreeMap::new(),
             partitions: BTreeSet::new(),
             paused: BTreeSet::new(),
+            unrouted: BTreeSet::new(),
             translating: BTreeSet::new(),
             counters: Counters::default(),
             violations: Vec::new(),
@@ -94,6 +99,25 @@ impl Wire {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A host knows no way to an address any more, or knows one again.
+    pub fn unroute(&self, host: IpAddr, to: IpAddr, on: bool) {
+        let unrouted = &mut self.lock().unrouted;
+        if on {
+            unrouted.insert((host, to))
+        } else {
+            unrouted.remove(&(host, to))
+        };
+    }
+
+    /// Whether a host knows a way to an address; if not, that is counted.
+    #[must_use]
+    pub fn has_route(&self, host: IpAddr, to: IpAddr) -> bool {
+        let mut state = self.lock();
+        let none = state.unrouted.contains(&(host, to));
+        state.counters.unrouted += u64::from(none);
+        !none
     }
 
     /// Gives a name an address.
