@@ -10,6 +10,7 @@
 //! | [`scenarios`] | worlds with a name |
 //! | [`verdict`] | what both lanes say of a run |
 //! | [`scorecard`] | which pairs of networks go direct, how fast, and how right `explain` is, what faults cost; a page of it |
+//! | [`swarm`] | worlds whose networks and faults the seed draws, thousands a minute |
 //! | [`trace`] | what happened: a hash always, text on demand |
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod relay_map;
 pub mod scenarios;
 pub mod scorecard;
 pub mod step;
+pub mod swarm;
 pub mod topology;
 pub mod trace;
 pub mod turmoil;

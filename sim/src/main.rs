@@ -1,16 +1,18 @@
-//! `sim run | replay | matrix | scorecard | lab | list`.
+//! `sim run | replay | swarm | matrix | scorecard | lab | list`.
 
 use clap::{Parser, Subcommand};
 use sim::oracle::Outcome;
 use sim::scenarios;
 use sim::scorecard::{self, Card};
 use sim::step::Scenario;
+use sim::swarm;
 use sim::topology::Network;
 use sim::turmoil::scenarios as labs;
 use sim::world::{Verdict, World};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Warren's simulator: whole deployments without a clock, from one seed.
 #[derive(Parser)]
@@ -26,6 +28,8 @@ enum Command {
     Run(One),
     /// As `run`, with everything that happened.
     Replay(One),
+    /// Runs worlds whose networks and faults their seeds draw.
+    Swarm(Swarm),
     /// Runs every pair of the core networks and prints who went direct.
     Matrix {
         /// Worlds a cell.
@@ -60,6 +64,22 @@ struct One {
     /// Print only the trace's hash.
     #[arg(long)]
     hash: bool,
+}
+
+#[derive(clap::Args)]
+struct Swarm {
+    /// Worlds; without limit if only minutes are given.
+    #[arg(long, default_value_t = 2_000)]
+    seeds: u64,
+    /// Minutes after which no new world begins; instead of a number of worlds.
+    #[arg(long, conflicts_with = "seeds")]
+    minutes: Option<u64>,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -110,6 +130,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(one) => run(&one, false),
         Command::Replay(one) => run(&one, true),
+        Command::Swarm(wanted) => run_swarm(&wanted),
         Command::Matrix { seeds, first, loss, secs } => matrix(seeds, first, loss, secs),
         Command::Scorecard(wanted) => match measure(&wanted) {
             Ok(()) => ExitCode::SUCCESS,
@@ -152,6 +173,31 @@ fn run(one: &One, text: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_swarm(wanted: &Swarm) -> ExitCode {
+    let began = Instant::now();
+    let end = wanted.minutes.map(|minutes| began + Duration::from_secs(60 * minutes));
+    let seeds = if end.is_some() { u64::MAX } else { wanted.seeds };
+    let report = swarm::run(swarm::Size { first: wanted.first, seeds, end });
+    if wanted.json {
+        say(&serde_json::to_string_pretty(&report).unwrap_or_default());
+    } else {
+        let secs = began.elapsed().as_secs_f64().max(0.001);
+        say(&format!(
+            "{} worlds, {:.0} a second, {} failed",
+            report.worlds,
+            report.worlds as f64 / secs,
+            report.failed
+        ));
+        for (what, count) in report.outcomes.iter().chain(&report.bites) {
+            say(&format!("{count:>12} {what}"));
+        }
+    }
+    for (seed, why) in &report.failures {
+        complain(&format!("seed {seed}: {why}"));
+    }
+    if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run_lab(lab: &Lab) -> ExitCode {

@@ -255,6 +255,9 @@ pub fn find(name: &str, seed: u64) -> Result<Scenario, String> {
     {
         return Ok(fault.scenario(seed).0);
     }
+    if name == crate::swarm::NAME {
+        return Ok(crate::swarm::plan::draw(seed));
+    }
     match name.split_once('+') {
         Some((client, agent)) => Ok(Scenario::pair(seed, client.parse()?, agent.parse()?)),
         None => Err(format!("there is no scenario \"{name}\"; `sim list` names them")),
