@@ -85,6 +85,15 @@ struct Inner {
     turns: Turns,
 }
 
+impl Inner {
+    /// Adds what a connection has counted; all of it, as it stands then. Nobody holds a queue meanwhile.
+    fn count(&self, counted: &mut ForwardCounters) -> ForwardCounters {
+        let mut forwarded = lock(&self.forwarded);
+        forwarded.absorb(counted);
+        *forwarded
+    }
+}
+
 /// A connection that asks for DERP, as far as it is known before it says anything on its own.
 #[derive(Debug, Default)]
 pub struct Arrival {
@@ -111,6 +120,15 @@ struct Connection {
     mesh: AtomicBool,
     /// It waits for its turn to be read, and will look into its queue then. Changes only while the queue is locked.
     in_line: AtomicBool,
+}
+
+impl Connection {
+    /// Nothing is sent any more: what was counted so far.
+    fn abandon(&self) -> ForwardCounters {
+        let mut queue = lock(&self.queue);
+        queue.abandon();
+        core::mem::take(&mut queue.counters)
+    }
 }
 
 /// What comes to the server's task.
@@ -420,19 +438,19 @@ impl RelayTask {
 
     fn status(&self) -> RelayStatus {
         let (connections, home) = self.machine.connections();
-        let mut forwarded = lock(&self.inner.forwarded);
-        let mut queued = 0;
+        // One lock at a time: whoever ends holds them the other way round else, and both would wait for ever.
+        let (mut queued, mut counted) = (0, ForwardCounters::default());
         let links = self.mesh.iter().flat_map(Mesh::links);
         for connection in self.connections.values().chain(links) {
             let mut queue = lock(&connection.queue);
             queued += queue.bytes();
-            forwarded.absorb(&mut queue.counters);
+            counted.absorb(&mut queue.counters);
         }
         RelayStatus {
             connections,
             home,
             server: *self.machine.counters(),
-            forwarded: *forwarded,
+            forwarded: self.inner.count(&mut counted),
             queued,
             held: self.inner.held.status(),
             hushed: self.inner.hushed.status(),

@@ -86,11 +86,15 @@ fn start_proxy(lab: &Lab, command: Command, log: PathBuf, port: &str) -> Result<
     Ok(proxy)
 }
 
-/// tinyproxy on the lab's internet.
+/// tinyproxy on the lab's internet, for those who know its password.
 fn tinyproxy(lab: &Lab, deployment: &Deployment<'_>) -> Result<Running> {
-    let ((address, port), (user, password)) = (PROXY, CREDENTIAL);
-    let config =
-        format!("Listen {address}\nPort {port}\nUser root\nTimeout 600\nBasicAuth {user} {password}\n");
+    let (user, password) = CREDENTIAL;
+    tinyproxy_with(lab, deployment, &format!("BasicAuth {user} {password}\n"))
+}
+
+fn tinyproxy_with(lab: &Lab, deployment: &Deployment<'_>, more: &str) -> Result<Running> {
+    let (address, port) = PROXY;
+    let config = format!("Listen {address}\nPort {port}\nUser root\nTimeout 600\n{more}");
     let file = deployment.path("tinyproxy.conf");
     std::fs::write(&file, config).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut command = lab.command("inet", "tinyproxy");
@@ -155,8 +159,13 @@ fn is_the_only_way_out(deployment: &Deployment<'_>, scheme: &str, port: &str) ->
     let hint = format!("the user and password belong into its address: {scheme}://");
     assert!(said(&wrong.stderr).contains(&hint), "{}", said(&wrong.stderr));
 
+    reaches_an_agent(deployment, &proxy(password))
+}
+
+/// By the relay, since nothing else gets through.
+fn reaches_an_agent(deployment: &Deployment<'_>, proxy: &str) -> Result {
     let ping = ["ping", "dev", "--count", "3", "--interval", "0.1", "-o", "json"];
-    let ping = run(deployment, Some(&proxy(password)), &ping)?;
+    let ping = run(deployment, Some(proxy), &ping)?;
     assert!(ping.status.success(), "{}", said(&ping.stderr));
     let report: serde_json::Value = serde_json::from_slice(&ping.stdout).map_err(|e| e.to_string())?;
     assert_eq!(report["path"], "relay warren", "{report:#}");
@@ -173,6 +182,17 @@ fn where_only_a_proxy_leads_out_it_is_asked() -> Result {
     let _proxy = tinyproxy(&lab, &deployment)?;
     cage(&lab, PROXY.1)?;
     is_the_only_way_out(&deployment, "http", PROXY.1)
+}
+
+#[test]
+fn a_proxy_that_asks_for_no_password_is_given_none() -> Result {
+    let lab = Lab::new(Nat::PortRestricted, Nat::PortRestricted)?;
+    let deployment = Deployment::start(Place::Lab(&lab), &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    let _proxy = tinyproxy_with(&lab, &deployment, "")?;
+    cage(&lab, PROXY.1)?;
+    reaches_an_agent(&deployment, &format!("http://{}:{}", PROXY.0, PROXY.1))
 }
 
 #[test]

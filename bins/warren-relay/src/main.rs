@@ -74,7 +74,7 @@ async fn run(settings: Settings) -> Result<(), Fault> {
         // What an earlier relay left says nothing about this one.
         let _ = std::fs::remove_file(path);
     }
-    let relay = Relay::start(settings).await?;
+    let mut relay = Relay::start(settings).await?;
     if let Some(path) = &ready_file {
         announce::write_ready_file(&relay, path)?;
     }
@@ -85,6 +85,10 @@ async fn run(settings: Settings) -> Result<(), Fault> {
         tokio::select! {
             biased;
             () = either(&mut terminate, &mut interrupt) => break,
+            why = relay.failed() => {
+                let message = format!("a part of the relay failed: {why}");
+                return Err(Fault::new("PART_FAILED", message, "the log above says where; start it again"));
+            }
             _ = hang_up.recv() => {
                 notify::reloading();
                 relay.reload().await;

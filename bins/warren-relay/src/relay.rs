@@ -214,6 +214,18 @@ impl Relay {
         }
     }
 
+    /// Waits until a part of the relay has failed, and says how: what is left would look well and serve nobody.
+    pub(crate) async fn failed(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) => return error.to_string(),
+                // Such as who follows files that nobody named.
+                Some(Ok(())) => {}
+                None => core::future::pending().await,
+            }
+        }
+    }
+
     /// Drains and stops. Nobody new is let in; clients that understand it are told, and leave as soon as they have
     /// another relay; what they send until then is carried.
     pub(crate) async fn stop(mut self) {

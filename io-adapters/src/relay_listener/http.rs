@@ -130,7 +130,8 @@ impl Head {
             return None;
         }
         // Some clients send the absolute form although we are no proxy.
-        let path = match target.split_once("://") {
+        let absolute = if target.starts_with('/') { None } else { target.split_once("://") };
+        let path = match absolute {
             Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
             None => target,
         };

@@ -2,7 +2,7 @@
 //! any client.
 
 use super::writer::write_all;
-use super::{Connection, Inner, Message, RelayTask, lock};
+use super::{Connection, Inner, Message, RelayTask};
 use crate::relay_stream::fallback::Fallback;
 use crate::relay_stream::{Dialer, Opened};
 use crate::transport::{AnyStream, Network};
@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::task::JoinSet;
 
@@ -223,9 +223,7 @@ async fn serve(io: AnyStream, connection: &Connection, inner: &Inner) -> String 
         why = write_all(Vec::new(), write, connection) => why.to_string(),
         why = listen(read, connection.stream, inner) => why,
     };
-    let mut queue = lock(&connection.queue);
-    queue.abandon();
-    inner.forwarded.lock().unwrap_or_else(PoisonError::into_inner).absorb(&mut queue.counters);
+    inner.count(&mut connection.abandon());
     why
 }
 

@@ -127,11 +127,11 @@ impl RelayHandle {
     }
 
     fn absorb(&self, reader: &mut Reader, connection: &Connection) {
-        let mut forwarded = lock(&self.0.forwarded);
+        let mut counted = core::mem::take(&mut lock(&connection.queue).counters);
         if let Some(counters) = reader.counters() {
-            forwarded.absorb(counters);
+            counted.absorb(counters);
         }
-        forwarded.absorb(&mut lock(&connection.queue).counters);
+        self.0.count(&mut counted);
     }
 }
 
@@ -170,10 +170,7 @@ impl Drop for Served<'_> {
         if self.told {
             return;
         }
-        let mut queue = lock(&self.connection.queue);
-        queue.abandon();
-        self.inner.forwarded.lock().unwrap_or_else(PoisonError::into_inner).absorb(&mut queue.counters);
-        drop(queue);
+        self.inner.count(&mut self.connection.abandon());
         let message = Message::Closed { stream: self.connection.stream, why: Ended::GivenUp };
         if let Err(TrySendError::Full(message)) = self.inner.inbox.try_send(message)
             && let Ok(runtime) = Handle::try_current()

@@ -83,6 +83,37 @@ impl Client {
     }
 }
 
+/// Those who are counted while they end: neither waits for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_end_while_the_relay_says_how_it_is() {
+    let mut world = world();
+    let (relay, front) = (world.relay.clone(), world.front.clone());
+    let looking = tokio::spawn(async move {
+        for _ in 0..2_000 {
+            relay.status().await.unwrap();
+        }
+    });
+    for _ in 0..4 {
+        let front = front.clone();
+        world.tasks.spawn(async move {
+            for _ in 0..1_000 {
+                let (mut ours, theirs) = tokio::io::duplex(1 << 12);
+                let serving = tokio::spawn({
+                    let front = front.clone();
+                    async move { front.serve(Box::new(theirs), None).await }
+                });
+                ours.write_all(b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n").await.unwrap();
+                let _ = ours.read(&mut [0; 512]).await;
+                // As one who has to make room for another.
+                serving.abort();
+                let _ = serving.await;
+            }
+        });
+    }
+    // A minute is many times what it takes.
+    tokio::time::timeout(Duration::from_secs(60), looking).await.expect("the relay still answers").unwrap();
+}
+
 #[tokio::test]
 async fn packets_reach_their_key_and_pings_are_answered() {
     let mut world = world();

@@ -22,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 
 /// How long a request for the plain upgrade may stay unanswered before a WebSocket is tried: several round trips
-/// of the longest path, and a part of the time that opening may take in all.
-const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
+/// of the longest path, and little enough of [`proto_core::limits::RELAY_OPEN_TIMEOUT`] for another connection after it.
+const UPGRADE_PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a relay is asked for a WebSocket first: a proxy may have been mended since.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// Relays remembered; beyond, the oldest is forgotten.

@@ -208,6 +208,7 @@ impl Admission {
     fn left(&mut self, stream: StreamId, key: &NodePublic) {
         if let Some(entry) = self.keys.get_mut(key) {
             entry.streams.remove(&stream);
+            entry.waiting.retain(|waiting| *waiting != stream);
             self.tidy(key);
         }
     }

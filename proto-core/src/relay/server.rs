@@ -155,6 +155,8 @@ pub struct RelayServer {
     timers: BTreeSet<(Time, StreamId)>,
     /// Connections that have not logged in.
     waiting: usize,
+    /// Whoever understands it is told to come back after so long, since the relay is about to stop.
+    draining: Option<Duration>,
     counters: ServerCounters,
     out: Outbox<ServerEvent>,
 }
@@ -218,6 +220,7 @@ impl RelayServer {
             watchers: BTreeSet::new(),
             timers: BTreeSet::new(),
             waiting: 0,
+            draining: None,
             counters: ServerCounters::default(),
             out: Outbox::default(),
         }
@@ -358,6 +361,9 @@ impl RelayServer {
             ServerInfo::default().emit(&shared, &mut self.rng, &mut bytes);
             self.out.push(Output::Write { stream, bytes });
         }
+        if let Some(retry_after) = self.draining {
+            self.tell_restarting(stream, retry_after);
+        }
     }
 
     // --- Membership ---
@@ -397,9 +403,16 @@ impl RelayServer {
         let Some(connection) = self.connections.remove(&stream) else { return };
         self.timers.remove(&(connection.timer, stream));
         self.watchers.remove(&stream);
-        let Stage::Joined { key } = connection.stage else {
-            self.waiting -= 1;
-            return;
+        let key = match connection.stage {
+            Stage::Joined { key } => key,
+            stage => {
+                self.waiting -= 1;
+                // Whoever was asked about it need not answer any more.
+                if let Stage::Asked { key, .. } = stage {
+                    self.out.event(ServerEvent::Left { stream, key });
+                }
+                return;
+            }
         };
         let mut receivers = None;
         if let Some(entry) = self.keys.get_mut(&key) {
@@ -558,14 +571,23 @@ impl RelayServer {
 
     /// Asks those who understand it to come back later, spread over half the time more.
     fn drain(&mut self, retry_after: Duration) {
-        let micros = u64::try_from(retry_after.as_micros()).unwrap_or(u64::MAX);
+        self.draining = Some(retry_after);
+        let is_in = |connection: &Connection| matches!(connection.stage, Stage::Joined { .. });
         let streams: Vec<_> =
-            self.connections.iter().filter(|(_, c)| c.ours).map(|(stream, _)| *stream).collect();
+            self.connections.iter().filter(|(_, c)| is_in(c)).map(|(stream, _)| *stream).collect();
         for stream in streams {
-            let spread = Duration::from_micros(self.rng.range(0..micros / 2 + 1));
-            let reconnect_in = retry_after.saturating_add(spread);
-            self.write(stream, &Frame::Restarting { reconnect_in, try_for: limits::RELAY_TRY_FOR });
+            self.tell_restarting(stream, retry_after);
         }
+    }
+
+    fn tell_restarting(&mut self, stream: StreamId, retry_after: Duration) {
+        if !self.connections.get(&stream).is_some_and(|connection| connection.ours) {
+            return;
+        }
+        let micros = u64::try_from(retry_after.as_micros()).unwrap_or(u64::MAX);
+        let spread = Duration::from_micros(self.rng.range(0..micros / 2 + 1));
+        let reconnect_in = retry_after.saturating_add(spread);
+        self.write(stream, &Frame::Restarting { reconnect_in, try_for: limits::RELAY_TRY_FOR });
     }
 }
 

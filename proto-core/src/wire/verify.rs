@@ -38,8 +38,9 @@ pub struct VerifyAnswer {
     pub allow: bool,
 }
 
-/// What a verifier's answer means. Refusals by status count as `derper` counts them; what only says that the verifier
-/// is not there, or not now, says nothing about the key.
+/// What a verifier's answer means. Of the refusals by status only those count that speak of who asks: `derper` takes any
+/// for a no, but does not ask again about those who are in, and what stands in front of a verifier that is away answers
+/// 404 for it.
 #[must_use]
 pub fn judge(status: u16, body: &[u8]) -> Answer {
     match (status, serde_json::from_slice::<VerifyAnswer>(body)) {
@@ -49,7 +50,7 @@ pub fn judge(status: u16, body: &[u8]) -> Answer {
             Answer::Unreachable { why: "it answers something else than {\"Allow\":…}".to_owned() }
         }
         (429, _) => Answer::Busy,
-        (400..500, _) => Answer::No,
+        (401 | 403, _) => Answer::No,
         _ => Answer::Unreachable { why: format!("it answers with status {status}") },
     }
 }
@@ -76,7 +77,8 @@ mod tests {
         assert_eq!(judge(200, br#"{"Allow":false}"#), Answer::No);
         assert_eq!(judge(403, b"no"), Answer::No);
         assert_eq!(judge(429, b"not so fast"), Answer::Busy);
-        assert_eq!(judge(404, br#"{"Allow":true}"#), Answer::No, "a yes needs its status");
+        let in_front = judge(404, br#"{"Allow":true}"#);
+        assert!(matches!(in_front, Answer::Unreachable { .. }), "a yes needs its status: {in_front:?}");
         for (status, body) in [(200, &b"<html>"[..]), (200, b"{}"), (500, b""), (502, b""), (302, b"")] {
             assert!(away(judge(status, body)), "{status}");
         }

@@ -110,6 +110,17 @@ fn away() -> Answer {
 }
 
 #[test]
+fn nobody_is_asked_about_who_has_left_before_the_answer() {
+    let mut world = World::new(None, true);
+    let many = u8::try_from(limits::VERIFY_OPEN_MAX).unwrap();
+    (0..=many).for_each(|n| world.login(n));
+    assert_eq!(world.heard().len(), usize::from(many), "as many questions as may be open");
+    world.left(many);
+    world.answer(1, Answer::Yes);
+    assert_eq!(world.heard(), ["let 0 in"], "and none more");
+}
+
+#[test]
 fn a_list_lets_in_whom_it_names_and_expels_whom_it_drops() {
     let mut world = World::new(Some(&[1, 2]), false);
     for n in 1..4 {

@@ -375,6 +375,11 @@ fn only_those_who_understand_it_are_asked_to_come_back_later() {
     bench.heard(2);
     bench.input(Input::Command(ServerCommand::Drain(Duration::from_secs(2))));
     assert_eq!((bench.heard(1), bench.heard(2)), (vec!["restarting".to_owned()], vec![]));
+    // Those whose login was under way as well.
+    bench.login_as(3, &secret(3), "warren");
+    bench.login_as(4, &secret(4), "tailscaled");
+    assert_eq!((bench.heard(3).last().map(String::as_str), bench.is_closed(3)), (Some("restarting"), false));
+    assert!(!bench.heard(4).contains(&"restarting".to_owned()));
 }
 
 #[test]
