@@ -99,7 +99,8 @@ pub trait UdpLink: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if the socket's buffer is full and nothing was sent: wait for
-    /// [`UdpLink::poll_writable`]. An error of [`is_unreachable`] if the host has no way to the destination.
+    /// [`UdpLink::poll_writable`]. An error such as [`io::ErrorKind::HostUnreachable`] if the host has no way to the
+    /// destination.
     fn try_send(&self, run: &Datagrams<'_>) -> io::Result<usize>;
 
     /// Ready once sending may succeed again.
