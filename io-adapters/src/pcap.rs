@@ -3,9 +3,9 @@
 
 use proto_core::time::Time;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,6 +48,10 @@ impl Tap {
     /// What the operating system says.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        if file.metadata()?.is_file() {
+            // One that was there has kept its mode.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
         Self::into(file)
     }
 
@@ -158,6 +162,18 @@ mod tests {
         assert_eq!(micros(45) - micros(24), 1_000_002);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now.abs_diff(u64::from(number(24))) < 60);
+    }
+
+    #[test]
+    fn a_file_that_was_there_is_the_owners_alone() {
+        let file = std::env::temp_dir().join(format!("warren-capture-{}", std::process::id()));
+        std::fs::write(&file, "before").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let tap = Tap::create(&file).unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        tap.finish().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 /// What stands in a secret's place.
 const HIDDEN: &str = "(hidden)";
 /// What tokens begin with, whatever comes then.
-const PREFIXES: [&str; 3] = ["warren_session_", "warren_agent_", "warren_setup_"];
+const PREFIXES: [&str; 5] =
+    ["warren_session_", "warren_agent_", "warren_setup_", "warren_api_", "warren_device_"];
 /// What the name of a setting with a secret in it contains.
 const SECRET_NAMES: [&str; 4] = ["token", "password", "secret", "key"];
 
@@ -35,11 +36,28 @@ impl Redactor {
 
     /// A settings file, or a list of variables, without the values of secrets.
     pub(crate) fn settings(&self, text: &str) -> String {
-        let line = |line: &str| match line.split_once('=') {
-            Some((name, _)) if is_secret(name) => format!("{}= {HIDDEN}", name),
-            _ => line.to_owned(),
-        };
-        self.clean(&text.lines().map(line).collect::<Vec<_>>().join("\n"))
+        // The quotes that end a secret of several lines.
+        let mut inside: Option<&str> = None;
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            if let Some(quotes) = inside {
+                inside = inside.filter(|_| !line.contains(quotes));
+                continue;
+            }
+            lines.push(match line.split_once('=') {
+                Some((name, value)) if is_secret(name) || is_table_with_secret(value) => {
+                    inside = ["\"\"\"", "'''"].into_iter().find(|quotes| value.matches(quotes).count() == 1);
+                    format!("{name}= {HIDDEN}")
+                }
+                // A proxy needs no scheme in front of its name and password.
+                Some((name, value)) if is_proxy(name) => match value.rsplit_once('@') {
+                    Some((_, host)) => format!("{name}={HIDDEN}@{host}"),
+                    None => line.to_owned(),
+                },
+                _ => line.to_owned(),
+            });
+        }
+        self.clean(&lines.join("\n"))
     }
 }
 
@@ -47,6 +65,16 @@ impl Redactor {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_NAMES.iter().any(|word| name.contains(word)) && !name.trim_end().ends_with("file")
+}
+
+/// Whether a value is a table in one line that has a secret in it.
+fn is_table_with_secret(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    value.contains('{') && SECRET_NAMES.iter().any(|word| value.contains(word))
+}
+
+fn is_proxy(name: &str) -> bool {
+    name.trim().to_ascii_lowercase().ends_with("_proxy")
 }
 
 /// Hides what follows `prefix`, as long as it is of these letters.
@@ -73,9 +101,14 @@ fn hide_passwords(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let end = after
-            .find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'' | ','))
-            .unwrap_or(after.len());
+        // Commas and single quotes may be part of a password.
+        let mut end =
+            after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"')).unwrap_or(after.len());
+        let (authority, next) = after.split_at(end);
+        if next.starts_with("//") && authority.ends_with(':') {
+            // Another address follows in the same list.
+            end = authority.rfind(',').unwrap_or(end);
+        }
         let authority = after.get(..end).unwrap_or_default();
         match authority.rsplit_once('@') {
             Some((_, host)) => out.push_str(&format!("{HIDDEN}@{host}")),
@@ -100,6 +133,8 @@ mod tests {
             "token warren_session_00ff, warren_agent_zz.",
             "Authorization: Bearer abc.def\"",
             "via http://alice:pw@proxy:3128/ and https://warren.example/",
+            "http://bob:a,b'c@proxy:1, http://x:y@one,http://z:w@two",
+            "warren_api_00ff and warren_device_zz",
             "warren_session_",
         ];
         insta::assert_snapshot!(cases.map(|text| redactor.clean(text)).join("\n"), @r#"
@@ -107,20 +142,28 @@ mod tests {
         token warren_session_(hidden), warren_agent_(hidden).
         Authorization: Bearer (hidden)"
         via http://(hidden)@proxy:3128/ and https://warren.example/
+        http://(hidden)@proxy:1, http://(hidden)@one,http://(hidden)@two
+        warren_api_(hidden) and warren_device_(hidden)
         warren_session_
         "#);
     }
 
     #[test]
     fn settings_keep_their_names() {
-        let text =
-            "url = \"https://a.example\"\npassword = \"pw\"\nWARREN_TOKEN=abc\ntoken-file = \"/t\"\n[ping]";
+        let text = "url = \"https://a.example\"\npassword = \"pw\"\nWARREN_TOKEN=abc\ntoken-file = \"/t\"\n[ping]\n\
+             HTTPS_PROXY=alice:pw@proxy:3128\nhttp_proxy=proxy:3128\nlogin = { password = \"pw\" }\n\
+             secret = \"\"\"\npw\npw\"\"\"\ncount = 3";
         insta::assert_snapshot!(Redactor::default().settings(text), @r#"
         url = "https://a.example"
         password = (hidden)
         WARREN_TOKEN= (hidden)
         token-file = "/t"
         [ping]
+        HTTPS_PROXY=(hidden)@proxy:3128
+        http_proxy=proxy:3128
+        login = (hidden)
+        secret = (hidden)
+        count = 3
         "#);
     }
 
