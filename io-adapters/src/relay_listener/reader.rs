@@ -185,6 +185,8 @@ impl Reader {
                 break;
             }
             if !header.is_known() {
+                // Looked at and passed over: it costs its sender a place in the turn as any other.
+                work.count += 1;
                 self.skip = header.frame_len();
                 continue;
             }
