@@ -106,22 +106,25 @@ impl Peer {
 
     /// The peer was heard from an address: remember it, and ask back if that may give us a path.
     pub(super) fn hear(&mut self, link: LinkId, from: SocketAddr, now: Time) {
+        let first = self.candidates.get(&from).is_none_or(|candidate| candidate.heard.is_none());
         self.candidates.heard(from, link, now);
         if let Some(path) = self.path.as_mut().filter(|path| path.addr == from) {
             path.live.heard(now);
         }
-        if self.asks_back(from, now) {
+        if self.asks_back(from, first, now) {
             self.probe(from, Purpose::Discovery, now);
         }
     }
 
     /// Whether a packet of the peer from `from` is a reason to probe there at once. Never twice within a
     /// probe's pause, and never for a path that is known to work, so that two peers do not echo for ever.
-    fn asks_back(&self, from: SocketAddr, now: Time) -> bool {
+    /// But for the `first` word from there: a probe of ours that left before the peer knew us was lost on it, and
+    /// whoever waits for its pause answers through a relay where the peer may not be.
+    fn asks_back(&self, from: SocketAddr, first: bool, now: Time) -> bool {
         let Some(candidate) = self.candidates.get(&from).filter(|c| c.usable(now)) else { return false };
         let rested = |pause| candidate.probed.is_none_or(|at| now.since(at) >= pause);
         match &self.path {
-            None => rested(limits::PROBE_PAUSE / 2),
+            None => first || rested(limits::PROBE_PAUSE / 2),
             Some(path) if path.addr == from => {
                 now.since(path.live.last_answer()) > limits::HEARTBEAT && rested(limits::HEARTBEAT)
             }

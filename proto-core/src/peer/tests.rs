@@ -49,25 +49,49 @@ fn becoming_direct_takes_a_word_and_a_round_trip() {
     }
 }
 
-#[test]
-fn on_one_network_no_word_is_waited_for() {
+/// Two on one host: nobody needs an opener there, and no relay is up yet.
+fn on_loopback() -> World {
     let mut w = World::silent(3, [Before::Nothing; 2]);
     w.delay = Duration::from_micros(50);
     w.jitter = 10;
-    // Loopback: nobody needs an opener there, and no relay is up yet.
     for i in 0..2 {
         w.sides[i].bound = format!("127.0.0.1:{}", 1_000 + i).parse().unwrap();
         w.sides[i].public = w.sides[i].bound;
     }
+    w
+}
+
+/// Side `i` learns where the other one is, and has a socket.
+fn meet(w: &mut World, i: usize) {
+    let mut info = w.sides[i].peer.info().clone();
+    info.endpoints = vec![w.sides[1 - i].bound];
+    w.command(i, PeerCommand::Info(info));
+    let address = w.sides[i].bound;
+    w.input(i, Input::LinkUp { link: world::LINK, address });
+}
+
+#[test]
+fn on_one_network_no_word_is_waited_for() {
+    let mut w = on_loopback();
     for i in 0..2 {
-        let mut info = w.sides[i].peer.info().clone();
-        info.endpoints = vec![w.sides[1 - i].bound];
-        w.command(i, PeerCommand::Info(info));
-        let address = w.sides[i].bound;
-        w.input(i, Input::LinkUp { link: world::LINK, address });
+        meet(&mut w, i);
     }
     w.run(100);
     assert!(w.direct_at().unwrap() < Time::from_millis(1), "{:?}", w.direct_at());
+}
+
+#[test]
+fn whoever_knows_the_other_first_waits_for_no_pause() {
+    let mut w = on_loopback();
+    // What the first one sends is lost on the other, who does not know it yet.
+    w.cut[0] = true;
+    meet(&mut w, 0);
+    assert!(!w.sides[0].sent.is_empty());
+    w.run(5);
+    w.cut[0] = false;
+    meet(&mut w, 1);
+    w.run(1);
+    assert!(w.both_direct(), "{:?}", w.sides.each_ref().map(|s| s.direct));
 }
 
 #[test]
