@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-/// How long the coordinator may take to answer before a person is told.
+/// How long the coordinator, and then the workspace, may take to answer before a person is told.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// This machine's node.
@@ -197,6 +197,26 @@ impl Tunnel {
             .fact("why", self.why_relayed().await.unwrap_or_else(|| "not known yet".into()))
             .hint("leave out --direct to use the relay, or see `warren netcheck`")),
         }
+    }
+
+    /// Waits for as long as an agent may be silent that the coordinator takes for connected, and for ever if it has
+    /// given a sign of life in the tunnel by then: a machine that sleeps or a stopped process gives none.
+    pub(crate) async fn silence(&self) -> CliError {
+        tokio::time::sleep(ANSWER).await;
+        let status = self.client.node.status().await.ok();
+        let ours = |status: &NodeStatus| {
+            status.peers.iter().any(|peer| peer.id == *self.peer.id() && peer.handshake.is_some())
+        };
+        if status.as_ref().is_some_and(ours) {
+            return std::future::pending().await;
+        }
+        let seen = self.workspace.agents.first().and_then(|agent| agent.last_seen.as_deref());
+        let sentence =
+            format!("workspace \"{}\" has not answered for {}s", self.workspace.name, ANSWER.as_secs());
+        CliError::new(Exit::Unreachable, "AGENT_SILENT", sentence)
+            .fact("asked by", self.path())
+            .fact("agent last seen by the server", seen.unwrap_or("never"))
+            .hint("is its machine asleep, or the agent stopped? `warren status` shows when the server has lost it too")
     }
 
     /// Why packets go through a relay, if they do: one sentence with its evidence.

@@ -3,7 +3,7 @@
 use super::Result;
 use super::native_terminal::{CAT, with_terminal};
 use super::screen::Screen;
-use super::workspace::{Ends, Workspace, wait};
+use super::workspace::{Ends, Workspace, signal, wait};
 use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -31,6 +31,38 @@ fn a_killed_agent_ends_it_with_a_sentence() -> Result {
     hint: `warren status` shows what there is
     code: AGENT_GONE
     "#);
+    Ok(())
+}
+
+/// The text with `TIME` for each moment in UTC.
+fn without_moments(text: &str) -> String {
+    let moment = |at: usize| text.get(at.checked_sub(10)?..at + 10).filter(|moment| moment.ends_with('Z'));
+    let moments = text.match_indices('T').filter_map(|(at, _)| moment(at));
+    moments.fold(text.to_owned(), |text, moment| text.replace(moment, "TIME"))
+}
+
+#[test]
+fn an_agent_that_gives_no_sign_of_life_is_not_waited_for() -> Result {
+    let mut workspace = Workspace::start()?;
+    let agent = workspace.agent().id();
+    signal(agent, "STOP");
+    // All at once: each has the same patience, and the server takes the agent for connected for a while.
+    let asked = [&["dev", "true"][..], &["-o", "json", "dev"], &["--stdio", "dev"]];
+    let mut sessions = Vec::new();
+    for arguments in asked {
+        let mut command = workspace.native(arguments)?;
+        sessions.push(Ends(command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?));
+    }
+    let mut said = String::new();
+    for mut ssh in sessions {
+        let status = wait("the end", || ssh.0.try_wait().ok().flatten())?;
+        ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
+        assert_eq!(status.code(), Some(255), "{said}");
+    }
+    signal(agent, "CONT");
+    insta::assert_snapshot!("silent", without_moments(&said));
+    let out = workspace.ssh(&["dev", "echo awake"])?;
+    assert_eq!(out.stdout, b"awake\n", "{out:?}");
     Ok(())
 }
 

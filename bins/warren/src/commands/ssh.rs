@@ -147,6 +147,7 @@ async fn program(tunnel: &Tunnel, wish: Wish) -> Result<u8> {
     let over = tokio::select! {
         biased;
         over = session::run(stream, wish) => over,
+        silent = tunnel.silence() => return Err(silent),
         over = keys => over,
     };
     match over {
@@ -175,6 +176,7 @@ async fn carry(tunnel: &Tunnel) -> Result<u8> {
     tokio::select! {
         biased;
         carried = stdio::splice(stream) => carried.map(|()| 0).map_err(|e| lost(tunnel, &e, Kind::Ssh)),
+        silent = tunnel.silence() => Err(silent),
         (_, number) = signals.ending() => Ok(128 + number),
     }
 }
