@@ -1,6 +1,6 @@
 //! What every request needs at hand.
 
-use crate::api::terminal::Places;
+use crate::api::terminal::Terminals;
 use crate::apps::Apps;
 use crate::auth::device::Devices;
 use crate::auth::guesses::Guesses;
@@ -34,6 +34,8 @@ pub(crate) struct App {
     pub(crate) devices: Devices,
     /// Who asked about node keys that nobody here has, and how often.
     pub(crate) key_guesses: Guesses,
+    /// Whose failed logins were noted in the audit log, and how many.
+    pub(crate) failed_logins: Guesses,
     /// The OpenID Connect provider to log in by, if there is one.
     pub(crate) oidc: Option<Provider>,
     /// Tells whoever serves somebody for long to look again whether he may.
@@ -51,7 +53,7 @@ pub(crate) struct App {
     /// Web apps, and who was let to them.
     pub(crate) apps: Apps,
     /// Who has terminals open in browsers.
-    pub(crate) terminals: Places,
+    pub(crate) terminals: Arc<Terminals>,
     /// The tunnels to workspaces, as nodes tell of them.
     pub(crate) tunnels: Arc<Tunnels>,
     /// Requests answered.

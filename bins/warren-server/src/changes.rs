@@ -2,28 +2,31 @@
 //! eyes, so that nobody hears of what is another's.
 
 use crate::hub::Hub;
+use crate::places::{Full, Place, Places};
 use crate::tunnels::Tunnels;
 use proto_core::coord::CoordinatorEvent;
 use proto_core::id::NodeId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 
 /// Followers at once. Each costs a question to the database a second, at most.
 const FOLLOWERS_MAX: usize = 1_024;
+/// Those of one person: a browser has one for each tab.
+const FOLLOWERS_PER_PERSON_MAX: usize = 64;
 
 /// Where changes are told and heard.
 pub(crate) struct Changes {
     hub: Arc<Hub>,
     tunnels: Arc<Tunnels>,
     workspaces: watch::Sender<u64>,
-    places: Arc<Semaphore>,
+    places: Arc<Places<String>>,
 }
 
 impl Changes {
     /// Nothing has changed yet.
     pub(crate) fn new(hub: &Arc<Hub>, tunnels: &Arc<Tunnels>) -> Self {
-        let places = Arc::new(Semaphore::new(FOLLOWERS_MAX));
+        let places = Places::new(FOLLOWERS_MAX, FOLLOWERS_PER_PERSON_MAX);
         Self { hub: Arc::clone(hub), tunnels: Arc::clone(tunnels), workspaces: watch::channel(0).0, places }
     }
 
@@ -34,13 +37,16 @@ impl Changes {
 
     /// How many follow.
     pub(crate) fn followers(&self) -> usize {
-        FOLLOWERS_MAX - self.places.available_permits()
+        self.places.count()
     }
 
-    /// Follows from now on; none if there are too many who do.
-    pub(crate) fn follow(&self) -> Option<Follower> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Follower {
+    /// A person follows from now on.
+    ///
+    /// # Errors
+    /// If there are too many who do.
+    pub(crate) fn follow(&self, user_id: &str) -> Result<Follower, Full> {
+        let place = self.places.take(user_id.to_owned())?;
+        Ok(Follower {
             workspaces: self.workspaces.subscribe(),
             nodes: self.hub.events(),
             tunnels: self.tunnels.changes(),
@@ -56,7 +62,7 @@ pub(crate) struct Follower {
     nodes: broadcast::Receiver<CoordinatorEvent>,
     tunnels: broadcast::Receiver<NodeId>,
     touched: BTreeSet<NodeId>,
-    _place: OwnedSemaphorePermit,
+    _place: Place<String>,
 }
 
 impl Follower {

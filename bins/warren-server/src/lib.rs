@@ -11,6 +11,7 @@
 //! | `hub` | the coordinator, the relay, and who is there |
 //! | `apps` | web apps: from a browser through a tunnel to a port of a workspace |
 //! | `node` | the server as a node of its own, which reaches workspaces for browsers |
+//! | `places` | so much of what lasts for each, and no more |
 //! | `metrics` | what is counted, for Prometheus |
 //! | `maps` | the relay map that nodes are given |
 //! | `auth`, `store` | tokens and passwords; what is remembered |
@@ -35,6 +36,7 @@ mod maps;
 mod metrics;
 mod names;
 mod node;
+mod places;
 mod server;
 mod settings;
 mod store;

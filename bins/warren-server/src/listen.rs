@@ -3,10 +3,13 @@
 use crate::api::{DERP_PATH, Remote};
 use crate::apps::address::Wildcard;
 use crate::apps::subdomain;
+use crate::auth::rates::Key;
 use crate::fault::{Fault, io_words};
+use crate::places::{Full, Places};
+use crate::settings::Network;
 use axum::Router;
 use bytes::Bytes;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,11 +22,10 @@ use io_adapters::relay_listener::lobby::{Call, Lobby, Place};
 use io_adapters::relay_listener::{Arrival, RelayHandle};
 use io_adapters::relay_stream::upgrade::Prefixed;
 use io_adapters::transport::{AnyStream, TcpAccept, TokioListener};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 mod http2;
@@ -33,6 +35,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// HTTP connections at once; each costs some 20 KiB and a file. Those that became a node's or a relay client's
 /// are counted, and bounded, by the coordinator and the relay.
 const CONNECTIONS_MAX: usize = 40_000;
+/// Those from one address, but of a trusted proxy, who brings those of others: four may be hostile before nobody else gets
+/// in.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 4;
 /// The pause after a failed accept (usually: no more file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests under way may take to end when the server stops.
@@ -55,6 +60,8 @@ pub(crate) struct House {
     pub(crate) apps: Router,
     /// Which hosts those are.
     pub(crate) wildcard: Option<Wildcard>,
+    /// Proxies who bring the connections of others.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// The relay at [`DERP_PATH`], which takes whole connections.
     pub(crate) relay: Option<RelayHandle>,
     /// True once the server is about to stop: the relay takes nobody any more.
@@ -67,6 +74,12 @@ impl House {
         let for_app = head.field("host").is_some_and(|host| self.is_app(host));
         let asked = head.path == DERP_PATH && head.derp() != DerpRequest::None && !for_app;
         self.relay.as_ref().filter(|_| asked && !*self.draining.borrow())
+    }
+
+    /// How many connections may come from there.
+    fn connections_max(&self, from: IpAddr) -> usize {
+        let trusted = self.trusted_proxies.iter().any(|network| network.contains(from.to_canonical()));
+        if trusted { CONNECTIONS_MAX } else { CONNECTIONS_PER_ADDRESS_MAX }
     }
 
     fn is_app(&self, host: &str) -> bool {
@@ -96,7 +109,7 @@ pub(crate) async fn serve(
     house: House,
     mut stop: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Places::new(CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX);
     let lobby = Lobby::default();
     let mut connections = JoinSet::new();
     loop {
@@ -115,9 +128,16 @@ pub(crate) async fn serve(
             }
         };
         // When full, new connections are turned away; those there go on.
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!(%from, "{CONNECTIONS_MAX} connections are open: a new one was turned away");
-            continue;
+        let place = match room.take_at_most(Key::address(from.ip()), house.connections_max(from.ip())) {
+            Ok(place) => place,
+            Err(Full::Own(own)) => {
+                tracing::debug!(%from, "{own} connections are open from there: a new one was turned away");
+                continue;
+            }
+            Err(Full::All(all)) => {
+                tracing::warn!(%from, "{all} connections are open: a new one was turned away");
+                continue;
+            }
         };
         let Some((waiting, call)) = lobby.enter(from.ip()) else {
             tracing::debug!(%from, "too many connections have not said what they want: a new one was turned away");

@@ -68,6 +68,8 @@ pub(crate) struct WorkspaceRow {
     /// Unix milliseconds.
     pub(crate) created_at: i64,
     pub(crate) agents: Vec<AgentRow>,
+    /// Whether it is known to be shared with whoever asks.
+    pub(crate) shared: bool,
 }
 
 impl WorkspaceRow {
@@ -178,7 +180,8 @@ pub(crate) trait Store: People + Apps + Send + Sync {
     fn user_by_name<'a>(&'a self, name: &'a str) -> Answer<'a, Option<UserRow>>;
     /// All users, by name.
     fn users(&self) -> Answer<'_, Vec<UserRow>>;
-    /// Remembers a token; its row's id. A setup token replaces the setup tokens before it.
+    /// Remembers a token; its row's id. A setup token replaces the setup tokens before it, a login the one that was used
+    /// longest ago if its person has too many; [`StoreError::TooMany`] if there are too many for programs.
     fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, String>;
     /// The token of this hash.
     fn token(&self, sha256: [u8; 32]) -> Answer<'_, Option<TokenRow>>;

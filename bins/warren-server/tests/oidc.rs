@@ -192,6 +192,26 @@ async fn nobody_is_sent_to_another_site_and_strangers_may_be_kept_out() {
 }
 
 #[tokio::test]
+async fn where_the_provider_sends_people_back_to_is_no_requests_word() {
+    let (world, issuer) = world(true).await;
+    world.set_up().await;
+    let begin = "/api/v1/login/oidc?next=/";
+    for forged in [
+        &[("Host", "evil.example")] as &[(&str, &str)],
+        &[("Host", "evil.example:80"), ("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Proto", "https")],
+        &[("Host", "warren"), ("Forwarded", "host=evil.example;proto=https")],
+    ] {
+        let request = forged.iter().fold(Request::get(begin), |all, (name, value)| all.header(*name, *value));
+        let sent = send(world.http, request.body(Full::new(Bytes::new())).unwrap()).await;
+        let url: Uri = sent.header("location").parse().unwrap();
+        assert_eq!(url.authority().unwrap().as_str(), issuer.address.to_string(), "{sent:?}");
+        let own =
+            format!("redirect_uri=http%3A%2F%2F{}%2Fapi%2Fv1%2F", world.http.to_string().replace(':', "%3A"));
+        assert!(url.query().unwrap().contains(&own) && !url.query().unwrap().contains("evil"), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_is_away_keeps_nobody_from_the_rest() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let world = World::with(|settings| {

@@ -268,3 +268,32 @@ async fn the_audit_log_says_who_did_what_from_where() {
     }
     assert_eq!(world.get("/api/v1/audit", &bob).await.status, 403);
 }
+
+#[tokio::test]
+async fn who_tries_all_day_does_not_fill_the_audit_log() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let noted = async || {
+        let audit = world.get("/api/v1/audit?limit=500", &alice).await.json;
+        let entries = audit["entries"].as_array().unwrap().iter();
+        entries.filter(|entry| entry["action"] == "login.failed").count()
+    };
+    for n in 0..15 {
+        assert_eq!(login(&world, &format!("eve{n}"), "guess").await.status, 401);
+    }
+    assert_eq!(noted().await, 10);
+    let sent = world.get("/api/v1/login/oidc/callback?code=x", "").await;
+    assert_eq!((sent.status.as_u16(), noted().await), (303, 10), "by whatever way");
+    world.advance_ms(30_000);
+    login(&world, "eve", "guess").await;
+    assert_eq!(noted().await, 11);
+}
+
+#[tokio::test]
+async fn nobody_is_called_what_stands_for_whoever_asks() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let me = json!({ "username": "me", "password": "battery staple" });
+    let refused = world.post("/api/v1/users", &alice, me).await;
+    assert_eq!(problem(&refused), is(422, "FIELD_INVALID"), "{refused:?}");
+}

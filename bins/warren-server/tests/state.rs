@@ -72,6 +72,36 @@ async fn ones_own_workspaces_are_told_as_they_change_until_the_session_ends() {
     assert_eq!(told.next("workspaces").await, None, "the stream ends with the session");
 }
 
+#[tokio::test]
+async fn who_is_an_admin_no_more_follows_only_what_is_theirs() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let carol = world.user(&alice, "carol", "admin").await;
+    world.workspace(&alice, "hers").await;
+    let mut told = Stream::open(world.http, &carol).await;
+    assert_eq!(names(&told.next("workspaces").await.unwrap()), ["hers"]);
+    let id = world.get("/api/v1/me", &carol).await.text_at("/user/id");
+    let path = format!("/api/v1/users/{id}");
+    assert_eq!(world.ask("PATCH", &path, &alice, Some(json!({ "role": "member" }))).await.status, 200);
+    assert_eq!(names(&told.next("workspaces").await.unwrap()), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn one_person_does_not_take_the_live_view_from_all_others() {
+    let world = World::new().await;
+    let alice = world.set_up().await;
+    let bob = world.user(&alice, "bob", "member").await;
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        let mut stream = Stream::open(world.http, &bob).await;
+        stream.next("workspaces").await.unwrap();
+        streams.push(stream);
+    }
+    let refused = world.get("/api/v1/events", &bob).await;
+    assert_eq!((refused.status.as_u16(), refused.text_at("/code").as_str()), (503, "TOO_MANY_FOLLOWERS"));
+    assert_eq!(world.get("/api/v1/events", &alice).await.status, 200);
+}
+
 fn check<'a>(health: &'a Value, code: &str) -> &'a Value {
     let all = health["checks"].as_array().unwrap();
     all.iter().find(|check| check["code"] == code).unwrap_or_else(|| panic!("no {code}: {health}"))

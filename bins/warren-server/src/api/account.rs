@@ -3,6 +3,7 @@
 use super::bearer::Person;
 use super::call::Call;
 use super::problem::{ApiError, Document};
+use super::workspaces::ME;
 use super::{audit, cookie, users};
 use crate::app::{App, Shared};
 use crate::auth::{Token, TokenKind, token};
@@ -132,7 +133,7 @@ pub(super) async fn check(app: &App, call: &Call, login: Login) -> Result<UserRo
     let right = app.passwords.verify(login.password, hash).await;
     let Some(user) = user.filter(|_| right) else {
         app.guesses.wrong(&key, app.clock.now());
-        audit::note(app, call, "", ("login.failed", &name, "")).await;
+        audit::note_failed(app, call, (&name, "")).await;
         let kind = (StatusCode::UNAUTHORIZED, "LOGIN_FAILED", "wrong name or password");
         return Err(ApiError::new(kind, "the name or the password is wrong", "check both and try again"));
     };
@@ -146,7 +147,7 @@ pub(super) async fn may_enter(app: &App, call: &Call, user: &UserRow) -> Result<
     if user.disabled_at.is_none() {
         return Ok(());
     }
-    audit::note(app, call, "", ("login.failed", &user.name, "locked out")).await;
+    audit::note_failed(app, call, (&user.name, "locked out")).await;
     let kind = (StatusCode::FORBIDDEN, "USER_DISABLED", "locked out");
     Err(ApiError::new(kind, format!("\"{}\" is locked out", user.name), "ask an administrator"))
 }
@@ -208,6 +209,9 @@ pub(super) async fn new_user(
 ) -> Result<NewUser, ApiError> {
     if let Some(why) = names::objection("a user's name", &name) {
         return Err(ApiError::field("username", why));
+    }
+    if name == ME {
+        return Err(ApiError::field("username", format!("\"{ME}\" stands for whoever asks")));
     }
     let password_hash = users::password_hash(app, "password", password).await?;
     Ok(NewUser { name, role, password_hash, oidc: None })

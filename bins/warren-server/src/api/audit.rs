@@ -5,6 +5,7 @@ use super::bearer::Person;
 use super::call::Call;
 use super::problem::ApiError;
 use crate::app::{App, Shared};
+use crate::auth::rates::Key;
 use crate::clock::rfc3339;
 use crate::store::people::AuditRow;
 use axum::Json;
@@ -35,6 +36,17 @@ pub(crate) async fn note(app: &App, call: &Call, actor: &str, (action, target, d
     };
     if let Err(error) = app.store.note(entry).await {
         tracing::error!("can't note in the audit log that {actor} did {action} on {target}: {error}");
+    }
+}
+
+/// Notes that somebody did not get in: the first ten times from an address, then once in half a minute, until it was quiet
+/// for an hour. Whoever tries all day fills neither the disk nor the page.
+pub(crate) async fn note_failed(app: &App, call: &Call, (target, detail): (&str, &str)) {
+    let now = app.clock.now();
+    let from = format!("{:?}", call.address.map(Key::address));
+    if app.failed_logins.wait_ms(&from, now) == 0 {
+        app.failed_logins.wrong(&from, now);
+        note(app, call, "", ("login.failed", target, detail)).await;
     }
 }
 

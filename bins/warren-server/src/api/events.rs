@@ -5,6 +5,7 @@ use super::problem::ApiError;
 use super::workspaces;
 use crate::app::Shared;
 use crate::changes::Follower;
+use crate::places::Full;
 use crate::store::WorkspaceRow;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -43,10 +44,7 @@ pub(super) async fn events(
     if *app.draining.borrow() {
         return Err(ApiError::draining());
     }
-    let Some(follower) = app.changes.follow() else {
-        let kind = (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_FOLLOWERS", "too many follow the server live");
-        return Err(ApiError::new(kind, "too many follow this server live", "ask again later").after(10));
-    };
+    let follower = app.changes.follow(&person.user.id).map_err(full)?;
     let draining = app.draining.clone();
     let state = Following {
         app,
@@ -63,6 +61,18 @@ pub(super) async fn events(
         Some((Ok(event), state))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEPALIVE).text("keepalive")))
+}
+
+fn full(full: Full) -> ApiError {
+    let kind = (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_FOLLOWERS", "too many follow the server live");
+    match full {
+        Full::Own(own) => {
+            let detail = format!("you follow this server live in {own} places");
+            ApiError::new(kind, detail, "close some of its tabs")
+        }
+        Full::All(_) => ApiError::new(kind, "too many follow this server live", "ask again later"),
+    }
+    .after(10)
 }
 
 struct Following {
@@ -98,9 +108,9 @@ impl Following {
                 _ = draining.wait_for(|draining| *draining) => return None,
                 () = pause => {}
             }
-            if bearer::authenticate(&self.app, &Method::GET, &self.headers).await.is_err() {
-                return None;
-            }
+            let token = bearer::authenticate(&self.app, &Method::GET, &self.headers).await.ok()?;
+            // What the person may see may have changed with the role.
+            self.person.user = token.user?;
             let rows = workspaces::visible(&self.app, &self.person).await.ok()?;
             let touched = self.follower.take_touched();
             let is_touched = |row: &&WorkspaceRow| {

@@ -2,6 +2,7 @@
 
 use super::account::{SESSION_MS, grant};
 use super::call::Call;
+use super::workspaces::ME;
 use super::{audit, cookie};
 use crate::app::{App, Shared};
 use crate::auth::oidc::{Identity, OidcError, Pending, Provider};
@@ -99,7 +100,7 @@ pub(super) async fn finish(
             onward(&app, &next, &[session, (cookie::oidc_name(&app.access_url), "", 0)])
         }
         Err(code) => {
-            audit::note(&app, &call, "", ("login.failed", "", code)).await;
+            audit::note_failed(&app, &call, ("", code)).await;
             failed(&app, code)
         }
     }
@@ -189,7 +190,8 @@ fn free_names(called: &str) -> impl Iterator<Item = String> + use<> {
         }
     }
     let name = name.trim_end_matches('-').to_owned();
-    let name = if names::objection("a name", &name).is_some() { "person".to_owned() } else { name };
+    let unfit = names::objection("a name", &name).is_some() || name == ME;
+    let name = if unfit { "person".to_owned() } else { name };
     (1..).map(move |n| if n == 1 { name.clone() } else { format!("{name}-{n}") })
 }
 
@@ -260,6 +262,7 @@ mod tests {
             (first(""), first("@"), first("\u{4e00}")),
             ("person".into(), "person".into(), "person".into())
         );
+        assert_eq!(first("me@example.com"), "person", "a name that stands for everybody");
         assert_eq!(free_names("zoe").nth(2).unwrap(), "zoe-3");
         let long = free_names(&"ab".repeat(40)).nth(NAMES_TRIED).unwrap();
         assert_eq!(names::objection("a name", &long), None, "{long}");

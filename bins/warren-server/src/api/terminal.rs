@@ -10,6 +10,7 @@ use super::problem::ApiError;
 use super::reach;
 use crate::app::{App, Shared};
 use crate::clock::rfc3339;
+use crate::places::{Full, Places};
 use crate::store::WorkspaceRow;
 use axum::Json;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -24,8 +25,7 @@ use io_adapters::handle::TunnelStream;
 use proto_core::stream::Header;
 use proto_core::stream::terminal::{self, ALIVE_EVERY, Ask, Ended, Ready, Sessions, Told};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -43,6 +43,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// How often it is looked whether the person may still be here, if nothing is heard: who logs out or is shut out is
 /// gone at once, or soon if another server did it.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// The least from one look to the next: somebody who logs in and out all the time must not make all others' terminals ask
+/// the database all the time.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a browser wants.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -140,56 +143,21 @@ enum Heard {
     Ack(u64),
 }
 
-/// Who has terminals open, and how many.
-#[derive(Default)]
-pub(crate) struct Places(Mutex<BTreeMap<String, usize>>);
+/// Who has terminals open.
+pub(crate) type Terminals = Places<String>;
 
-/// A place, until it is dropped.
-struct Place {
-    app: Shared,
-    user: String,
+/// The places for terminals.
+pub(crate) fn places() -> Arc<Terminals> {
+    Places::new(OPEN_MAX, OPEN_PER_PERSON_MAX)
 }
 
-impl Places {
-    /// How many are open.
-    pub(crate) fn count(&self) -> usize {
-        self.lock().values().sum()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
-    fn take(app: &Shared, user: &str) -> Result<Self, ApiError> {
-        let mut taken = app.terminals.lock();
-        let (all, own) = (taken.values().sum::<usize>(), taken.get(user).copied().unwrap_or(0));
-        if all >= OPEN_MAX || own >= OPEN_PER_PERSON_MAX {
-            let kind = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_TERMINALS", "too many terminals are open");
-            let detail = if own >= OPEN_PER_PERSON_MAX {
-                format!("you have {own} terminals open in browsers")
-            } else {
-                format!("{all} terminals are open on this server")
-            };
-            return Err(ApiError::new(kind, detail, "close some of them").after(10));
-        }
-        taken.insert(user.to_owned(), own + 1);
-        drop(taken);
-        Ok(Self { app: Arc::clone(app), user: user.to_owned() })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.app.terminals.lock();
-        if let Some(count) = taken.get_mut(&self.user) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                taken.remove(&self.user);
-            }
-        }
-    }
+fn full(full: Full) -> ApiError {
+    let kind = (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_TERMINALS", "too many terminals are open");
+    let detail = match full {
+        Full::Own(own) => format!("you have {own} terminals open in browsers"),
+        Full::All(all) => format!("{all} terminals are open on this server"),
+    };
+    ApiError::new(kind, detail, "close some of them").after(10)
 }
 
 /// The asker's claim to a workspace, which can be looked at again.
@@ -214,7 +182,7 @@ impl Claim {
             match again.await {
                 Err(error) if error.status().is_client_error() => return error,
                 // A database that does not answer for a moment shuts nobody out.
-                _ => {}
+                _ => tokio::time::sleep(LOOK_PAUSE).await,
             }
         }
     }
@@ -249,7 +217,7 @@ pub(super) async fn attach(
         let kind = (StatusCode::UPGRADE_REQUIRED, "WEBSOCKET_REQUIRED", "a WebSocket is needed");
         ApiError::new(kind, "this path speaks WebSocket (RFC 6455, version 13) only", "")
     })?;
-    let place = Place::take(&app, &person.user.id)?;
+    let place = app.terminals.take(person.user.id.clone()).map_err(full)?;
     person.note(&app, "terminal.open", &row.path(), &format!("session {session}")).await;
     let claim = Claim { app, parts, owner, name };
     let upgrade = upgrade

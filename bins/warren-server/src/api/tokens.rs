@@ -61,13 +61,6 @@ pub(super) async fn create(
         return Err(ApiError::field("expires_in_days", format!("a token is good for 1 to {DAYS_MAX} days")));
     }
     let now = app.clock.now();
-    let there = app.store.tokens_of(&person.user.id, now).await?;
-    let api = there.iter().filter(|row| row.kind == TokenKind::Api).count();
-    if i64::try_from(api).unwrap_or(i64::MAX) >= TOKENS_PER_USER_MAX {
-        let kind = (StatusCode::CONFLICT, "TOO_MANY_TOKENS", "too many tokens");
-        let detail = format!("you have {TOKENS_PER_USER_MAX} tokens, as many as one person may have");
-        return Err(ApiError::new(kind, detail, "revoke one that nobody uses any more"));
-    }
     let token = Token::generate(TokenKind::Api).map_err(|fault| ApiError::internal(&fault.message))?;
     let expires_at = now + i64::from(days) * DAY_MS;
     let row = NewToken {
@@ -76,7 +69,14 @@ pub(super) async fn create(
         scope: wanted.scope,
         ..NewToken::of_session(token.sha256(), &person.user.id, expires_at)
     };
-    let id = app.store.add_token(row, now).await?;
+    let id = app.store.add_token(row, now).await.map_err(|error| match error {
+        StoreError::TooMany => {
+            let kind = (StatusCode::CONFLICT, "TOO_MANY_TOKENS", "too many tokens");
+            let detail = format!("you have {TOKENS_PER_USER_MAX} tokens, as many as one person may have");
+            ApiError::new(kind, detail, "revoke one that nobody uses any more")
+        }
+        other => other.into(),
+    })?;
     person.note(&app, "token.create", &name, &format!("{} for {days} days", word(wanted.scope))).await;
     let listed = TokenListed {
         id,

@@ -93,6 +93,8 @@ pub(super) async fn change(
         app.hub.expel_user(&user.id, "an administrator ended the person's sessions").await;
         app.revoked();
     }
+    // Another role sees other workspaces.
+    app.changes.workspaces();
     person.note(&app, "user.change", &user.name, &detail).await;
     Ok(Json(document(&user)))
 }

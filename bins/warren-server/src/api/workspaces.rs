@@ -19,7 +19,7 @@ use proto_core::wire::api::{
 };
 
 /// The owner's name that stands for whoever asks.
-const ME: &str = "me";
+pub(super) const ME: &str = "me";
 
 /// The workspaces that the asker may see.
 #[utoipa::path(
@@ -161,8 +161,15 @@ async fn remove(app: &App, person: &Person, owner: &str, name: &str) -> Result<S
 }
 
 pub(super) async fn visible(app: &App, person: &Person) -> Result<Vec<WorkspaceRow>, ApiError> {
-    let only = (!person.user.role.administers()).then_some(person.user.id.as_str());
-    Ok(app.store.workspaces(only).await?)
+    let id = person.user.id.as_str();
+    if !person.user.role.administers() {
+        return Ok(app.store.workspaces(Some(id)).await?);
+    }
+    // All of them; those that are shared with them, administrators use as others do.
+    let mut rows = app.store.workspaces(None).await?;
+    let shared = app.store.shared_with(id).await?;
+    rows.iter_mut().for_each(|row| row.shared = shared.contains(&row.id));
+    Ok(rows)
 }
 
 /// The workspace of this owner and name, if the person may see it; else a 404 that does not tell whether it
@@ -211,7 +218,7 @@ pub(super) fn document(app: &App, person: &Person, row: &WorkspaceRow) -> Worksp
         owner: row.owner.clone(),
         access: match () {
             () if row.is_of(&person.user) => Access::Owner,
-            () if person.user.role.administers() => Access::Admin,
+            () if person.user.role.administers() && !row.shared => Access::Admin,
             () => Access::Shared,
         },
         status: if connected { AgentStatus::Connected } else { AgentStatus::Offline },

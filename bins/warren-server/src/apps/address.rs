@@ -257,6 +257,7 @@ mod tests {
             owner: owner.into(),
             created_at: 0,
             agents: vec![agent],
+            shared: false,
         }
     }
 

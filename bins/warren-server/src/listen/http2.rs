@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 const REQUESTS_MAX: u32 = 100;
 /// Bytes of a request's head: four times what browsers let a site's cookies be.
 const HEAD_MAX: u32 = 64 << 10;
+/// Bytes of one answer that wait for a slow reader; hyper's own 400 KiB times [`REQUESTS_MAX`] are 40 MiB a connection.
+const SEND_BUFFER: usize = 64 << 10;
 /// A silent connection is asked so often whether somebody is there, and ends if nobody is.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// For the answer to that.
@@ -35,6 +37,7 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(REQUESTS_MAX)
         .max_header_list_size(HEAD_MAX)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(ASK_EVERY)
         .keep_alive_timeout(ASK_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);

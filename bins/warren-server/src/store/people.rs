@@ -3,9 +3,12 @@
 use super::{Answer, UserRow};
 use crate::auth::TokenKind;
 use proto_core::wire::api::{Role, TokenScope};
+use std::collections::BTreeSet;
 
 /// Tokens for programs that one person may have: bounds what a script can make of the database.
 pub(crate) const TOKENS_PER_USER_MAX: i64 = 100;
+/// Logins of one person. A next one ends the one that was used longest ago: a script may log in anew each time.
+pub(crate) const SESSIONS_PER_USER_MAX: i64 = 200;
 /// People whom one workspace may be shared with.
 pub(crate) const SHARES_PER_WORKSPACE_MAX: i64 = 200;
 
@@ -81,6 +84,8 @@ pub(crate) trait People: Send + Sync {
     ) -> Answer<'a, Vec<String>>;
     /// Whom a workspace is shared with, by name.
     fn shares<'a>(&'a self, workspace_id: &'a str) -> Answer<'a, Vec<ShareRow>>;
+    /// The ids of the workspaces that are shared with a user.
+    fn shared_with<'a>(&'a self, user_id: &'a str) -> Answer<'a, BTreeSet<String>>;
     /// Shares a workspace with a user.
     fn share<'a>(&'a self, workspace_id: &'a str, user_id: &'a str, now: i64) -> Answer<'a, ()>;
     /// Takes it back; [`StoreError::Missing`](super::StoreError::Missing) if it was not shared.

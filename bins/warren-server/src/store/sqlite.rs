@@ -4,6 +4,7 @@ mod apps;
 mod people;
 
 use super::migrate::{self, Migration};
+use super::people::{SESSIONS_PER_USER_MAX, TOKENS_PER_USER_MAX};
 use super::{
     AgentRow, Answer, KEYS_PER_TOKEN_MAX, NewToken, NewUser, Store, StoreError, TokenRow, UserRow,
     WORKSPACES_PER_OWNER_MAX, WorkspaceRow,
@@ -243,6 +244,45 @@ async fn insert_token(
     Ok(id)
 }
 
+/// Removes what a new token replaces; refuses it if there are too many that nothing replaces.
+async fn make_room(
+    transaction: &mut Transaction<'static, Sqlite>,
+    token: &NewToken,
+    now: i64,
+) -> Result<(), StoreError> {
+    match token.kind {
+        TokenKind::Setup => {
+            sqlx::query("DELETE FROM tokens WHERE kind = 'setup'").execute(&mut **transaction).await?;
+        }
+        TokenKind::Session => {
+            sqlx::query(
+                "DELETE FROM tokens WHERE user_id = $1 AND kind = 'session' AND id NOT IN (
+                     SELECT id FROM tokens WHERE user_id = $1 AND kind = 'session'
+                     ORDER BY coalesce(last_used_at, created_at) DESC, id DESC LIMIT $2)",
+            )
+            .bind(&token.user_id)
+            .bind(SESSIONS_PER_USER_MAX - 1)
+            .execute(&mut **transaction)
+            .await?;
+        }
+        TokenKind::Api => {
+            let (count,): (i64,) = sqlx::query_as(
+                "SELECT count(*) FROM tokens WHERE user_id = $1 AND kind = 'api'
+                 AND (expires_at IS NULL OR expires_at > $2)",
+            )
+            .bind(&token.user_id)
+            .bind(now)
+            .fetch_one(&mut **transaction)
+            .await?;
+            if count >= TOKENS_PER_USER_MAX {
+                return Err(StoreError::TooMany);
+            }
+        }
+        TokenKind::Agent | TokenKind::Device => {}
+    }
+    Ok(())
+}
+
 impl Store for SqliteStore {
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(async {
@@ -320,9 +360,7 @@ impl Store for SqliteStore {
     fn add_token(&self, token: NewToken, now: i64) -> Answer<'_, String> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            if token.kind == TokenKind::Setup {
-                sqlx::query("DELETE FROM tokens WHERE kind = 'setup'").execute(&mut *transaction).await?;
-            }
+            make_room(&mut transaction, &token, now).await?;
             let id = insert_token(&mut transaction, token, now).await?;
             transaction.commit().await?;
             Ok(id)
@@ -392,6 +430,7 @@ impl Store for SqliteStore {
                 owner: owner.name.clone(),
                 created_at: now,
                 agents: vec![agent],
+                shared: false,
             })
         })
     }
@@ -510,6 +549,7 @@ fn gather(rows: &[SqliteRow]) -> Result<Vec<WorkspaceRow>, sqlx::Error> {
                 owner: row.try_get("owner")?,
                 created_at: row.try_get("created_at")?,
                 agents: Vec::new(),
+                shared: false,
             });
         }
         if let Some(agent_id) = row.try_get("agent_id")? {

@@ -1,5 +1,5 @@
 use super::migrate::{MIGRATIONS, Migration, beside};
-use super::people::{AuditRow, UserChange};
+use super::people::{AuditRow, SESSIONS_PER_USER_MAX, TOKENS_PER_USER_MAX, UserChange};
 use super::{KEYS_PER_TOKEN_MAX, Location, NewToken, NewUser, People, SqliteStore, Store, StoreError};
 use crate::auth::{Token, TokenKind};
 use crate::fault::Fault;
@@ -304,4 +304,39 @@ async fn the_audit_log_is_read_backwards_and_forgets() {
     assert_eq!((ids(None, 3).await.as_str(), ids(Some("3"), 9).await.as_str()), ("543", "21"));
     assert_eq!(store.forget_noted(3).await.unwrap(), 2);
     assert_eq!(ids(None, 9).await, "543");
+}
+
+#[tokio::test]
+async fn nobody_has_logins_and_tokens_without_end() {
+    let store = memory().await;
+    let alice = store.create_user(user("alice", Role::Owner), 5).await.unwrap();
+    let bob = store.create_user(user("bob", Role::Member), 5).await.unwrap();
+    let hash = |n: i64| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_be_bytes());
+        hash
+    };
+    store.add_token(NewToken::of_session([9; 32], &bob.id, 9_000), 5).await.unwrap();
+    let first = store.add_token(NewToken::of_session(hash(0), &alice.id, 9_000), 10).await.unwrap();
+    store.token_used(&first, 5_000).await.unwrap();
+    for n in 1..=SESSIONS_PER_USER_MAX {
+        store.add_token(NewToken::of_session(hash(n), &alice.id, 9_000), 10 + n).await.unwrap();
+    }
+    let there = async |n| store.token(hash(n)).await.unwrap().is_some();
+    assert_eq!(
+        i64::try_from(store.tokens_of(&alice.id, 100).await.unwrap().len()).unwrap(),
+        SESSIONS_PER_USER_MAX
+    );
+    assert!(
+        there(0).await && !there(1).await && there(2).await,
+        "the one that was used longest ago makes room"
+    );
+    assert!(store.token([9; 32]).await.unwrap().is_some(), "nobody else's does");
+
+    let api = |n| NewToken { kind: TokenKind::Api, ..NewToken::of_session(hash(n), &bob.id, 200 + n) };
+    for n in 0..TOKENS_PER_USER_MAX {
+        store.add_token(api(1_000 + n), 100).await.unwrap();
+    }
+    assert!(matches!(store.add_token(api(5_000), 100).await, Err(StoreError::TooMany)));
+    store.add_token(api(5_000), 1_200).await.unwrap();
 }

@@ -7,6 +7,7 @@ use crate::store::{Answer, NewToken, StoreError, UserRow};
 use proto_core::wire::api::TokenScope;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
+use std::collections::BTreeSet;
 
 pub(super) const fn scope_text(scope: TokenScope) -> &'static str {
     match scope {
@@ -201,6 +202,16 @@ impl People for SqliteStore {
             .fetch_all(&self.reader)
             .await?;
             Ok(rows.into_iter().map(|(user, created_at)| ShareRow { user, created_at }).collect())
+        })
+    }
+
+    fn shared_with<'a>(&'a self, user_id: &'a str) -> Answer<'a, BTreeSet<String>> {
+        Box::pin(async move {
+            let rows: Vec<(String,)> = sqlx::query_as("SELECT workspace_id FROM shares WHERE user_id = $1")
+                .bind(user_id)
+                .fetch_all(&self.reader)
+                .await?;
+            Ok(rows.into_iter().map(|(id,)| id).collect())
         })
     }
 
