@@ -7,7 +7,7 @@
 //! | `access`, `credential`, `ticket` | who may open what: decided, looked at again, carried by the browser |
 //! | `guard` | whose page a request comes from |
 //! | `headers` | what of a header passes, and what never does |
-//! | `proxy`, `connect` | the way to the app and back, through the tunnel |
+//! | `proxy`, `connect`, `http2` | the way to the app and back, through the tunnel |
 //! | `page` | what a person sees instead of an app |
 
 pub(crate) mod access;
@@ -16,6 +16,7 @@ mod connect;
 mod credential;
 mod guard;
 mod headers;
+mod http2;
 mod page;
 pub(crate) mod path;
 mod proxy;
@@ -28,6 +29,7 @@ pub(crate) use page::Trouble;
 use crate::app::App;
 use crate::hub::Hub;
 use crate::node::OwnNode;
+use crate::places::Places;
 use crate::settings::{AccessUrl, Settings};
 use crate::store::{AgentRow, WorkspaceRow};
 use access::{Denied, Remembered};
@@ -41,6 +43,7 @@ use axum::http::header::{
 use connect::Connector;
 use core::sync::atomic::{AtomicI64, Ordering};
 use headers::Unfit;
+use http2::Http2;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use io_adapters::relay_stream::tls::Trust;
@@ -53,8 +56,14 @@ use ticket::Keys;
 /// How long a connection to an app is kept for the next request: less than the 5 s after which Node's servers, the most
 /// impatient of the usual ones, close theirs.
 const IDLE: Duration = Duration::from_secs(4);
-/// Connections kept for each app.
+/// Connections kept for each app and who asks it.
 const IDLE_MAX: usize = 64;
+/// Requests and WebSockets under way at once. Each holds two connections, some 50 KiB, as long as it lasts.
+const OPEN_MAX: usize = 20_000;
+/// Those to all apps of one owner, be it one visitor who opens them or many: a browser has some ten for a page.
+const OPEN_PER_OWNER_MAX: usize = 4_000;
+/// Those to the apps of one workspace: a tunnel has 1,024 streams, and its terminals need some.
+const OPEN_PER_WORKSPACE_MAX: usize = 768;
 
 /// What apps need at hand.
 pub(crate) struct Apps {
@@ -67,6 +76,9 @@ pub(crate) struct Apps {
     pub(crate) keys: Keys,
     pub(crate) remembered: Remembered,
     client: Client<Connector, Body>,
+    http2: Http2,
+    /// By the name of the workspace's owner, and by the workspace's.
+    open: [Arc<Places<String>>; 2],
     /// When something was last taken from somebody, in unix milliseconds: what was decided before counts no more.
     changed: AtomicI64,
 }
@@ -85,7 +97,7 @@ impl Apps {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_MAX)
             .http1_title_case_headers(true)
-            .build(connector);
+            .build(connector.clone());
         Self {
             wildcard: settings.wildcard_access_url.as_ref().map(|url| Wildcard::new(url, access)),
             path_apps: !settings.disable_path_apps,
@@ -93,6 +105,8 @@ impl Apps {
             keys: Keys::new(key),
             remembered: Remembered::default(),
             client,
+            http2: Http2::new(connector),
+            open: [OPEN_PER_OWNER_MAX, OPEN_PER_WORKSPACE_MAX].map(|own| Places::new(OPEN_MAX, own)),
             // What was taken from somebody before this server began is not known.
             changed: AtomicI64::new(now),
         }
@@ -101,6 +115,11 @@ impl Apps {
     /// What was decided until now counts no more.
     pub(crate) fn changed(&self, now: i64) {
         self.changed.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// How many requests and WebSockets are under way.
+    pub(crate) fn count(&self) -> usize {
+        self.open[0].count()
     }
 
     pub(crate) fn changed_at(&self) -> i64 {

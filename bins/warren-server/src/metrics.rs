@@ -178,6 +178,8 @@ fn coordination(out: &mut Text, seen: &Snapshot<'_>) {
     }
     out.gauge("warren_server_terminals", "Terminals open in browsers.");
     out.one(&[], app.terminals.count() as u64);
+    out.gauge("warren_server_app_requests", "Requests and WebSockets of web apps under way.");
+    out.one(&[], app.apps.count() as u64);
     out.gauge("warren_server_followers", "Those who follow live what changes.");
     out.one(&[], app.changes.followers() as u64);
 }

@@ -159,6 +159,21 @@ pub(crate) fn jupyter() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// For the test of gRPC in web apps: grpcio for Debian's Python, which is no program of its own.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn grpc() -> Result {
+    let mut import = shell::command("/usr/bin/python3", &["-c", "import grpc"]);
+    if import.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let mut install =
+        shell::command("apt-get", &["install", "-y", "-qq", "--no-install-recommends", "python3-grpcio"]);
+    install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+    shell::run(install)
+}
+
 /// For the benchmarks.
 pub(crate) const BENCH: &[Tool] = &[Tool { program: "iperf3", package: "iperf3" }];
 

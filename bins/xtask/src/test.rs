@@ -80,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::READERS)?;
         setup::install(setup::FORWARDING)?;
         setup::install(setup::BROWSER)?;
+        setup::grpc()?;
         setup::tailscale()?;
         if !setup::is_root() {
             return Err("the tests in network namespaces need root\n\

@@ -136,12 +136,27 @@ impl Trust {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(host.to_string()).map_err(|_| TlsError::Name(host.to_string()))?;
-        let connector = TlsConnector::from(self.config(check)?);
-        connector
-            .connect(name, stream)
-            .await
-            .map_err(|e| TlsError::Handshake { host: host.to_string(), why: words(&e) })
+        begin(self.config(check)?, stream, host).await
+    }
+
+    /// As [`Trust::connect`], offering HTTP/2 (RFC 7301). True if the server takes it; else HTTP/1.1 is spoken.
+    ///
+    /// # Errors
+    /// As [`Trust::connect`].
+    pub async fn connect_http2<S>(
+        &self,
+        stream: S,
+        host: &str,
+        check: &TlsCheck,
+    ) -> Result<(ClientTls<S>, bool), TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut config = ClientConfig::clone(&*self.config(check)?);
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        let stream = begin(Arc::new(config), stream, host).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+        Ok((stream, is_http2))
     }
 
     /// The configuration for this check, for whoever makes TLS connections of another kind.
@@ -195,6 +210,15 @@ impl Trust {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider);
         Ok(verifier.build().map_err(|e| roots(&e))?)
     }
+}
+
+async fn begin<S>(config: Arc<ClientConfig>, stream: S, host: &str) -> Result<ClientTls<S>, TlsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host.to_string()).map_err(|_| TlsError::Name(host.to_string()))?;
+    let connected = TlsConnector::from(config).connect(name, stream).await;
+    connected.map_err(|e| TlsError::Handshake { host: host.to_string(), why: words(&e) })
 }
 
 /// Begins TLS on `stream` by the system's roots: [`Trust::connect`] for whoever has no roots of its own.

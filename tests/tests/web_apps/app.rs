@@ -5,15 +5,15 @@ use futures_util::{SinkExt, StreamExt, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use io_adapters::transport::AnyStream;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tests::Result;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -29,27 +29,43 @@ pub(crate) async fn start(tls: Option<TlsAcceptor>) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(crate::words)?;
     let address = listener.local_addr().map_err(crate::words)?;
     tokio::spawn(async move {
+        let mut connections = 0_u64;
         while let Ok((tcp, _)) = listener.accept().await {
-            let tls = tls.clone();
-            tokio::spawn(async move {
-                let stream: AnyStream = match tls {
-                    Some(tls) => match tls.accept(tcp).await {
-                        Ok(stream) => Box::new(stream),
-                        Err(_) => return,
-                    },
-                    None => Box::new(tcp),
-                };
-                let service = hyper::service::service_fn(answer);
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service);
-                let _ = connection.with_upgrades().await;
-            });
+            connections += 1;
+            tokio::spawn(serve(tcp, tls.clone(), connections));
         }
     });
     Ok(address)
 }
 
-async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
+/// Serves a connection, which has a number, by HTTP/2 if that was agreed on in its TLS handshake.
+async fn serve(tcp: TcpStream, tls: Option<TlsAcceptor>, number: u64) {
+    let mut http2 = false;
+    let stream: AnyStream = match tls {
+        Some(tls) => match tls.accept(tcp).await {
+            Ok(stream) => {
+                http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                Box::new(stream)
+            }
+            Err(_) => return,
+        },
+        None => Box::new(tcp),
+    };
+    let service = hyper::service::service_fn(move |request| answer(request, number));
+    let stream = TokioIo::new(stream);
+    if http2 {
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _ = builder.serve_connection(stream, service).await;
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(stream, service);
+        let _ = connection.with_upgrades().await;
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    connection: u64,
+) -> std::result::Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
     let response = match path.as_str() {
         "/events" => events("text/event-stream"),
@@ -64,7 +80,7 @@ async fn answer(request: Request<Incoming>) -> std::result::Result<Response<Body
             .body(full("")),
         _ => match path.strip_prefix("/bytes/").and_then(|many| many.parse().ok()) {
             Some(many) => many_bytes(many),
-            None => echo(&request),
+            None => echo(&request, connection),
         },
     };
     Ok(response.unwrap_or_else(|_| Response::new(full("bad"))))
@@ -75,14 +91,17 @@ fn full(text: impl Into<Bytes>) -> Body {
 }
 
 /// What it was asked, and everything that an app should not be able to do.
-fn echo(request: &Request<Incoming>) -> hyper::http::Result<Response<Body>> {
+fn echo(request: &Request<Incoming>, connection: u64) -> hyper::http::Result<Response<Body>> {
     let headers: Vec<Value> = request
         .headers()
         .iter()
         .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
         .collect();
-    let told =
-        json!({ "method": request.method().as_str(), "path": request.uri().to_string(), "headers": headers });
+    let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    let told = json!({
+        "method": request.method().as_str(), "path": path, "headers": headers, "connection": connection,
+        "http2": request.version() == Version::HTTP_2, "host": request.uri().authority().map(|at| at.as_str()),
+    });
     Response::builder()
         .header("content-type", "application/json")
         .header("set-cookie", "mine=1; Path=/; Domain=localhost")

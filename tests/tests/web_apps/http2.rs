@@ -1,7 +1,7 @@
 //! HTTP/2 towards browsers, by curl: the dashboard and an app, which sees nothing of it.
 
 #[path = "../authority/mod.rs"]
-mod authority;
+pub(crate) mod authority;
 
 use crate::{PASSWORD, app, words};
 use authority::Authority;

@@ -49,6 +49,9 @@ pub(crate) enum NoWay {
     /// It does not answer in time.
     #[error("the app does not answer")]
     Slow,
+    /// It speaks no HTTP/2, which is what it was asked in.
+    #[error("the app does not speak HTTP/2: {0}")]
+    Http2(String),
 }
 
 /// Makes connections to what an app's address names.
@@ -59,14 +62,20 @@ pub(crate) struct Connector {
     pub(crate) trust: Trust,
 }
 
-/// The authority of a port of an agent: what connections are kept and found again by.
-pub(crate) fn authority(agent: &str, port: u16) -> String {
-    format!("{agent}:{port}")
+/// What connections are kept and found again by: who asks, and a port of an agent. Somebody's connection is nobody else's:
+/// there are logins that hold for a connection and not for a request (NTLM, Negotiate).
+pub(crate) fn authority(who: &str, agent: &str, port: u16) -> String {
+    format!("{who}.{agent}:{port}")
 }
 
 impl Connector {
-    async fn connect(self, to: Uri) -> Result<Tunnelled, NoWay> {
-        let agent = NodeId(to.host().unwrap_or_default().to_owned());
+    /// A connection to what an [`authority`] names, and whether HTTP/2 was agreed on in a TLS handshake that offered it.
+    ///
+    /// # Errors
+    /// [`NoWay`].
+    pub(crate) async fn connect(self, to: Uri, offers_http2: bool) -> Result<(Tunnelled, bool), NoWay> {
+        let (_, agent) = to.host().unwrap_or_default().split_once('.').unwrap_or_default();
+        let agent = NodeId(agent.to_owned());
         if self.hub.presence(&agent).is_none() {
             return Err(NoWay::Offline);
         }
@@ -78,11 +87,17 @@ impl Connector {
             other => return Err(NoWay::Answer(other)),
         }
         if to.scheme_str() != Some("https") {
-            return Ok(Tunnelled(Box::new(stream)));
+            return Ok((Tunnelled(Box::new(stream)), false));
         }
-        let tls = self.trust.connect(stream, TLS_NAME, &TlsCheck::Unchecked);
-        let tls = timeout(TLS_PATIENCE, tls).await.map_err(|_| NoWay::Slow)?.map_err(NoWay::Tls)?;
-        Ok(Tunnelled(Box::new(tls)))
+        let shaking = async {
+            if offers_http2 {
+                return self.trust.connect_http2(stream, TLS_NAME, &TlsCheck::Unchecked).await;
+            }
+            Ok((self.trust.connect(stream, TLS_NAME, &TlsCheck::Unchecked).await?, false))
+        };
+        let (tls, http2) =
+            timeout(TLS_PATIENCE, shaking).await.map_err(|_| NoWay::Slow)?.map_err(NoWay::Tls)?;
+        Ok((Tunnelled(Box::new(tls)), http2))
     }
 }
 
@@ -96,8 +111,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connecting = self.clone().connect(to);
-        Box::pin(async move { connecting.await.map(TokioIo::new) })
+        let connecting = self.clone().connect(to, false);
+        Box::pin(async move { connecting.await.map(|(stream, _)| TokioIo::new(stream)) })
     }
 }
 

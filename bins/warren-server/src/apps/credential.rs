@@ -9,6 +9,9 @@ use tokio::time::sleep;
 
 /// How often it is looked whether somebody may still be here, if nothing tells so before.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// The least from one look to the next: somebody who logs in and out all the time must not make all that is open ask the
+/// database all the time.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// By what.
 #[derive(Clone, Debug)]
@@ -24,6 +27,15 @@ pub(crate) enum Credential {
 impl Credential {
     pub(crate) fn of(asker: Asker) -> Self {
         asker.map_or(Self::Nobody, Self::Token)
+    }
+
+    /// What tells it from others, in letters of a host's name.
+    pub(crate) fn tag(&self) -> String {
+        match self {
+            Self::Nobody => "nobody".to_owned(),
+            Self::Token(sha256) => sha256.iter().take(16).map(|byte| format!("{byte:02x}")).collect(),
+            Self::Pass(id) => id.clone(),
+        }
     }
 
     /// What it is good for now.
@@ -51,7 +63,7 @@ impl Credential {
                 }
                 match self.look(&app, &name).await {
                     // A database that does not answer for a moment shuts nobody out.
-                    Ok(_) | Err(Denied::Store(_)) => {}
+                    Ok(_) | Err(Denied::Store(_)) => sleep(LOOK_PAUSE).await,
                     Err(_) => return,
                 }
             }

@@ -105,10 +105,7 @@ pub(crate) fn to_app(headers: &mut HeaderMap, place: &Place) {
     let websocket = wants_websocket(headers);
     strip_hops(headers);
     headers.remove(EXPECT);
-    let spoofed: Vec<HeaderName> = headers.keys().filter(|name| is_only_ours(name)).cloned().collect();
-    for name in spoofed {
-        headers.remove(name);
-    }
+    strip_spoofed(headers);
     if headers.get_all(AUTHORIZATION).iter().any(is_our_token) {
         headers.remove(AUTHORIZATION);
     }
@@ -130,6 +127,14 @@ pub(crate) fn to_app(headers: &mut HeaderMap, place: &Place) {
     }
     if !place.base.is_empty() {
         tell("x-forwarded-prefix", &place.base);
+    }
+}
+
+/// Takes out what only we say to an app.
+pub(crate) fn strip_spoofed(headers: &mut HeaderMap) {
+    let spoofed: Vec<HeaderName> = headers.keys().filter(|name| is_only_ours(name)).cloned().collect();
+    for name in spoofed {
+        headers.remove(name);
     }
 }
 

@@ -17,7 +17,6 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use io_adapters::http::percent_encoded;
-use std::sync::Arc;
 
 /// The routes.
 pub(crate) const ROUTES: [&str; 3] =
@@ -70,8 +69,8 @@ pub(crate) async fn serve(
     if rest.is_some_and(|rest| rest.is_empty()) {
         return below(&request, &place.base);
     }
-    let lost = Credential::of(asker).lost(Arc::clone(&app), name);
-    let mut answer = proxy::forward(&app, &granted.target, &place, request, lost).await;
+    let by = (Credential::of(asker), name);
+    let mut answer = proxy::forward(&app, &granted.target, &place, request, by).await;
     // Whom the dashboard's origin answers is not an app's to say.
     super::strip_cors(answer.headers_mut());
     if !granted.alone {

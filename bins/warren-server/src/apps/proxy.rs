@@ -1,69 +1,113 @@
 //! A request's way to an app and its answer's way back: streamed both ways, never held.
 
+use super::Name;
+use super::access::Denied;
 use super::connect::{self, NoWay};
+use super::credential::Credential;
 use super::headers::{self, Place};
+use super::http2::{self, Failed, Sent};
 use super::page::Trouble;
 use super::ticket::Target;
 use crate::app::{App, Shared};
-use axum::body::{Body, HttpBody as _};
+use crate::places::{self, Full};
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri, Version};
 use axum::response::Response;
+use bytes::Bytes;
 use core::error::Error;
-use core::task::Poll;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use hyper::body::{Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proto_core::id::NodeId;
 use proto_core::stream::TcpAnswer;
 use proto_core::wire::api::AppScheme;
 use std::io;
+use std::sync::Arc;
 use tokio::io::copy_bidirectional_with_sizes;
 
 /// Bytes under way in each direction of a WebSocket.
 const PIECE: usize = 16 << 10;
+/// Bytes of an answer that is not worth watching while it is on its way: it is there in a moment.
+const SHORT: u64 = 256 << 10;
 
-/// Passes a request on. What has no end that is known, a WebSocket or a stream of events, ends with `lost`.
+/// Passes a request on for whoever was let in by this to what is called so. It ends when that is good no more.
 pub(crate) async fn forward(
     app: &Shared,
     target: &Target,
     place: &Place,
     mut request: Request,
-    lost: BoxFuture<'static, ()>,
+    (credential, name): (Credential, Name),
 ) -> Response {
     let asked = request.headers().clone();
+    let held = match take(app, &target.workspace) {
+        Ok(held) => held,
+        Err(trouble) => return trouble.answer(&asked),
+    };
     let websocket = headers::wants_websocket(&asked);
     // It can be taken only while the request is whole.
     let browser = websocket.then(|| hyper::upgrade::on(&mut request));
-    let Some(onward) = onward(app, target, place, request) else {
+    let Some(onward) = onward(app, target, place, (request, &credential)) else {
         let kind = (StatusCode::BAD_REQUEST, "REQUEST_UNFIT", "the request will not do");
         return Trouble::new(kind, "the request has no address that an app could be asked for", "")
             .answer(&asked);
     };
-    match app.apps.client.request(onward).await {
+    let mut lost = credential.lost(Arc::clone(app), name);
+    let answered = tokio::select! {
+        biased;
+        answered = ask(app, onward, &asked) => answered,
+        () = &mut lost => return super::denied(&Denied::Nothing).answer(&asked),
+    };
+    match answered {
         Ok(answer) => {
-            let mut answer = back(answer.map(Body::new), place, (browser, lost), &asked);
+            let mut answer = back(answer, place, (browser, lost, held), &asked);
             // On a path, the owner's answer is not everybody's, even if the app is.
             if !target.public || !place.base.is_empty() {
                 headers::keep_private(answer.headers_mut());
             }
             answer
         }
-        Err(error) => {
-            tracing::debug!(
-                workspace = target.workspace,
-                port = target.port,
-                "an app was not reached: {error:?}"
-            );
-            down(target, &error).answer(&asked)
-        }
+        Err(way) => down(target, way).answer(&asked),
     }
 }
 
+/// Asks the app; if it did not answer, why there was no way to it, if there was none.
+async fn ask(app: &App, mut onward: Request, asked: &HeaderMap) -> Result<Response, Option<NoWay>> {
+    if http2::may(&onward) {
+        match app.apps.http2.send(onward, http2::takes_trailers(asked)).await {
+            Ok(Sent::Answered(answer)) => return Ok(answer),
+            Ok(Sent::Not(request)) => onward = *request,
+            Err(error) => {
+                tracing::debug!("an app was not reached: {error}");
+                return Err(if let Failed::NoWay(way) = error { Some(way) } else { None });
+            }
+        }
+    }
+    *onward.version_mut() = Version::HTTP_11;
+    app.apps.client.request(onward).await.map(|answer| answer.map(Body::new)).map_err(|error| {
+        tracing::debug!("an app was not reached: {error:?}");
+        let mut cause: Option<&(dyn Error + 'static)> = error.source();
+        let mut way = None;
+        while let Some(error) = cause {
+            way = way.or_else(|| error.downcast_ref::<NoWay>().cloned());
+            cause = error.source();
+        }
+        way
+    })
+}
+
 /// The request as the app gets it.
-fn onward(app: &App, target: &Target, place: &Place, request: Request) -> Option<Request> {
+fn onward(
+    app: &App,
+    target: &Target,
+    place: &Place,
+    (request, credential): (Request, &Credential),
+) -> Option<Request> {
     let (mut parts, body) = request.into_parts();
     let present = |id: &&String| app.hub.presence(&NodeId((*id).clone())).is_some();
     let agent = target.agents.iter().find(present).or(target.agents.first())?;
@@ -81,11 +125,10 @@ fn onward(app: &App, target: &Target, place: &Place, request: Request) -> Option
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     parts.uri = Uri::builder()
         .scheme(scheme)
-        .authority(connect::authority(agent, target.port))
+        .authority(connect::authority(&credential.tag(), agent, target.port))
         .path_and_query(path)
         .build()
         .ok()?;
-    parts.version = Version::HTTP_11;
     headers::to_app(&mut parts.headers, place);
     parts.headers.insert(HOST, host);
     parts.extensions.clear();
@@ -102,14 +145,17 @@ fn onward(app: &App, target: &Target, place: &Place, request: Request) -> Option
 fn back(
     mut answer: Response,
     place: &Place,
-    (browser, lost): (Option<OnUpgrade>, BoxFuture<'static, ()>),
+    (browser, lost, held): (Option<OnUpgrade>, BoxFuture<'static, ()>, Taken),
     asked: &HeaderMap,
 ) -> Response {
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     match (switches, browser) {
         (true, Some(browser)) if headers::wants_websocket(answer.headers()) => {
             let workspace = hyper::upgrade::on(&mut answer);
-            tokio::spawn(carry(browser, workspace, lost));
+            tokio::spawn(async move {
+                carry(browser, workspace, lost).await;
+                drop(held);
+            });
             headers::to_browser(answer.headers_mut(), place, true);
             return answer;
         }
@@ -121,21 +167,43 @@ fn back(
         _ => {}
     }
     headers::to_browser(answer.headers_mut(), place, false);
-    if answer.body().size_hint().exact().is_some() { answer } else { answer.map(|body| until(body, lost)) }
+    let short = answer.body().size_hint().exact().is_some_and(|size| size <= SHORT);
+    let lost = (!short).then_some(lost);
+    answer.map(|body| Body::new(Held { body, lost, _place: held }))
 }
 
-/// A body that breaks off with `lost`: it was not all, and nobody shall take it for that.
-fn until(body: Body, mut lost: BoxFuture<'static, ()>) -> Body {
-    let mut body = body.into_data_stream();
-    Body::from_stream(stream::poll_fn(move |cx| {
-        // Nobody polls a body any more that has failed.
-        match lost.poll_unpin(cx) {
-            Poll::Ready(()) => {
-                Poll::Ready(Some(Err(axum::Error::new(io::Error::from(io::ErrorKind::PermissionDenied)))))
-            }
-            Poll::Pending => body.poll_next_unpin(cx),
+/// An app's answer on its way.
+struct Held {
+    body: Body,
+    /// When it is not for whoever reads it any more.
+    lost: Option<BoxFuture<'static, ()>>,
+    _place: Taken,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // It breaks off: it was not all, and nobody shall take it for that. Nobody polls a body any more that has failed.
+        if self.lost.as_mut().is_some_and(|lost| lost.poll_unpin(cx).is_ready()) {
+            return Poll::Ready(Some(Err(axum::Error::new(io::Error::from(
+                io::ErrorKind::PermissionDenied,
+            )))));
         }
-    }))
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Carries a WebSocket's bytes until either end has enough or may no more.
@@ -150,14 +218,30 @@ async fn carry(browser: OnUpgrade, workspace: OnUpgrade, lost: BoxFuture<'static
     }
 }
 
+/// A request's place among those of its owner, and of its workspace.
+type Taken = [places::Place<String>; 2];
+
+fn take(app: &App, workspace: &str) -> Result<Taken, Box<Trouble>> {
+    let owner = workspace.split('/').next().unwrap_or_default();
+    let [of_owner, of_workspace] = &app.apps.open;
+    let crowded = |full, whose: String| {
+        let kind = (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_APP_REQUESTS", "too much is open");
+        let detail = match full {
+            Full::Own(own) => format!("{own} requests and connections to apps of {whose} are under way"),
+            Full::All(all) => format!("{all} requests and connections to apps are under way on this server"),
+        };
+        Box::new(Trouble::new(kind, detail, "close some of their pages, or wait for them to end").passing())
+    };
+    Ok([
+        of_owner.take(owner.to_owned()).map_err(|full| crowded(full, owner.to_owned()))?,
+        of_workspace
+            .take(workspace.to_owned())
+            .map_err(|full| crowded(full, format!("workspace {workspace}")))?,
+    ])
+}
+
 /// Why an app was not reached, for people.
-fn down(target: &Target, error: &hyper_util::client::legacy::Error) -> Trouble {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    let mut way = None;
-    while let Some(error) = cause {
-        way = way.or_else(|| error.downcast_ref::<NoWay>().cloned());
-        cause = error.source();
-    }
+fn down(target: &Target, way: Option<NoWay>) -> Trouble {
     let Target { workspace, port, .. } = target;
     let starts = "start it in the workspace, or look at which port it listens on";
     let kind = |status, code| (status, code, "the app can't be reached");

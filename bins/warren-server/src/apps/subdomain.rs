@@ -97,8 +97,8 @@ impl Visit {
         if by_pass && !guard::from_own_page(method, asked, &self.place.origin, &target.cors) {
             return super::foreign(&self.place.origin).answer(asked);
         }
-        let lost = credential.lost(Arc::clone(&self.app), self.name.clone());
-        let mut answer = proxy::forward(&self.app, &target, &self.place, request, lost).await;
+        let by = (credential, self.name.clone());
+        let mut answer = proxy::forward(&self.app, &target, &self.place, request, by).await;
         allow_origin(answer.headers_mut(), asked, &target);
         if let Some(cookie) = renewed {
             answer.headers_mut().append(SET_COOKIE, cookie);
@@ -213,8 +213,11 @@ impl Visit {
     /// The answer to a browser that asks whether another site's page may ask the app; none if the app answers itself.
     async fn preflight(&self, asked: &HeaderMap) -> Option<Response> {
         let mut response = StatusCode::NO_CONTENT.into_response();
-        // Whether there is such an app is not told either.
-        let Ok(Some(target)) = access::reachable(&self.app, &self.name).await else { return Some(response) };
+        let Ok(Some(target)) = access::reachable(&self.app, &self.name).await else {
+            // Whether there is such an app is not told either.
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
+            return Some(response);
+        };
         if target.cors.is_empty() && target.public {
             return None;
         }
