@@ -1,9 +1,8 @@
 // Logging in: by password, for a program that waits, out again, and by keyboard alone.
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, picture, visit } from "./support/browser.mjs";
-import { Deployment, until } from "./support/programs.mjs";
+import { Deployment, done } from "./support/programs.mjs";
 
 const PASSWORD = "correct horse battery";
 let deployment, browser, alice;
@@ -38,31 +37,26 @@ test("a wrong password is told in a sentence, the right one leads where one want
 
 test("`warren login` is confirmed in the browser", async () => {
   const { page } = alice;
-  const login = deployment.spawn("warren", ["login", deployment.url, "--config-dir", join(deployment.folder, "alice"), "--browser"]);
-  await until(() => /\/login#\S+/.test(login.said), "warren login shows its link", () => login.said);
-  const link = /\S+\/login#\S+/.exec(login.said)[0];
+  const { program, link } = await deployment.logInByBrowser("alice");
   await page.goto(link);
   assert.equal(await page.getByLabel("Code").inputValue(), link.split("#")[1]);
   await picture(page, "login-confirm-logged-in");
   await page.getByRole("button", { name: "Let it act as alice" }).click();
   await page.getByRole("heading", { name: "The program is logged in" }).waitFor();
   await picture(page, "login-confirmed");
-  await until(() => login.exitCode !== null, "warren login ends", () => login.said);
-  assert.equal(login.exitCode, 0, login.said);
+  await done(program);
 });
 
 test("`warren login` is confirmed by a password where nobody is logged in", async () => {
   const { context, page, faults } = await visit(browser, deployment.url);
-  const login = deployment.spawn("warren", ["login", deployment.url, "--config-dir", join(deployment.folder, "again"), "--browser"]);
-  await until(() => /\/login#\S+/.test(login.said), "warren login shows its link", () => login.said);
-  await page.goto(/\S+\/login#\S+/.exec(login.said)[0]);
+  const { program, link } = await deployment.logInByBrowser("again");
+  await page.goto(link);
   await page.getByLabel("Name").fill("alice");
   await picture(page, "login-confirm");
   await page.getByLabel("Password").fill(PASSWORD);
   await page.getByRole("button", { name: "Let it act as me" }).click();
   await page.getByRole("heading", { name: "The program is logged in" }).waitFor();
-  await until(() => login.exitCode !== null, "warren login ends", () => login.said);
-  assert.equal(login.exitCode, 0, login.said);
+  await done(program);
   assert.deepEqual(faults, []);
   await context.close();
 });

@@ -1,18 +1,18 @@
 // Logging in by an OpenID Connect provider, to the dashboard and for a program, by somebody who has no password here.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, picture, visit } from "./support/browser.mjs";
 import { Issuer } from "./support/issuer.mjs";
-import { Deployment, until } from "./support/programs.mjs";
+import { Deployment, done } from "./support/programs.mjs";
 
 let issuer, deployment, browser, carol;
+const secret = join(tmpdir(), `warren-oidc-${process.pid}`);
 
 before(async () => {
   issuer = await Issuer.start();
-  const secret = join(tmpdir(), `warren-oidc-${process.pid}`);
   writeFileSync(secret, issuer.clientSecret, { mode: 0o600 });
   deployment = await Deployment.start("--oidc-issuer-url", issuer.url, "--oidc-client-id", issuer.clientId,
     "--oidc-client-secret-file", secret, "--oidc-name", "Example", "--oidc-sign-up");
@@ -24,6 +24,7 @@ after(async () => {
   await browser?.close();
   await deployment?.stop();
   await issuer?.stop();
+  rmSync(secret, { force: true });
 });
 
 async function atProvider(page, who) {
@@ -35,9 +36,7 @@ async function atProvider(page, who) {
 
 test("a program is let in by somebody who logs in at the provider on the way", async () => {
   const { page } = carol;
-  const login = deployment.spawn("warren", ["login", deployment.url, "--config-dir", join(deployment.folder, "carol"), "--browser"]);
-  await until(() => /\/login#\S+/.test(login.said), "warren login shows its link", () => login.said);
-  const link = /\S+\/login#\S+/.exec(login.said)[0];
+  const { program, link } = await deployment.logInByBrowser("carol");
   await page.goto(link);
   await page.getByRole("heading", { name: "Confirm a login" }).waitFor();
   await picture(page, "login-confirm-oidc");
@@ -48,9 +47,8 @@ test("a program is let in by somebody who logs in at the provider on the way", a
   await picture(page, "login-confirm-known");
   await page.getByRole("button", { name: "Let it act as carol" }).click();
   await page.getByRole("heading", { name: "The program is logged in" }).waitFor();
-  await until(() => login.exitCode !== null, "warren login ends", () => login.said);
-  assert.equal(login.exitCode, 0, login.said);
-  assert.match(login.said, /as carol/);
+  await done(program);
+  assert.match(program.said, /as carol/);
 });
 
 test("the session is a cookie that no script reads and no other site sends", async () => {

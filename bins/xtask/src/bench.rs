@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what is measured, in one run, on loopback, client and agent as processes of their own;
 //! `cargo xtask bench relay`: the relay beside the Go DERP server; `cargo xtask bench forward`: programs through
 //! `warren port-forward`, beside themselves without it; `cargo xtask bench ssh`: a command by `warren ssh`, near and far;
-//! `cargo xtask bench terminal`: terminals in the browser; `cargo xtask bench apps`: web apps there.
+//! `cargo xtask bench terminal`: terminals in the browser; `cargo xtask bench apps`: web apps there; `cargo xtask bench
+//! dashboard`: its first view.
 //! Prints a table and writes `target/bench.json`, where the figures of the other kinds stay as they are.
 
 use crate::setup;
@@ -15,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 mod apps;
+mod dashboard;
 mod forward;
 mod relay;
 mod ssh;
@@ -24,7 +26,7 @@ mod terminal;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The whole path from a person to a workspace, the relay alone beside the Go DERP server, forwarded
-    /// ports, a command's time, terminals in the browser, or web apps there
+    /// ports, a command's time, terminals in the browser, web apps there, or the dashboard's first view
     #[arg(value_enum, default_value = "path")]
     what: What,
     /// Runs of each throughput measurement; the median is quoted
@@ -47,6 +49,7 @@ enum What {
     Ssh,
     Terminal,
     Apps,
+    Dashboard,
 }
 
 /// One figure of `target/bench.json`.
@@ -83,6 +86,9 @@ impl Figure {
 /// If a program fails, with what it said.
 pub(crate) fn run(args: &Args) -> Result {
     setup::install(setup::BENCH)?;
+    if let What::Dashboard = args.what {
+        dashboard::prepare()?;
+    }
     shell::build_for_bench()?;
     let figures = match args.what {
         What::Path => path(args)?,
@@ -91,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result {
         What::Ssh => ssh::run(args.runs)?,
         What::Terminal => terminal::run(args.runs)?,
         What::Apps => apps::run(args.runs, args.seconds)?,
+        What::Dashboard => dashboard::run(args.runs)?,
     };
 
     println!("\n{:<26} {:>10}  {:<12} {:>6}  OF", "NAME", "VALUE", "UNIT", "RATIO");

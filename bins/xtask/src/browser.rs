@@ -3,7 +3,7 @@
 use crate::setup;
 use crate::shell::{self, Result, command};
 use crate::test::{Args, Tally, counted};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Runs them, from a copy beside what cargo builds, so that npm writes nothing into the source tree.
@@ -17,6 +17,21 @@ pub(crate) fn run(args: &Args, tally: &mut Tally) -> Result {
     let mut build = command("cargo", &["build", "--workspace", "--bins", "--quiet"]);
     build.env("WARREN_DASHBOARD_REQUIRED", "1");
     shell::run(build)?;
+    let folder = prepare()?;
+    let pictures = shell::target().join("screenshots");
+    println!("screenshots in {}", pictures.display());
+    let mut tests = command("node", &["--test", "--test-concurrency=1", "--test-reporter=tap"]);
+    tests.current_dir(&folder).env("WARREN_SCREENSHOTS", pictures);
+    tests.env("WARREN_JUPYTER", setup::jupyter()?);
+    tests.env("WARREN_PROGRAMS", shell::target().join("debug"));
+    counted(tests, tally)
+}
+
+/// Makes the folder that they are run in, with their packages, and says where it is.
+///
+/// # Errors
+/// If it cannot be written, or the packages cannot be fetched.
+pub(crate) fn prepare() -> Result<PathBuf> {
     let (source, folder) = (shell::root().join("tests/browser"), shell::target().join("browser"));
     copy(&source, &folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut packages = command(
@@ -25,13 +40,7 @@ pub(crate) fn run(args: &Args, tally: &mut Tally) -> Result {
     );
     packages.current_dir(&folder);
     shell::run(packages)?;
-    let pictures = shell::target().join("screenshots");
-    println!("screenshots in {}", pictures.display());
-    let mut tests = command("node", &["--test", "--test-concurrency=1", "--test-reporter=tap"]);
-    tests.current_dir(&folder).env("WARREN_SCREENSHOTS", pictures);
-    tests.env("WARREN_JUPYTER", setup::jupyter()?);
-    tests.env("WARREN_PROGRAMS", shell::target().join("debug"));
-    counted(tests, tally)
+    Ok(folder)
 }
 
 /// Makes `to` what `from` is, but for the packages of npm on either side.

@@ -88,10 +88,24 @@ export class Deployment {
     return child;
   }
 
+  /** `warren login` that waits to be confirmed in a browser, for a person with a folder of settings of this name. */
+  async logInByBrowser(name) {
+    const program = this.spawn("warren", ["login", this.url, "--config-dir", join(this.folder, name), "--browser"]);
+    const shown = /\S+\/login#\S+/;
+    await until(() => shown.test(program.said), "warren login shows its link", () => program.said);
+    return { program, link: shown.exec(program.said)[0] };
+  }
+
   async stop() {
     await Promise.all([...this.children].map((child) => end(child)));
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** Waits until a program has ended well. */
+export async function done(child) {
+  await until(() => child.exitCode !== null, `${child.spawnargs[0]} ends`, () => child.said);
+  if (child.exitCode !== 0) throw new Error(`${child.spawnargs.join(" ")}: ${child.exitCode}\n${child.said}`);
 }
 
 async function end(child, signal = "SIGTERM") {
