@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { inUse, picture } from "./support/browser.mjs";
+import { inUse, picture, visit } from "./support/browser.mjs";
 import { Deployment, until } from "./support/programs.mjs";
 
 let deployment, browser, alice;
@@ -81,6 +81,60 @@ test("the end of the program is told, and a new one is a key away", async () => 
   await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
   await type(page, "echo $((40+2))\n");
   await shows(page, /^42$/m);
+});
+
+test("what is pasted arrives whole, however much it is", async () => {
+  const { page } = alice;
+  const pasted = "0123456789abcde\n".repeat(20_000);
+  await type(page, "echo $((40+4)); wc -c\n");
+  await shows(page, /^44$/m);
+  await page.evaluate((text) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    const area = document.querySelector(".xterm-helper-textarea");
+    area.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+  }, pasted);
+  await page.keyboard.press("Control+D");
+  await shows(page, new RegExp(`^${pasted.length}$`, "m"));
+  // All rows are to be seen, down to the last.
+  const [rows, place] = await Promise.all([".xterm-rows", ".terminal-place"].map((part) => page.locator(part).boundingBox()));
+  assert.ok(rows.y + rows.height <= place.y + place.height, `${JSON.stringify(rows)} in ${JSON.stringify(place)}`);
+});
+
+test("what is selected is copied, and `Ctrl+C` interrupts when nothing is", async () => {
+  const { page, context } = alice;
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await type(page, "echo copy-me-$((40+6)); sleep 1000\n");
+  await shows(page, /^copy-me-46$/m);
+  const row = page.locator(".xterm-rows > div").filter({ hasText: /^copy-me-46/ });
+  // xterm.js takes clicks above its rows.
+  await row.dblclick({ position: { x: 20, y: 5 }, force: true });
+  await page.keyboard.press("Control+C");
+  const copied = () => page.evaluate(() => navigator.clipboard.readText());
+  await until(async () => (await copied()) === "copy-me-46", "it is copied", () => "");
+  assert.doesNotMatch(await screen(page), /\^C/);
+  await page.keyboard.press("Control+C");
+  await shows(page, /\^C/);
+});
+
+test("a phone has the keys that its keyboard lacks", async () => {
+  const { context, page, faults } = await visit(browser, deployment.url, {
+    viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true, storageState: await alice.context.storageState(),
+  });
+  await page.goto("/workspaces/alice/dev/terminal");
+  await page.getByRole("status").getByText("connected", { exact: true }).waitFor();
+  await type(page, "cat -v\n");
+  for (const name of ["Esc", "Up"]) await page.getByRole("button", { name, exact: true }).tap();
+  await type(page, "\n");
+  await shows(page, /^\^\[\^\[\[A$/m);
+  // With the next letter, and no longer.
+  await page.getByRole("button", { name: "Ctrl" }).tap();
+  await type(page, "c");
+  await type(page, "echo $((40+5))\n");
+  await shows(page, /^45$/m);
+  await picture(page, "terminal-touch");
+  assert.deepEqual(faults, []);
+  await context.close();
 });
 
 test("where only browsers may come in, the terminal goes on and `warren ssh` is refused", async () => {

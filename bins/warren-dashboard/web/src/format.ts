@@ -49,7 +49,8 @@ export function full(time: string): string {
 
 /** A sentence of the server's as one begins on a page. */
 export function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  // Addresses and settings are written as they are.
+  return /^(\w+:\/\/|--)/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** `warren-agent 0.1.0` without its name. */

@@ -54,7 +54,8 @@ export function match(pattern: string, actual: string): Record<string, string> |
   return found;
 }
 
-function decoded(text: string): string {
+/** A part of an address as it was meant; as it is if it cannot be read. */
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -181,11 +181,11 @@ fn relays_of(app: &App, region: &RelayRegion, seen: &Nodes) -> Option<Check> {
         .collect();
     let found = match best {
         Some(best) if working == derp.len() && best < SLOW => {
-            Found::well(format!("A message takes {} ms through it.", best.as_millis()))
+            Found::well(format!("A message takes {} through it.", milliseconds(best)))
         }
         Some(best) if working == derp.len() => Found::ill(
             Level::Warning,
-            format!("A message takes {} ms through it.", best.as_millis()),
+            format!("A message takes {} through it.", milliseconds(best)),
             "The relay is far away or overloaded.",
             "Run a relay nearer to this server's users.",
         ),
@@ -205,6 +205,13 @@ fn relays_of(app: &App, region: &RelayRegion, seen: &Nodes) -> Option<Check> {
     let took = region.nodes.iter().filter_map(|node| seen.get(&(region.id, node.name.clone())));
     let took = took.map(|seen| seen.took).max().unwrap_or_default();
     Some(found.check(app, "RELAY", format!("Relay {}", region.name), took))
+}
+
+fn milliseconds(time: Duration) -> String {
+    match time.as_millis() {
+        0 => "less than 1 ms".to_owned(),
+        ms => format!("{ms} ms"),
+    }
 }
 
 /// STUN servers, all together: one that answers is enough to find direct ways, two tell what the NATs are like.
@@ -240,7 +247,11 @@ fn stun(app: &App, map: &RelayMap, seen: &Seen) -> Check {
             "Let UDP port 3478 in at those that are silent.",
         )
     } else {
-        Found::well(format!("{answering} STUN {} answer.", if answering == 1 { "server" } else { "servers" }))
+        Found::well(if answering == 1 {
+            "The STUN server answers.".to_owned()
+        } else {
+            format!("{answering} STUN servers answer.")
+        })
     };
     found.check(app, "STUN", "STUN", took.unwrap_or_default())
 }

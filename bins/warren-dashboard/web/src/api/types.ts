@@ -24,12 +24,14 @@ export interface Tunnel {
   rx_bytes: number; tx_bytes: number; since: string; verdict: Verdict | null; history: PathEvent[]; samples: Sample[];
 }
 
-export interface Port { port: number; process?: string | null; protocol?: string | null }
+export interface Port { port: number; process?: string | null; protocol?: string | null; url?: string }
 export type Sharing = "owner" | "signed_in" | "public";
 export interface WebApp { slug: string; name: string; port: number; scheme: "http" | "https"; sharing: Sharing; cors?: string[]; url: string }
 export interface TerminalSession { id: string; started_at: string; command: string; cols: number; rows: number; viewers: number; last_active_at: string }
 export interface Share { user: string; created_at: string }
 
+/** Tailscale's document, as far as it is read here. */
+export interface RelayMap { Regions: Record<string, { RegionCode: string; RegionName: string }> }
 export interface RelayNode { name: string; host: string; stun_port: number; derp_port: number; latency_ms: number | null; stun: boolean | null; derp: boolean | null; error?: string | null }
 export interface Region {
   id: number; code: string; name: string; embedded: boolean; latitude?: number | null; longitude?: number | null;

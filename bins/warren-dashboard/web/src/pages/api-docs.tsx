@@ -39,7 +39,7 @@ export default function ApiDocs() {
         <a class="brand" href="/workspaces"><img src="/icon.svg" alt="" width="24" height="24" />Warren</a>
         <a href="/api/openapi.json" download="warren-openapi.json">OpenAPI document</a>
       </header>
-      <h1>{description?.info.title ?? "API"}</h1>
+      <h1>API</h1>
       <p class="muted">{description ? `Version ${description.info.version}. ` : ""}JSON over HTTP. Scripts send an API token as <code>Authorization: Bearer warren_api_…</code>; every answer of 400 and above is a problem with a code, a sentence and a hint.</p>
       {error !== undefined && <Problem error={error} />}
       {!description && error === undefined && <Loading what="the description" />}

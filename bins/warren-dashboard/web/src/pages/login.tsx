@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import type { LoginMethods } from "../api/types";
-import { go, path, title } from "../router";
+import { decoded, go, path, title } from "../router";
 import { build, leave, logIn, user, wanted } from "../session";
 import { Field, Form } from "../ui/form";
 import { Loading } from "../ui/parts";
@@ -27,7 +27,7 @@ function onward(to: string): void {
 
 /** The code of a program that waits, if the address has one. */
 function fragment(): string | undefined {
-  return location.hash.length > 1 ? decodeURIComponent(location.hash.slice(1)) : undefined;
+  return location.hash.length > 1 ? decoded(location.hash.slice(1)) : undefined;
 }
 
 /** How one may log in here, as far as it is known. */

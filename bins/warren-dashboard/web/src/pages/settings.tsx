@@ -47,7 +47,7 @@ function Table({ settings }: { settings: Setting[] }) {
               <td class="lead"><code>--{one.name.replace(/^--/, "")}</code>{one.help && <span class="sub">{one.help}</span>}</td>
               <td data-label="Value" class="break">{one.value ? <code>{one.value}</code> : <span class="muted">not set</span>}</td>
               <td data-label="From"><Chip tone={one.origin === "default" ? "none" : "info"}>{ORIGINS[one.origin] ?? one.origin}</Chip></td>
-              <td data-label="Variable" class="break">{one.variable && <code>{one.variable}</code>}</td>
+              <td data-label="Variable">{one.variable && <code>{one.variable.split(/(?<=_)/).map((piece) => <>{piece}<wbr /></>)}</code>}</td>
             </tr>
           ))}
         </tbody>

@@ -5,7 +5,7 @@ import { sentence } from "../format";
 import { title } from "../router";
 import "../styles/terminal.css";
 import type { State as LinkState } from "../terminal/link";
-import { open, type Screen } from "../terminal/screen";
+import { type Key, open, type Screen } from "../terminal/screen";
 import { copy } from "../ui/copy";
 import { State, type Tone } from "../ui/parts";
 import { done, failed } from "../ui/toast";
@@ -45,6 +45,11 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
     shown.focus();
     return () => shown.dispose();
   }, [session, watching, owner, name]);
+  const [ctrl, setCtrl] = useState(false);
+  const hold = (): void => {
+    screen.current?.control(ctrl ? undefined : () => setCtrl(false));
+    setCtrl(!ctrl);
+  };
   const [tone, words] = STATES[state];
   const again = (): void => {
     setSession(newSession());
@@ -75,10 +80,19 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
           </div>
         )}
       </div>
+      {!watching && (
+        // The terminal keeps the focus, and with it a phone's keyboard stays open.
+        <div class="touch-keys" role="toolbar" aria-label="Keys" onPointerDown={(event) => event.preventDefault()}>
+          <button class="small" aria-pressed={ctrl} onClick={hold}>Ctrl</button>
+          {TOUCH_KEYS.map(([key, name]) => <button class="small" aria-label={name} onClick={() => screen.current?.press(key)} key={key}>{key}</button>)}
+        </div>
+      )}
     </div>
   );
 }
 
+/** Those whose sign does not say what they are called have a name. */
+const TOUCH_KEYS: [Key, string?][] = [["Esc"], ["Tab"], ["←", "Left"], ["↓", "Down"], ["↑", "Up"], ["→", "Right"]];
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 function wantedSession(): string {

@@ -1,14 +1,15 @@
 // One workspace: how it is reached and why so, what is open in it, and the commands that lead there.
 import { useEffect, useState } from "preact/hooks";
 import { part, post, remove } from "../api/client";
-import type { Workspace } from "../api/types";
+import type { RelayMap, Workspace } from "../api/types";
 import { version } from "../format";
 import { refresh, workspaces } from "../live";
 import { go, title } from "../router";
-import { build } from "../session";
+import { administers, build, user } from "../session";
 import "../styles/network.css";
 import { Command } from "../ui/copy";
 import { Confirm, Dialog } from "../ui/dialog";
+import { useLoaded } from "../ui/load";
 import { Ago, Empty, Head, Loading, Problem, State } from "../ui/parts";
 import { address, api, called } from "../workspace";
 import { Apps } from "./workspace/apps";
@@ -36,9 +37,11 @@ export default function Page({ owner = "", name = "" }: { owner?: string; name?:
 }
 
 function One({ workspace }: { workspace: Workspace }) {
-  const [asking, setAsking] = useState<"token" | "delete">();
+  const [asking, setAsking] = useState<"token" | "delete" | "leave">();
   const connected = workspace.status === "connected";
-  const mine = workspace.access !== "shared";
+  const own = workspace.access === "owner";
+  // What only its owner may do, and the server's; what whoever administers may, too.
+  const [owns, manages] = [own || user.value?.role === "owner", own || administers()];
   // Who administers the server looks after a workspace, and uses it only if it is shared.
   const usable = workspace.access !== "admin";
   const seen = workspace.agents.some((agent) => agent.last_seen);
@@ -48,8 +51,9 @@ function One({ workspace }: { workspace: Workspace }) {
       <Head name={workspace.name} crumbs={<><a href="/workspaces">Workspaces</a> / {workspace.owner}</>}
         about={<State tone={connected ? "good" : "none"}>{connected ? "connected" : "offline"}</State>}>
         {connected && usable && <a class="button primary" href={`${address(workspace)}/terminal`}>Open a terminal</a>}
-        {mine && <button onClick={() => setAsking("token")}>New agent token</button>}
-        {mine && <button class="danger" onClick={() => setAsking("delete")}>Delete</button>}
+        {owns && <button onClick={() => setAsking("token")}>New agent token</button>}
+        {workspace.access === "shared" && <button onClick={() => setAsking("leave")}>Leave</button>}
+        {manages && <button class="danger" onClick={() => setAsking("delete")}>Delete</button>}
       </Head>
       <div class="stack">
         {!connected && (
@@ -64,10 +68,19 @@ function One({ workspace }: { workspace: Workspace }) {
           <Agent workspace={workspace} />
         </div>
         {connected && usable && <div class="columns"><Ports workspace={workspace} /><Sessions workspace={workspace} /></div>}
-        <Apps workspace={workspace} editable={mine} />
-        {mine && <Shares workspace={workspace} />}
+        <Apps workspace={workspace} editable={owns} removable={manages} />
+        {manages && <Shares workspace={workspace} editable={owns} />}
       </div>
       {asking === "token" && <NewToken workspace={workspace} onClose={close} />}
+      {asking === "leave" && (
+        <Confirm title={`Leave ${workspace.name}?`} action="Leave" onClose={close} onConfirm={async () => {
+          await remove(`${api(workspace)}/shares/${part(user.value?.name ?? "")}`);
+          await refresh();
+          go("/workspaces");
+        }}>
+          <p>It is shared with you no more, and what you have open there ends. {workspace.owner} can share it with you again.</p>
+        </Confirm>
+      )}
       {asking === "delete" && (
         <Confirm title={`Delete ${workspace.name}?`} action="Delete" onClose={close} onConfirm={async () => {
           await remove(api(workspace));
@@ -82,6 +95,11 @@ function One({ workspace }: { workspace: Workspace }) {
 }
 
 function Agent({ workspace }: { workspace: Workspace }) {
+  const { data: map } = useLoaded<RelayMap>("/derp-map");
+  const relay = (id: number): string => {
+    const region = map?.Regions[id];
+    return region ? `${region.RegionName} (${region.RegionCode})` : `region ${id}`;
+  };
   return (
     <section class="card">
       <header><h2>{workspace.agents.length > 1 ? "Agents" : "Agent"}</h2></header>
@@ -92,7 +110,7 @@ function Agent({ workspace }: { workspace: Workspace }) {
             <dt>Status</dt><dd><State tone={agent.status === "connected" ? "good" : "none"}>{agent.status}</State></dd>
             <dt>Last seen</dt><dd>{agent.status === "connected" ? "now" : <Ago time={agent.last_seen} />}</dd>
             <dt>Version</dt><dd>{version(agent.version)}</dd>
-            <dt>Home relay</dt><dd>{agent.home_relay == null ? "–" : `region ${agent.home_relay}`}</dd>
+            <dt>Home relay</dt><dd>{agent.home_relay == null ? "–" : relay(agent.home_relay)}</dd>
             {agent.node_key && <><dt>Node key</dt><dd class="mono">{agent.node_key}</dd></>}
           </dl>
         ))}

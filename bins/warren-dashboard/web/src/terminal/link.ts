@@ -24,6 +24,8 @@ const PAUSES_MS = [300, 700, 1_500, 3_000, 5_000];
 const ACK_BYTES = 32 * 1024;
 /** What is typed while there is no connection is kept, up to so many bytes: more was not typed by a person. */
 const KEPT_BYTES = 4 * 1024;
+/** Bytes of one message: what is pasted may be longer than the server takes at once (256 KiB). */
+const PIECE_BYTES = 64 * 1024;
 
 export class Link {
   #socket: WebSocket | undefined;
@@ -44,8 +46,9 @@ export class Link {
   }
 
   send(data: Uint8Array): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(data as Uint8Array<ArrayBuffer>);
-    else if (!this.#ended && this.#kept.reduce((sum, one) => sum + one.length, data.length) <= KEPT_BYTES) this.#kept.push(data);
+    if (this.#socket?.readyState === WebSocket.OPEN) {
+      for (let at = 0; at < data.length; at += PIECE_BYTES) this.#socket.send(data.subarray(at, at + PIECE_BYTES) as Uint8Array<ArrayBuffer>);
+    } else if (!this.#ended && this.#kept.reduce((sum, one) => sum + one.length, data.length) <= KEPT_BYTES) this.#kept.push(data);
   }
 
   resize(cols: number, rows: number): void {

@@ -4,6 +4,8 @@ import { Unicode11Addon } from "@xterm/addon-unicode11";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { type ITheme, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { copy } from "../ui/copy";
+import { failed } from "../ui/toast";
 import { Link, type Size, type Told } from "./link";
 import { writeStylesAllowed } from "./styles";
 
@@ -18,8 +20,16 @@ const THEME: ITheme = {
   brightBlack: "#7d877f", brightRed: "#ffb0aa", brightGreen: "#a3d8b8", brightYellow: "#f2cd8b", brightBlue: "#b4d3f3", brightMagenta: "#dfc1ef", brightCyan: "#a6e0dc", brightWhite: "#f4f7f3",
 };
 
+/** Keys that a phone's keyboard lacks, as terminals send them; arrows go by the program's own mode. */
+const KEYS = { Esc: "\x1b", Tab: "\t", "←": "D", "↓": "B", "↑": "A", "→": "C" } as const;
+export type Key = keyof typeof KEYS;
+
 export interface Screen {
   link: Link;
+  /** As if this key were pressed. */
+  press(key: Key): void;
+  /** Has the next letter be typed with Ctrl, then calls `done`; not any more without one. */
+  control(done: (() => void) | undefined): void;
   larger(by: number): void;
   focus(): void;
   dispose(): void;
@@ -57,8 +67,15 @@ export function open(place: HTMLElement, address: (cols: number, rows: number) =
     bytes: (data) => terminal.write(data, () => link.showed(data.length)),
   });
   const encoder = new TextEncoder();
+  let controlled: (() => void) | undefined;
+  const typed = (text: string): void => {
+    const letter = text.length === 1 && /[@-_a-z ?]/.test(text);
+    link.send(encoder.encode(controlled && letter ? String.fromCharCode(text.toUpperCase().charCodeAt(0) & 0x1f) : text));
+    controlled?.();
+    controlled = undefined;
+  };
   const subscriptions = [
-    terminal.onData((text) => link.send(encoder.encode(text))),
+    terminal.onData(typed),
     terminal.onBinary((text) => link.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0)))),
   ];
   terminal.attachCustomKeyEventHandler((event) => keys(event, terminal, told.leave));
@@ -77,6 +94,13 @@ export function open(place: HTMLElement, address: (cols: number, rows: number) =
   window.addEventListener("online", online);
   return {
     link,
+    press(key) {
+      const arrow = /[A-D]/.test(KEYS[key]);
+      terminal.input(arrow ? `\x1b${terminal.modes.applicationCursorKeysMode ? "O" : "["}${KEYS[key]}` : KEYS[key]);
+    },
+    control(done) {
+      controlled = done;
+    },
     larger(by) {
       terminal.options.fontSize = Math.min(SIZES.most, Math.max(SIZES.least, (terminal.options.fontSize ?? SIZES.usual) + by));
       localStorage.setItem(SIZE_KEY, String(terminal.options.fontSize));
@@ -107,8 +131,10 @@ function keys(event: KeyboardEvent, terminal: Terminal, leave: () => void): bool
   const copying = terminal.hasSelection() && event.code === "KeyC" && (event.ctrlKey || event.metaKey);
   if (copying) {
     event.preventDefault();
-    void navigator.clipboard?.writeText(terminal.getSelection());
-    terminal.clearSelection();
+    void copy(terminal.getSelection()).then(() => {
+      terminal.clearSelection();
+      terminal.focus();
+    }, failed);
     return false;
   }
   // The browser pastes, and xterm.js hears of it.

@@ -67,7 +67,8 @@ function options(element: HTMLElement, lines: Line[], format: (value: number | n
     stroke: colour("muted"), font: `11px ${style.fontFamily}`, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false },
   };
   return {
-    width: element.clientWidth, height: HEIGHT, legend: { show: false }, cursor: { y: false, points: { size: 6 } },
+    // The last time on the axis is centred under its tick: half of it lies beyond the plot.
+    width: element.clientWidth, height: HEIGHT, padding: [null, 24, null, null], legend: { show: false }, cursor: { y: false, points: { size: 6 } },
     scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.15, 1)] } },
     axes: [
       { ...axis, size: 30, space: 90, values: (_, ticks) => ticks.map((tick) => clock(tick, (ticks.at(-1) ?? 0) - (ticks[0] ?? 0))) },
@@ -80,5 +81,5 @@ function options(element: HTMLElement, lines: Line[], format: (value: number | n
 /** The time at a tick of an axis that spans so many seconds: with seconds where minutes would all be the same. */
 function clock(tick: number, span: number): string {
   const seconds = span < 300 ? { second: "2-digit" } as const : {};
-  return new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", ...seconds });
+  return new Date(tick * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...seconds });
 }

@@ -12,7 +12,7 @@ const SHARING = [["owner", "Only its owner"], ["signed_in", "Everybody who is lo
 const TONES: Record<Sharing, Tone> = { owner: "none", signed_in: "info", public: "warn" };
 const SHORT: Record<Sharing, string> = { owner: "owner", signed_in: "signed in", public: "public" };
 
-export function Apps({ workspace, editable }: { workspace: Workspace; editable: boolean }) {
+export function Apps({ workspace, editable, removable }: { workspace: Workspace; editable: boolean; removable: boolean }) {
   const path = `${api(workspace)}/apps`;
   const { data, error, absent, reload } = useLoaded<{ apps: WebApp[] }>(path);
   const [editing, setEditing] = useState<WebApp | "new">();
@@ -37,7 +37,7 @@ export function Apps({ workspace, editable }: { workspace: Workspace; editable: 
                   <td data-label="Who may open it"><Chip tone={TONES[app.sharing]}>{SHORT[app.sharing] ?? app.sharing}</Chip></td>
                   <td class="right">
                     {editable && <button class="small quiet" aria-label={`Change ${app.name || app.slug}`} onClick={() => setEditing(app)}>Change</button>}
-                    {editable && <button class="small quiet" aria-label={`Remove ${app.name || app.slug}`} onClick={() => setRemoving(app)}>Remove</button>}
+                    {removable && <button class="small quiet" aria-label={`Remove ${app.name || app.slug}`} onClick={() => setRemoving(app)}>Remove</button>}
                   </td>
                 </tr>
               ))}

@@ -26,7 +26,10 @@ export function Ports({ workspace }: { workspace: Workspace }) {
             const kind = port.protocol === "udp" ? "udp" : "tcp";
             return (
               <div key={`${kind}${port.port}`}>
-                <div class="label"><strong class="number">{port.port}</strong> {port.process} {kind === "udp" && "UDP"}</div>
+                <div class="label">
+                  <strong class="number">{port.port}</strong> {port.process} {kind === "udp" && "UDP"}
+                  {port.url && <> · <a href={port.url} target="_blank" rel="noopener noreferrer">open<span class="visually-hidden"> port {what} in a new tab</span></a></>}
+                </div>
                 <Command text={`warren port-forward ${called(workspace)} --${kind} ${port.port}:${port.port}`} label={`forward port ${what}`} />
               </div>
             );

@@ -8,7 +8,7 @@ import { Ago, Problem } from "../../ui/parts";
 import { failed } from "../../ui/toast";
 import { api } from "../../workspace";
 
-export function Shares({ workspace }: { workspace: Workspace }) {
+export function Shares({ workspace, editable }: { workspace: Workspace; editable: boolean }) {
   const path = `${api(workspace)}/shares`;
   const { data, error, reload } = useLoaded<{ shares: Share[] }>(path);
   const [name, setName] = useState("");
@@ -28,15 +28,17 @@ export function Shares({ workspace }: { workspace: Workspace }) {
             ))}
           </ul>
         )}
-        <div class="narrow">
-          <Form action="Share" onSend={async () => {
-            await put(`${path}/${part(name)}`);
-            setName("");
-            reload();
-          }}>
-            <Field label="A person's name" value={name} onValue={setName} required maxLength={32} autocapitalize="none" autocomplete="off" spellcheck={false} />
-          </Form>
-        </div>
+        {editable && (
+          <div class="narrow">
+            <Form action="Share" onSend={async () => {
+              await put(`${path}/${part(name)}`);
+              setName("");
+              reload();
+            }}>
+              <Field label="A person's name" value={name} onValue={setName} required maxLength={32} autocapitalize="none" autocomplete="off" spellcheck={false} />
+            </Form>
+          </div>
+        )}
       </div>
     </section>
   );
