@@ -106,7 +106,7 @@ impl Gate {
                     if let Err(why) = verdict {
                         tracing::debug!(?stream, ?why, "a client was not let in");
                     }
-                    return Some(ServerCommand::Verdict { stream, admit: verdict.is_ok() });
+                    return Some(ServerCommand::Verdict { stream, verdict });
                 }
                 AdmissionEvent::Expel(key) => {
                     tracing::info!(%key, "a client was expelled: it may not use this relay any more");

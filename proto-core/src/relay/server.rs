@@ -4,7 +4,7 @@
 //! All connections of a key stay open; the active one, which gets the key's packets, is the newest, or the one
 //! that spoke last. Two clones of one machine thus never throw each other out.
 
-use super::{MeshChange, TableChange};
+use super::{MeshChange, Refused, TableChange};
 use crate::id::StreamId;
 use crate::key::{NodePublic, SharedBox};
 use crate::limits;
@@ -30,8 +30,8 @@ pub enum ServerCommand {
     Verdict {
         /// The connection.
         stream: StreamId,
-        /// Whether it is let in.
-        admit: bool,
+        /// Whether it is let in; else why not.
+        verdict: Result<(), Refused>,
     },
     /// A connection that is not its key's active one has spoken ([`super::ForwardTable::dormant`]): it
     /// becomes the active one.
@@ -260,7 +260,7 @@ impl RelayServer {
 
     fn command(&mut self, command: ServerCommand, now: Time) {
         match command {
-            ServerCommand::Verdict { stream, admit } => self.verdict(stream, admit, now),
+            ServerCommand::Verdict { stream, verdict } => self.verdict(stream, verdict, now),
             ServerCommand::Spoke(stream) => self.spoke(stream),
             ServerCommand::Broken(stream) => self.broken(stream),
             ServerCommand::FirstPacket { from, to } => {
@@ -323,14 +323,15 @@ impl RelayServer {
         if self.config.ask && !connection.mesh {
             self.out.event(ServerEvent::Ask { stream, key });
         } else {
-            self.verdict(stream, true, now);
+            self.verdict(stream, Ok(()), now);
         }
     }
 
-    fn verdict(&mut self, stream: StreamId, admit: bool, now: Time) {
+    fn verdict(&mut self, stream: StreamId, verdict: Result<(), Refused>, now: Time) {
         let full = self.connections.len() - self.waiting >= self.config.connections_max;
         let Some(connection) = self.connections.get_mut(&stream) else { return };
         // The other relays of the mesh are few, and are what moves clients away from a full one.
+        let admit = verdict.is_ok();
         let full = admit && full && !connection.mesh;
         let Stage::Asked { key, .. } = &connection.stage else { return };
         let key = *key;
@@ -340,6 +341,15 @@ impl RelayServer {
             self.counters.refused += u64::from(!admit);
             self.counters.crowded += u64::from(crowded);
             self.counters.full += u64::from(full && !crowded);
+            if connection.ours {
+                let problem = match verdict {
+                    Err(why) => why.words(),
+                    Ok(()) if crowded => "this key is connected too many times already",
+                    Ok(()) => "it has no room for more clients",
+                };
+                self.counters.health += 1;
+                self.write(stream, &Frame::Health { problem });
+            }
             return self.close(stream);
         }
         self.waiting -= 1;

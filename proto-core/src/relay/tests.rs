@@ -39,6 +39,21 @@ fn a_packet_for_another_region_waits_until_it_is_connected() {
 }
 
 #[test]
+fn a_relay_that_refuses_says_why() {
+    let mut world = World::new(1);
+    let full = RelayServerConfig { connections_max: 0, ..RelayServerConfig::new(secret(102)) };
+    world.relays.insert("c.example".to_owned(), RelayHub::new(full, Seed::from_u64(202), world.now));
+    world.heard(0);
+    world.tell(0, PoolCommand::Want(TWO));
+    assert_eq!(
+        world.heard(0),
+        ["2 down: c.example: the relay refused this node: it has no room for more clients"]
+    );
+    world.advance(60 * SECOND);
+    assert!(world.heard(0).is_empty(), "it is said once");
+}
+
+#[test]
 fn a_region_that_is_neither_home_nor_used_is_left() {
     let mut world = World::new(1);
     world.tell(0, PoolCommand::Want(TWO));

@@ -75,6 +75,17 @@ pub enum Refused {
 impl Refused {
     /// All reasons, in the order of [`AdmissionCounters::refused`].
     pub const ALL: [Self; 4] = [Self::NotListed, Self::Denied, Self::Unreachable, Self::Busy];
+
+    /// It in words for the person whose node is refused.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotListed => "its key is not on the list of those who may use it",
+            Self::Denied => "the server that it asks does not know this node's key",
+            Self::Unreachable => "the server that it asks about new nodes does not answer",
+            Self::Busy => "too many nodes ask to be let in at this moment",
+        }
+    }
 }
 
 /// A question to the verifier.

@@ -2,7 +2,7 @@ use super::*;
 use crate::key::NodeSecret;
 use crate::limits;
 use crate::machine::laws::{OwnedInput, Subject};
-use crate::relay::{DropReason, PacketKind, RelayServer};
+use crate::relay::{DropReason, PacketKind, Refused, RelayServer};
 use crate::seed::Rng;
 use crate::time::Duration;
 use crate::wire::derp::{ClientInfo, FrameKind, ServerInfo};
@@ -323,17 +323,22 @@ fn a_login_has_ten_seconds_and_a_connection_hears_a_keepalive_a_minute() {
 #[test]
 fn an_owner_that_is_asked_decides_and_can_change_its_mind() {
     let mut bench = Bench::new(true);
-    for n in [1, 2] {
-        bench.login_as(n, &secret(n), "");
+    for (n, app) in [(1, ""), (2, ""), (3, "warren")] {
+        bench.login_as(n, &secret(n), app);
         assert_eq!(bench.heard(n).len(), 1, "the key, and no more yet");
     }
     bench.packet(1, &secret(1), b"too early");
-    for (n, admit) in [(1, true), (2, false)] {
+    for (n, verdict) in [(1, Ok(())), (2, Err(Refused::Denied)), (3, Err(Refused::NotListed))] {
         assert!(bench.asked.contains(&stream(n)));
-        bench.input(Input::Command(ServerCommand::Verdict { stream: stream(n), admit }));
+        bench.input(Input::Command(ServerCommand::Verdict { stream: stream(n), verdict }));
     }
     assert_eq!(bench.heard(1), ["server info"]);
-    assert!(bench.is_closed(2));
+    assert_eq!(bench.heard(2).len(), 0, "others might fail on what they do not expect");
+    assert_eq!(
+        bench.heard(3),
+        ["Health { problem: \"its key is not on the list of those who may use it\" }"]
+    );
+    assert!(bench.is_closed(2) && bench.is_closed(3));
     bench.input(Input::Command(ServerCommand::Expel(secret(1).public())));
     assert!(bench.is_closed(1));
 }
@@ -406,6 +411,11 @@ struct Clients {
     logins: Vec<Vec<u8>>,
 }
 
+fn drawn(rng: &mut Rng) -> Result<(), Refused> {
+    let why = Refused::ALL[rng.range(0..Refused::ALL.len() as u64) as usize];
+    if rng.permille(800) { Ok(()) } else { Err(why) }
+}
+
 impl Clients {
     fn new() -> Self {
         let keys = [secret(1), secret(2)];
@@ -423,7 +433,7 @@ impl Clients {
     fn command(&self, rng: &mut Rng) -> ServerCommand {
         let stream = StreamId(rng.range(0..4));
         let command = match rng.range(0..10) {
-            0..3 => ServerCommand::Verdict { stream, admit: rng.permille(800) },
+            0..3 => ServerCommand::Verdict { stream, verdict: drawn(rng) },
             3 | 4 => ServerCommand::Spoke(stream),
             5 => ServerCommand::FirstPacket { from: self.keys[0].public(), to: self.keys[1].public() },
             6 => ServerCommand::Expel(self.keys[0].public()),
@@ -450,7 +460,7 @@ impl Clients {
     /// What the owner answers when it is asked about a login.
     fn reply(output: &Output<ServerEvent>, rng: &mut Rng) -> Option<Vec<OwnedInput<ServerCommand>>> {
         let Output::Event(ServerEvent::Ask { stream, .. }) = output else { return None };
-        let verdict = ServerCommand::Verdict { stream: *stream, admit: rng.permille(800) };
+        let verdict = ServerCommand::Verdict { stream: *stream, verdict: drawn(rng) };
         Some(vec![OwnedInput::Command(verdict)])
     }
 

@@ -175,6 +175,10 @@ impl RelayLink {
                 Ok(_) => self.logged_in(now),
                 Err(error) => self.node_failed(&error.to_string(), now),
             },
+            (Frame::Health { problem }, Some(_)) if !problem.is_empty() => {
+                let why = format!("the relay refused this node: {problem}");
+                self.node_failed(&why, now);
+            }
             (_, Some(_)) => {}
             (_, None) => self.node_failed("the relay did not begin with its key", now),
         }

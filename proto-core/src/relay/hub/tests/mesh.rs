@@ -34,7 +34,7 @@ impl Bench {
     /// An ordinary client that is let in.
     fn client(&mut self, n: u64) {
         self.login(n);
-        self.input(Input::Command(ServerCommand::Verdict { stream: stream(n), admit: true }));
+        self.input(Input::Command(ServerCommand::Verdict { stream: stream(n), verdict: Ok(()) }));
         self.written.remove(&stream(n));
     }
 
@@ -78,7 +78,7 @@ fn a_key_that_is_connected_twice_is_gone_with_its_last_connection() {
     bench.client(1);
     bench.watcher(7);
     bench.login_as(3, &secret(1), "");
-    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(3), admit: true }));
+    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(3), verdict: Ok(()) }));
     assert_eq!(bench.presence(7).len(), 1);
     bench.close(1);
     assert!(bench.presence(7).is_empty());
@@ -96,7 +96,7 @@ fn the_mesh_key_lets_in_without_asking_and_a_wrong_one_makes_an_ordinary_client(
     wrong.0[31] ^= 1;
     bench.login_with(8, wrong);
     assert_eq!(bench.asked, [stream(8)]);
-    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(8), admit: true }));
+    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(8), verdict: Ok(()) }));
     bench.send(8, &Frame::WatchConns);
     assert!(bench.is_closed(8), "an ordinary client that watches");
     assert_eq!(bench.hub.server().counters().mesh_joined, 1);
@@ -175,7 +175,7 @@ fn a_relay_closes_all_connections_of_a_peer() {
     let mut bench = Bench::of_mesh();
     bench.client(1);
     bench.login_as(3, &secret(1), "");
-    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(3), admit: true }));
+    bench.input(Input::Command(ServerCommand::Verdict { stream: stream(3), verdict: Ok(()) }));
     bench.watcher(7);
     bench.send(7, &Frame::ClosePeer { peer: secret(99).public() });
     assert!(!bench.is_closed(7), "an unknown key does no harm");
