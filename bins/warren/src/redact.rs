@@ -1,5 +1,8 @@
 //! Taking secrets out of text that is to be shown to others.
 
+mod named;
+mod pem;
+
 /// What stands in a secret's place.
 const HIDDEN: &str = "(hidden)";
 /// What tokens begin with, whatever comes then.
@@ -23,15 +26,17 @@ impl Redactor {
 
     /// The text without secrets.
     pub(crate) fn clean(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = pem::hide(text);
         for secret in &self.known {
             text = text.replace(secret, HIDDEN);
         }
         for prefix in PREFIXES {
             text = hide_after(&text, prefix, |c| c.is_ascii_alphanumeric() || c == '_');
         }
-        text = hide_after(&text, "Bearer ", |c| !c.is_whitespace() && c != '"');
-        hide_passwords(&text)
+        for scheme in ["Bearer ", "bearer "] {
+            text = hide_after(&text, scheme, |c| !c.is_whitespace() && c != '"');
+        }
+        hide_passwords(&named::hide(&text))
     }
 
     /// A settings file, or a list of variables, without the values of secrets.
@@ -140,7 +145,7 @@ mod tests {
         insta::assert_snapshot!(cases.map(|text| redactor.clean(text)).join("\n"), @r#"
         key (hidden), x
         token warren_session_(hidden), warren_agent_(hidden).
-        Authorization: Bearer (hidden)"
+        Authorization: (hidden)
         via http://(hidden)@proxy:3128/ and https://warren.example/
         http://(hidden)@proxy:1, http://(hidden)@one,http://(hidden)@two
         warren_api_(hidden) and warren_device_(hidden)
