@@ -3,7 +3,7 @@
 use crate::{CONFIG, Fault, io_words, nearest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, Id};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -71,8 +71,18 @@ impl File {
             built.build();
             built
         };
+        let entry = |arg: &Arg| key(arg).and_then(|key| self.entries.get(&(table.map(str::to_owned), key)));
+        // Of a group that must be given, clap counts no default: what stands in the file would not be enough.
+        let from_file = |id: &Id| built.get_arguments().any(|arg| arg.get_id() == id && entry(arg).is_some());
+        let enough: Vec<Id> = built
+            .get_groups()
+            .filter(|group| group.is_required_set() && group.get_args().any(from_file))
+            .map(|group| group.get_id().clone())
+            .collect();
+        let command =
+            enough.iter().fold(command, |command, id| command.mut_group(id, |group| group.required(false)));
         command.mut_args(|arg| {
-            let entry = key(&arg).and_then(|key| self.entries.get(&(table.map(str::to_owned), key)));
+            let entry = entry(&arg);
             // Two ways of saying one thing: what a flag or a variable says beats the other way in the file.
             let beaten = rivals(&built, &arg).any(|other| is_given(given, other.get_id().as_str()));
             match entry {

@@ -20,7 +20,7 @@ mod state;
 
 pub use io_adapters::words::{io_words, words};
 pub use listening::{Listen, bad_certificate, busy, certificate, second_address};
-pub use log::{LogFormat, log};
+pub use log::{LogFormat, log, wants_colours};
 pub use names::nearest;
 pub use runtime::run_on_one_thread;
 pub use state::{StateDirectory, state_directory};
@@ -132,6 +132,20 @@ pub fn read(
             None => Err(stop(error)),
         },
     }
+}
+
+/// What can be made of arguments, environment and file that [`read`] did not take, as far as they can be understood.
+#[must_use]
+pub fn understood(
+    command: &Command,
+    args: impl IntoIterator<Item = OsString>,
+    usual: impl FnOnce(&ArgMatches) -> Option<PathBuf>,
+) -> Option<ArgMatches> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let early = command.clone().ignore_errors(true).try_get_matches_from(&args).ok()?;
+    let path = early.get_one::<PathBuf>(CONFIG).cloned().or_else(|| usual(&early));
+    let file = path.and_then(|path| File::read_if_there(command, &path).ok()).unwrap_or_default();
+    file.under(command.clone(), &early).ignore_errors(true).try_get_matches_from(&args).ok()
 }
 
 /// The fault of a log filter that can't be read.

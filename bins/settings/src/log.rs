@@ -12,6 +12,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether this process may colour what it writes to a terminal: unless `NO_COLOR` is set to anything
+/// (<https://no-color.org>).
+#[must_use]
+pub fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Logs to stderr from now on, by this filter. To be called once.
 ///
 /// # Errors
@@ -22,7 +29,7 @@ pub fn log(filter: &str, format: LogFormat) -> Result<(), Fault> {
     match format {
         LogFormat::Text => {
             use std::io::IsTerminal;
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = std::io::stderr().is_terminal() && wants_colours();
             lines.with_ansi(colour).init();
         }
         LogFormat::Json => lines.json().init(),

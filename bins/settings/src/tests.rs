@@ -1,5 +1,5 @@
 use super::*;
-use clap::{Arg, ArgAction};
+use clap::{Arg, ArgAction, ArgGroup};
 
 /// A program with the kinds of setting there are.
 fn program() -> Command {
@@ -18,6 +18,11 @@ fn program() -> Command {
                     .default_value("10")
                     .value_parser(clap::value_parser!(u32).range(1..=20)),
             ),
+        )
+        .subcommand(
+            Command::new("forward")
+                .args([arg("tcp", "SETTINGS_TEST_TCP"), arg("udp", "SETTINGS_TEST_UDP")])
+                .group(ArgGroup::new("what").required(true).multiple(true).args(["tcp", "udp"])),
         )
         .subcommand(Command::new("idle"))
 }
@@ -59,6 +64,19 @@ fn a_file_stands_in_for_what_is_not_given() {
     assert_eq!(count(&given), 10);
     let missing = read(&program(), ["tester", "ping"].map(OsString::from), |_| nowhere());
     assert!(matches!(missing, Err(Stop::Usage(e)) if e.to_string().contains("--url")));
+}
+
+#[test]
+fn one_of_several_that_must_be_given_may_stand_in_the_file() {
+    let tcp = |given: &Given| {
+        let (_, forward) = given.matches.subcommand().unwrap();
+        forward.get_one::<String>("tcp").cloned()
+    };
+    let given = read_with("url = \"u\"\n[forward]\ntcp = \"8080:80\"\n", &["forward"]).unwrap();
+    assert_eq!(tcp(&given).as_deref(), Some("8080:80"));
+    let given = read_with("url = \"u\"\n", &["forward", "--udp", "53"]).unwrap();
+    assert_eq!(tcp(&given), None);
+    assert!(matches!(read_with("url = \"u\"\n", &["forward"]), Err(Stop::Usage(_))));
 }
 
 #[test]
