@@ -414,6 +414,7 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
     fn node_event(&mut self, event: NodeEvent, now: Time) {
         if let NodeEvent::Session(state) = &event {
             self.session.clone_from(state);
+            crate::handle::shared::lock(&self.shared.session).clone_from(state);
         }
         self.peers.note(&event, &self.shared, now);
         if let NodeEvent::PeerDown { key, .. } = &event {

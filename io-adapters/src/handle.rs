@@ -6,7 +6,7 @@
 use crate::streams::StreamError;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
-use proto_core::node::{NodeEvent, NodeStatus};
+use proto_core::node::{NodeEvent, NodeStatus, SessionState};
 use proto_core::peer::PathStory;
 use proto_core::route::{Route, Via};
 use proto_core::stream::Header;
@@ -160,6 +160,12 @@ impl NodeHandle {
     pub fn events(&self) -> Events {
         // After the driver is gone: a channel that is closed.
         Events(self.events.upgrade().map_or_else(|| broadcast::channel(1).1, |events| events.subscribe()))
+    }
+
+    /// The session with the coordinator as it is now.
+    #[must_use]
+    pub fn session(&self) -> SessionState {
+        shared::lock(&self.shared.session).clone()
     }
 
     /// What is known at this moment: session, netcheck, relays, peers.

@@ -13,8 +13,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// What the operating system says.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary(path, bytes)?;
-    std::fs::rename(&temporary, path).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    put(path, &temporary(path, bytes, Care::Kept)?)
+}
+
+/// As [`write`], for what is of the moment: nobody waits for the disk, and a crash of the machine may lose it.
+///
+/// # Errors
+/// What the operating system says.
+pub fn write_for_now(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, &temporary(path, bytes, Care::Passing)?)
+}
+
+fn put(path: &Path, temporary: &Path) -> io::Result<()> {
+    std::fs::rename(temporary, path).inspect_err(|_| drop(std::fs::remove_file(temporary)))
 }
 
 /// What is kept in a file, made by `make` at the first call. Of several first calls at once, in one process or more,
@@ -25,7 +36,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn kept(path: &Path, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     match std::fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let temporary = temporary(path, &make())?;
+            let temporary = temporary(path, &make(), Care::Kept)?;
             // Unlike a renamed file, a link never takes another's place.
             let made = std::fs::hard_link(&temporary, path);
             let _ = std::fs::remove_file(&temporary);
@@ -51,8 +62,17 @@ pub fn node_key(path: &Path) -> io::Result<NodeSecret> {
     })
 }
 
-/// A file of these bytes beside `path`, all of them on the disk.
-fn temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+/// How long a file is to last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// All of it is on the disk before anybody sees it.
+    Kept,
+    /// Until the machine stops.
+    Passing,
+}
+
+/// A file of these bytes beside `path`.
+fn temporary(path: &Path, bytes: &[u8], care: Care) -> io::Result<PathBuf> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
@@ -62,7 +82,10 @@ fn temporary(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     // A disk that is full takes the name and not the bytes: nothing is left lying about.
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file.write_all(bytes).and_then(|()| match care {
+        Care::Kept => file.sync_all(),
+        Care::Passing => Ok(()),
+    });
     written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
     Ok(temporary)
 }

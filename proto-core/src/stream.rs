@@ -40,6 +40,10 @@ pub enum Header {
         /// For how long the sender sends, in milliseconds; 0: until the opener ends the stream.
         #[serde(default)]
         duration_ms: u64,
+        /// The acceptor of an upload is to tell each second what has come so far; else once, at the end. It counts for
+        /// `duration_ms` from the first byte on, if that is not 0, and tells bytes and microseconds (u64, big-endian).
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        tell: bool,
     },
     /// A TCP connection to an address as seen from the acceptor. It answers with one byte, a [`TcpAnswer`].
     Tcp {
@@ -276,7 +280,7 @@ mod tests {
     fn headers_read_as_they_were_written_whatever_follows() {
         for header in [
             Header::Ping,
-            Header::Speedtest { upload: true, duration_ms: 5_000 },
+            Header::Speedtest { upload: true, duration_ms: 5_000, tell: true },
             Header::Tcp { to: "127.0.0.1:22".parse().unwrap() },
             Header::Ssh { workspace: "dev".into() },
             Header::Ssh { workspace: String::new() },

@@ -485,7 +485,8 @@ fn logging_out_ends_what_the_login_opened_and_nothing_else() -> Result {
     let ended = ended.wait_with_output().map_err(|e| e.to_string())?;
     assert!(began.elapsed() < Duration::from_secs(30), "it ended by itself: {}", stderr(&ended));
     let error: serde_json::Value = serde_json::from_str(stderr(&ended).trim()).map_err(|e| e.to_string())?;
-    assert_eq!(ended.status.code(), Some(5), "{error:#}");
+    assert_eq!(ended.status.code(), Some(3), "{error:#}");
+    insta::assert_snapshot!(error["error"]["hint"].as_str().unwrap_or_default(), @"log in again with `warren login URL`");
     insta::assert_snapshot!(error["error"]["message"].as_str().unwrap_or_default(), @r#"lost workspace "dev": the session was ended by logging out"#);
     let stays = stays.wait_with_output().map_err(|e| e.to_string())?;
     let report: serde_json::Value = serde_json::from_slice(&stays.stdout).map_err(|e| e.to_string())?;

@@ -37,7 +37,10 @@ pub(crate) async fn serve(services: Arc<Services>, incoming: Incoming) {
     let Incoming { peer, header, stream } = incoming;
     let outcome = match header {
         Header::Ping => ping::serve(stream).await,
-        Header::Speedtest { upload, duration_ms } => speedtest::serve(stream, upload, duration_ms).await,
+        Header::Speedtest { upload, duration_ms, tell } => {
+            let test = speedtest::Test { upload, duration_ms, tell };
+            speedtest::serve(stream, test).await
+        }
         Header::Tcp { to } => tcp::serve(stream, to).await,
         Header::Ssh { workspace } => {
             services.ssh.serve(stream, ssh::Visit { peer: peer.clone(), workspace }).await

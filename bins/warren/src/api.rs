@@ -1,6 +1,7 @@
 //! The server's API as this program uses it.
 
 use crate::error::{CliError, Exit, Result};
+use crate::plain;
 use crate::session::Session;
 use crate::skew;
 use io_adapters::http::{HttpClient, HttpError, Request, percent_encoded};
@@ -110,7 +111,8 @@ impl Api {
     }
 
     fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        serde_json::from_slice(bytes).map_err(|e| {
+        let read = serde_json::from_slice(bytes).map(plain::document).and_then(serde_json::from_value);
+        read.map_err(|e| {
             CliError::new(
                 Exit::Failed,
                 "BAD_ANSWER",
@@ -158,8 +160,8 @@ impl Api {
             502..=504 => Exit::Unreachable,
             _ => Exit::Failed,
         };
-        let Some(problem) = serde_json::from_slice::<Problem>(body).ok().filter(|p| !p.code.is_empty())
-        else {
+        let read = serde_json::from_slice(body).map(plain::document).and_then(serde_json::from_value);
+        let Some(problem) = read.ok().filter(|problem: &Problem| !problem.code.is_empty()) else {
             let sentence = format!("{} answered with HTTP status {status}", self.url);
             return CliError::new(exit, "HTTP_STATUS", sentence)
                 .hint("is this the address of a Warren server?");

@@ -23,6 +23,9 @@ pub(crate) async fn open_or_warn(url: &str) -> bool {
 
 /// The command that opens an address here, if there is one.
 fn opener(url: &str) -> Option<Vec<String>> {
+    if !is_page(url) {
+        return None;
+    }
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(browser) = set("BROWSER") {
         return of_variable(&browser, url);
@@ -32,6 +35,11 @@ fn opener(url: &str) -> Option<Vec<String>> {
     }
     let display = set("DISPLAY").or_else(|| set("WAYLAND_DISPLAY"));
     display.map(|_| vec!["xdg-open".into(), url.into()])
+}
+
+/// Whether an address is one for a browser: a server may name any, a file of this machine or what looks like a flag.
+fn is_page(url: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// The first command of `$BROWSER`, which lists several with colons; `%s` stands for the address.
@@ -61,6 +69,12 @@ async fn start(words: Vec<String>) -> std::result::Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_pages_are_opened() {
+        assert!(is_page("https://warren.example/workspaces/alice/dev"));
+        assert!(!["file:///etc/passwd", "--version", "javascript:alert(1)", ""].into_iter().any(is_page));
+    }
 
     #[test]
     fn the_variable_names_the_browser() {

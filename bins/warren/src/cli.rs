@@ -105,13 +105,15 @@ pub(crate) struct Global {
     pub output: Format,
     /// The folder of this program's files.
     pub config: ConfigDir,
+    /// The file that settings were read from, if it is there.
+    pub settings_file: PathBuf,
     /// What forbids direct paths, if anything does.
     pub direct_forbidden: Option<Forbidder>,
     /// Whether ports of hard NATs may be guessed.
     pub guess_ports: bool,
     /// The home relay that was chosen, if any was.
     pub relay: Option<RelayWish>,
-    /// The flags by which another process of this program is told what this one was.
+    /// The flags by which another process of this program is told what this one was, but for the server.
     pub again: Vec<String>,
 }
 
@@ -135,6 +137,19 @@ impl Cli {
         Ok(read)
     }
 
+    /// The form in which to say what is wrong with arguments that could not be read.
+    pub(crate) fn format_of_errors(args: &[OsString]) -> Format {
+        // What stands after the fault is not understood, but it was meant.
+        let words = args.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+        let said = words.clone().zip(words.skip(1)).any(|pair| matches!(pair, ("-o" | "--output", "json")));
+        let joined = |word: &OsString| word == "-ojson" || word == "-o=json" || word == "--output=json";
+        if said || args.iter().take_while(|word| *word != "--").any(joined) {
+            return Format::Json;
+        }
+        let read = warren_settings::understood(&Self::command(), args.iter().cloned(), usual_config);
+        read.and_then(|read| read.get_one("output").copied()).unwrap_or_default()
+    }
+
     /// The form that results and errors take.
     pub(crate) fn format(&self) -> Format {
         self.options.output
@@ -147,9 +162,11 @@ impl Cli {
 
     /// Runs the command: the status to exit with, if it went well.
     pub(crate) async fn run(self) -> Result<u8> {
+        let config = ConfigDir::new(self.options.config_dir)?.for_server(self.options.server);
         let global = Global {
             output: self.options.output,
-            config: ConfigDir::new(self.options.config_dir)?.for_server(self.options.server),
+            settings_file: self.options.config.unwrap_or_else(|| config.settings_file()),
+            config,
             direct_forbidden: self.options.direct_forbidden,
             guess_ports: !self.options.disable_port_guessing,
             again: self.options.again,
@@ -190,7 +207,6 @@ impl Options {
         let values = [
             ("--config-dir", self.config_dir.as_ref().map(path)),
             ("--config", self.config.as_ref().map(path)),
-            ("--server", self.server.clone().filter(|_| said("server"))),
             ("--relay", self.relay.clone().filter(|_| said("relay"))),
         ];
         let mut again: Vec<_> =

@@ -1,5 +1,7 @@
 //! What a person reads when something fails: one lower-case sentence, the facts, what to do, and a code.
 
+use crate::plain;
+use clap::error::ErrorKind;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -45,6 +47,26 @@ impl CliError {
         Self { exit, code: code.into(), message: message.into(), facts: Vec::new(), hint: None }
     }
 
+    /// A usage error that clap has found: its first paragraph is the sentence, its tips or the usage say what to do.
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let sentence = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
+            _ => words(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ")),
+        };
+        let of = |beginning: &str| {
+            let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix(beginning));
+            words(&lines.collect::<Vec<_>>().join(","))
+        };
+        let hint = match (of("tip:"), of("Usage:")) {
+            (tips, _) if !tips.is_empty() => tips,
+            (_, usage) if !usage.is_empty() => format!("usage: {usage}"),
+            _ => "the same command with --help says what may stand there".to_owned(),
+        };
+        Self::new(Exit::Usage, "USAGE", sentence).hint(hint)
+    }
+
     /// Adds what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -53,7 +75,7 @@ impl CliError {
 
     /// Adds a fact.
     pub(crate) fn fact(mut self, name: &str, value: impl ToString) -> Self {
-        self.facts.push((name.into(), value.to_string()));
+        self.facts.push((name.into(), plain::line(&value.to_string()).into_owned()));
         self
     }
 

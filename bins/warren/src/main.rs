@@ -7,18 +7,20 @@ mod commands;
 mod contexts;
 mod error;
 mod forward;
+mod known_hosts;
 mod netinfo;
 mod output;
+mod plain;
 mod redact;
 mod remote;
 mod session;
 mod skew;
 mod ssh_config;
 mod stdio;
+mod stop;
 mod tunnel;
 
 use error::{CliError, Exit};
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -37,9 +39,13 @@ fn main() -> ExitCode {
 
 async fn start() -> ExitCode {
     started();
-    let cli = match cli::Cli::read(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    let cli = match cli::Cli::read(args.iter().cloned()) {
         Ok(cli) => cli,
-        Err(stop) => return end(stop),
+        Err(stop) => {
+            output::begin(cli::Cli::format_of_errors(&args), false);
+            return end(stop);
+        }
     };
     let format = cli.format();
     output::begin(format, cli.verbosity() > 0 || std::env::var_os("WARREN_LOG").is_some());
@@ -49,7 +55,7 @@ async fn start() -> ExitCode {
         Ok(read) => read,
         Err(error) => return end(Stop::Fault(warren_settings::bad_log_filter(&filter, &error))),
     };
-    let colours = std::io::stderr().is_terminal();
+    let colours = output::may_colour(&std::io::stderr());
     tracing_subscriber::fmt().with_ansi(colours).with_writer(|| output::Log).with_env_filter(filter).init();
     match cli.run().await {
         Ok(status) => ExitCode::from(status),
@@ -69,12 +75,14 @@ fn end(stop: Stop) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Stop::Usage(error) => error.exit(),
-        Stop::Fault(fault) => {
-            output::note(
-                CliError::new(Exit::Usage, fault.code, fault.message).hint(fault.hint).text().trim_end(),
-            );
-            ExitCode::from(Exit::Usage as u8)
-        }
+        // In clap's own words and colours.
+        Stop::Usage(error) if !output::is_json() => error.exit(),
+        Stop::Usage(error) => refuse(&CliError::usage(&error)),
+        Stop::Fault(fault) => refuse(&CliError::new(Exit::Usage, fault.code, fault.message).hint(fault.hint)),
     }
+}
+
+fn refuse(error: &CliError) -> ExitCode {
+    output::note(output::said(error));
+    ExitCode::from(error.exit as u8)
 }

@@ -103,7 +103,8 @@ impl Drop for NetworkInfo {
 }
 
 fn write(path: &Path, info: &Info) -> io::Result<()> {
-    private_file::write(path, &serde_json::to_vec(info).unwrap_or_default())
+    // The session's own thread does it: a slow disk must not hold up what is typed.
+    private_file::write_for_now(path, &serde_json::to_vec(info).unwrap_or_default())
 }
 
 /// Looks at a connection again and again.

@@ -1,6 +1,7 @@
 //! Results: tables for people, JSON for programs. Results go to stdout, everything else to stderr.
 
 use crate::error::{CliError, Exit};
+use crate::plain;
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,11 @@ static JSON: AtomicBool = AtomicBool::new(false);
 pub(crate) fn begin(format: Format, log_wanted: bool) {
     JSON.store(format == Format::Json, Ordering::Relaxed);
     LOG_WANTED.store(log_wanted, Ordering::Relaxed);
+}
+
+/// Whether what is no result is JSON as well.
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
 }
 
 /// Whether a person asked for the log.
@@ -77,8 +83,17 @@ impl Write for Log {
 /// Writes a line of the result. A closed pipe ends the command quietly, as `head` expects; a full disk does not, since
 /// what is there looks like a result.
 pub(crate) fn line(text: impl AsRef<str>) {
+    put(&plain::lines(text.as_ref()));
+}
+
+/// Writes a line of the result with a mark before it: `✔` in green, `✘` in red, plain where there is no colour.
+pub(crate) fn marked(good: bool, text: &str) {
+    put(&format!("{} {}", mark(good), plain::lines(text)));
+}
+
+fn put(text: &str) {
     let mut out = std::io::stdout().lock();
-    let Err(error) = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) else { return };
+    let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
@@ -95,14 +110,14 @@ pub(crate) fn unwritable(error: &std::io::Error) -> CliError {
 
 /// An error, in the form that this process answers in.
 pub(crate) fn said(error: &CliError) -> String {
-    let text = if JSON.load(Ordering::Relaxed) { error.json() } else { error.text() };
+    let text = if is_json() { error.json() } else { error.text() };
     text.trim_end().to_owned()
 }
 
 /// Writes a line that is not the result.
 pub(crate) fn note(text: impl AsRef<str>) {
     // In one piece, or the line below would be drawn between them.
-    let _ = Notes.write_all(format!("{}\n", text.as_ref()).as_bytes());
+    let _ = Notes.write_all(format!("{}\n", plain::lines(text.as_ref())).as_bytes());
 }
 
 /// The line that is drawn anew in place, below all others; empty if there is none.
@@ -119,7 +134,7 @@ pub(crate) fn has_status() -> bool {
 pub(crate) fn status(text: &str) {
     let columns =
         rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col));
-    let text: String = text.chars().take(columns.max(2) - 1).collect();
+    let text: String = plain::line(text).chars().take(columns.max(2) - 1).collect();
     let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = write!(std::io::stderr().lock(), "{CLEAR}{text}");
     *status = text;
@@ -158,10 +173,19 @@ impl Write for Notes {
 
 /// Writes a warning, in the form that errors take.
 pub(crate) fn warning(code: &str, message: &str) {
-    if JSON.load(Ordering::Relaxed) {
+    if is_json() {
         note(serde_json::json!({ "warning": { "code": code, "message": message } }).to_string());
     } else {
         note(format!("warning: {message}"));
+    }
+}
+
+/// Says what has happened, in the form that errors take.
+pub(crate) fn news(code: &str, message: &str) {
+    if is_json() {
+        note(serde_json::json!({ "note": { "code": code, "message": message } }).to_string());
+    } else {
+        note(message);
     }
 }
 
@@ -172,13 +196,15 @@ pub(crate) fn json(value: &impl Serialize) {
 
 /// Says what was done: in words on standard error, or as a document where one was asked for.
 pub(crate) fn done(document: &impl Serialize, words: impl AsRef<str>) {
-    if JSON.load(Ordering::Relaxed) { json(document) } else { note(words) }
+    if is_json() { json(document) } else { note(words) }
 }
 
 /// A table: two spaces between columns, no lines.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let plain = |row: &Vec<String>| row.iter().map(|cell| plain::line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
     let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -196,16 +222,15 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// Whether a mark may be coloured: on a terminal, unless `NO_COLOR` says otherwise.
-pub(crate) fn coloured() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+/// Whether what goes there may have colours: on a terminal, unless `NO_COLOR` says otherwise.
+pub(crate) fn may_colour(there: &impl IsTerminal) -> bool {
+    there.is_terminal()
+        && warren_settings::wants_colours()
         && std::env::var("TERM").is_ok_and(|t| t != "dumb")
 }
 
-/// A mark before a line: `✔` in green, `✘` in red, plain where there is no colour.
-pub(crate) fn mark(good: bool) -> &'static str {
-    match (good, coloured()) {
+fn mark(good: bool) -> &'static str {
+    match (good, may_colour(&std::io::stdout())) {
         (true, true) => "\u{1b}[32m✔\u{1b}[0m",
         (true, false) => "✔",
         (false, true) => "\u{1b}[31m✘\u{1b}[0m",

@@ -4,6 +4,8 @@
 use crate::contexts::Contexts;
 pub(crate) use crate::contexts::Session;
 use crate::error::{CliError, Exit, Result};
+use crate::known_hosts;
+use crate::output;
 use etcetera::BaseStrategy;
 use io_adapters::private_file;
 use proto_core::key::{NodePublic, NodeSecret};
@@ -87,14 +89,25 @@ impl ConfigDir {
     /// another one is, a key of this process's own, which nobody has to remember.
     pub(crate) fn identity(&self) -> Result<Identity> {
         let path = self.path.join("node.key");
-        let secret = private_file::node_key(&path).map_err(|e| {
-            unreadable(&path, &e)
-                .hint("move a damaged file away and a new key is made; agents see you as a new machine")
-        })?;
+        let secret = match private_file::node_key(&path) {
+            Ok(secret) => secret,
+            Err(error) if !path.exists() => {
+                output::warning(
+                    WRITE,
+                    &format!("{}: agents see another machine each time", sentence(&path, &error)),
+                );
+                return Ok(Identity::passing());
+            }
+            Err(error) => {
+                return Err(unreadable(&path, &error).hint(
+                    "move a damaged file away and a new key is made; agents see you as a new machine",
+                ));
+            }
+        };
         let file = File::open(&path).map_err(|e| unreadable(&path, &e))?;
         Ok(match file.try_lock() {
             Ok(()) => Identity { secret, _lock: Some(file) },
-            Err(_) => Identity { secret: NodeSecret::generate(&io_adapters::entropy::seed()), _lock: None },
+            Err(_) => Identity::passing(),
         })
     }
 
@@ -117,6 +130,9 @@ impl ConfigDir {
 
     /// Remembers an agent's node key, unless one is remembered already.
     pub(crate) fn pin(&self, agent: &str, key: NodePublic) -> Result {
+        if self.pins()?.contains_key(agent) {
+            return Ok(());
+        }
         self.change_pins(|pins| _ = pins.entry(agent.to_owned()).or_insert(key))
     }
 
@@ -125,6 +141,21 @@ impl ConfigDir {
         let mut before = None;
         self.change_pins(|pins| before = pins.insert(agent.to_owned(), key))?;
         Ok(before)
+    }
+
+    /// Forgets the SSH host key of a workspace, so that OpenSSH learns the one that it has now: whether there was one.
+    pub(crate) fn forget_host_key(&self, workspace: &str) -> Result<bool> {
+        let path = self.known_hosts();
+        let before = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(unreadable(&path, &e)),
+        };
+        let after = known_hosts::without(&before, workspace);
+        if after == before {
+            return Ok(false);
+        }
+        private_file::write(&path, &after).map_err(|e| unwritable(&path, &e)).map(|()| true)
     }
 
     /// Changes the pins, one process at a time.
@@ -163,14 +194,27 @@ pub(crate) struct Identity {
     _lock: Option<File>,
 }
 
+impl Identity {
+    /// A node that nobody has to remember.
+    fn passing() -> Self {
+        Self { secret: NodeSecret::generate(&io_adapters::entropy::seed()), _lock: None }
+    }
+}
+
+/// The code of a file that could not be written.
+pub(crate) const WRITE: &str = "CONFIG_WRITE";
 /// The file of the servers and their tokens.
 const SESSIONS: &str = "session.json";
 /// The file of the pins.
 const PINS: &str = "pins.json";
 
 fn unwritable(path: &Path, error: &std::io::Error) -> CliError {
-    CliError::new(Exit::Failed, "CONFIG_WRITE", format!("can't write {}: {error}", path.display()))
+    CliError::new(Exit::Failed, WRITE, sentence(path, error))
         .hint("check the folder's permissions, or name another with --config-dir")
+}
+
+fn sentence(path: &Path, error: &std::io::Error) -> String {
+    format!("can't write {}: {error}", path.display())
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> CliError {

@@ -61,6 +61,8 @@ impl Block {
         lines.push(format!("    ProxyCommand {proxy_command}"));
         lines.push(format!("    UserKnownHostsFile {known_hosts}"));
         lines.push("    GlobalKnownHostsFile /dev/null".to_owned());
+        // The file is ours alone, and `warren workspaces trust` has to find a workspace's line in it.
+        lines.push("    HashKnownHosts no".to_owned());
         lines.push("    StrictHostKeyChecking accept-new".to_owned());
         // The tunnel has sealed it already: the cheapest cipher that OpenSSH still takes for one.
         lines.push("    Ciphers ^aes256-gcm@openssh.com".to_owned());

@@ -4,22 +4,26 @@ use crate::api::Api;
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output;
-use crate::session::Identity;
+use crate::plain;
+use crate::session::{self, Identity};
 use io_adapters::access_url;
 use io_adapters::driver;
 use io_adapters::handle::{NodeHandle, PathState, PeerHandle, TunnelError};
 use io_adapters::pcap::Tap;
 use proto_core::coord::code;
+use proto_core::explain::Reason;
 use proto_core::id::{NodeId, RegionId};
-use proto_core::node::{CODE_KEY_CHANGED, Chooser, NodeConfig, NodeEvent, NodeStatus};
+use proto_core::key::NodePublic;
+use proto_core::node::{CODE_KEY_CHANGED, Chooser, NodeConfig, NodeEvent, NodeStatus, SessionState};
 use proto_core::relay_map::RelayMap;
 use proto_core::route::Via;
 use proto_core::stream::Header;
 use proto_core::wire::api::{Agent, AgentStatus, Workspace};
 use proto_core::wire::control::NodeKind;
 use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -27,14 +31,44 @@ use tokio::sync::watch;
 /// How long the coordinator, and then the workspace, may take to answer before a person is told.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long a relay's answer is waited for once everything else is known.
+const RELAY_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether direct paths are forbidden, while one is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// This machine's node.
 #[derive(Clone)]
 pub(crate) struct Client {
     /// The node.
     pub node: NodeHandle,
     map: watch::Receiver<RelayMap>,
+    relays: watch::Receiver<Relays>,
     /// This process is the node for as long as it has one.
     _identity: Arc<Identity>,
+}
+
+/// What has become of the relays that were dialled.
+#[derive(Clone, Debug, Default)]
+struct Relays {
+    up: BTreeSet<RegionId>,
+    /// Why those are not up that never were, or could not be dialled again.
+    troubles: BTreeMap<RegionId, String>,
+}
+
+impl Relays {
+    fn note(&mut self, event: &NodeEvent) {
+        match event {
+            NodeEvent::RelayUp { region, .. } => {
+                self.troubles.remove(region);
+                self.up.insert(*region);
+            }
+            // One that was up may just not be needed any more.
+            NodeEvent::RelayDown { region, why } if !self.up.remove(region) => {
+                self.troubles.insert(*region, plain::line(why).into_owned());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A tunnel to a workspace.
@@ -87,9 +121,13 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
     };
     let node = driver::start_here_tapped(config, tap).await;
     let (known, map) = watch::channel(RelayMap::default());
+    let (noted, relays) = watch::channel(Relays::default());
     let mut events = node.events();
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
+            if matches!(event, NodeEvent::RelayUp { .. } | NodeEvent::RelayDown { .. }) {
+                noted.send_modify(|relays| relays.note(&event));
+            }
             match event {
                 NodeEvent::RelayMap(newer) => drop(known.send_replace(newer)),
                 NodeEvent::RelayDown { region, why } => tracing::info!(%region, why, "lost a relay"),
@@ -97,13 +135,29 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
             }
         }
     });
-    Ok(Client { node, map, _identity: Arc::new(identity) })
+    Ok(Client { node, map, relays, _identity: Arc::new(identity) })
 }
 
 impl Client {
     /// A region's short name.
     pub(crate) fn region(&self, id: RegionId) -> String {
-        self.map.borrow().regions.get(&id).map_or_else(|| id.to_string(), |region| region.code.clone())
+        self.map
+            .borrow()
+            .regions
+            .get(&id)
+            .map_or_else(|| id.to_string(), |region| plain::line(&region.code).into_owned())
+    }
+
+    /// Why relays cannot be used: each with its region.
+    pub(crate) fn relay_troubles(&self) -> BTreeMap<RegionId, String> {
+        self.relays.borrow().troubles.clone()
+    }
+
+    /// Waits until it is known what becomes of a relay, for a moment.
+    pub(crate) async fn relay_settled(&self, region: RegionId) {
+        let mut relays = self.relays.clone();
+        let known = |relays: &Relays| relays.up.contains(&region) || relays.troubles.contains_key(&region);
+        let _ = tokio::time::timeout(RELAY_PATIENCE, relays.wait_for(known)).await;
     }
 
     /// The choice of the home relay, if somebody chose.
@@ -140,7 +194,7 @@ impl Client {
             Ok(answer) => answer?.map_err(|e| refused(name, e))?,
             Err(_) => return Err(no_answer(name, &self.node, agent).await),
         };
-        global.config.pin(&agent.id.0, peer.key())?;
+        remember(global, &agent.id, peer.key())?;
         Ok(Tunnel { client: self.clone(), peer, workspace })
     }
 }
@@ -176,14 +230,27 @@ impl Tunnel {
         stream.flush().await?;
         let mut bytes = Vec::new();
         stream.take(longest as u64).read_to_end(&mut bytes).await?;
-        Ok(serde_json::from_slice(&bytes)?)
+        Ok(serde_json::from_value(plain::document(serde_json::from_slice(&bytes)?))?)
     }
 
     /// Waits until the path is direct, or says why it is not.
     pub(crate) async fn wait_direct(&self, patience: Duration) -> Result<PathState> {
-        match tokio::time::timeout(patience, self.peer.wait_direct()).await {
-            Ok(Ok(state)) => Ok(state),
-            Ok(Err(e)) => Err(self.gone(&e.to_string())),
+        let waited = async {
+            tokio::select! {
+                biased;
+                state = self.peer.wait_direct() => Ok(state),
+                forbidden = self.direct_forbidden() => Err(forbidden),
+            }
+        };
+        match tokio::time::timeout(patience, waited).await {
+            Ok(Ok(Ok(state))) => Ok(state),
+            Ok(Ok(Err(e))) => Err(self.gone(&e.to_string())),
+            Ok(Err(why)) => {
+                let sentence = format!("no path to \"{}\" can be direct", self.workspace.name);
+                Err(CliError::new(Exit::Failed, "DIRECT_FORBIDDEN", sentence)
+                    .fact("why", why)
+                    .hint("leave out --direct to use the relay"))
+            }
             Err(_) => Err(CliError::new(
                 Exit::Failed,
                 "NOT_DIRECT",
@@ -219,6 +286,18 @@ impl Tunnel {
             .hint("is its machine asleep, or the agent stopped? `warren status` shows when the server has lost it too")
     }
 
+    /// Waits until it is known that a policy forbids direct paths, and says whose.
+    async fn direct_forbidden(&self) -> String {
+        loop {
+            let status = self.client.node.status().await.ok();
+            let peer = status.as_ref().and_then(|s| s.peers.iter().find(|peer| peer.id == *self.peer.id()));
+            match peer.filter(|peer| peer.verdict.reason == Reason::Forbidden) {
+                Some(peer) => return peer.verdict.to_string(),
+                None => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
     /// Why packets go through a relay, if they do: one sentence with its evidence.
     pub(crate) async fn why_relayed(&self) -> Option<String> {
         if self.peer.path().is_direct() {
@@ -228,16 +307,39 @@ impl Tunnel {
         why_relayed(&status, self.peer.id())
     }
 
+    /// The error of a login that is good no more, if the server has said so.
+    pub(crate) fn shut_out(&self) -> Option<CliError> {
+        let SessionState::Refused { code, message } = self.client.node.session() else { return None };
+        let refused = refusal(&code, format!("lost workspace \"{}\": {message}", self.workspace.name));
+        Some(refused).filter(|refused| refused.exit == Exit::Forbidden)
+    }
+
     /// The error of a tunnel that ended: as the coordinator has said why, else as the stream saw it.
     pub(crate) fn gone(&self, why: &str) -> CliError {
         let told = self.peer.path().gone;
+        if let Some(error) = self.shut_out() {
+            return error;
+        }
         let hint = match &told {
             Some(_) => "`warren status` shows what there is",
             None => "is the agent still running? See `warren status`",
         };
-        let why = told.as_deref().unwrap_or(why);
+        let why = plain::line(told.as_deref().unwrap_or(why));
         let sentence = format!("lost workspace \"{}\": {why}", self.workspace.name);
         CliError::new(Exit::Unreachable, "AGENT_GONE", sentence).hint(hint)
+    }
+}
+
+/// Remembers whose key this is. Where nothing can be written the tunnel is as good, and the next one learns it anew.
+fn remember(global: &Global, agent: &NodeId, key: NodePublic) -> Result {
+    match global.config.pin(&agent.0, key) {
+        Err(error) if error.code == session::WRITE => {
+            static ONCE: Once = Once::new();
+            let words = format!("{}: the key of this workspace is not remembered", error.message);
+            ONCE.call_once(|| output::warning(session::WRITE, &words));
+            Ok(())
+        }
+        done => done,
     }
 }
 
@@ -310,7 +412,7 @@ pub(crate) fn agent(workspace: &Workspace) -> Result<&Agent> {
 }
 
 fn refused(name: &str, error: TunnelError) -> CliError {
-    let sentence = |why: &str| format!("can't reach workspace \"{name}\": {why}");
+    let sentence = |why: &str| format!("can't reach workspace \"{name}\": {}", plain::line(why));
     match error {
         TunnelError::Refused { code, message } if code == CODE_KEY_CHANGED => {
             CliError::new(Exit::Forbidden, &code, sentence(&message)).hint(format!(
@@ -340,7 +442,7 @@ pub(crate) fn refusal(code: &str, sentence: String) -> CliError {
         code if code.starts_with("TOKEN_") => (Exit::Forbidden, LOG_IN),
         _ => (Exit::Failed, "`warren -vv` with the same command says what was sent and heard"),
     };
-    CliError::new(exit, code, sentence).hint(hint)
+    CliError::new(exit, &plain::line(code), plain::line(&sentence)).hint(hint)
 }
 
 const LOG_IN: &str = "log in again with `warren login URL`";
@@ -369,7 +471,6 @@ pub(crate) fn headline(latency_micros: u64, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto_core::node::SessionState;
 
     #[test]
     fn sessions_are_told_in_words() {

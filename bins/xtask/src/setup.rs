@@ -55,6 +55,13 @@ pub(crate) const READERS: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
 ];
 
+/// For the tests of the command line, beside [`OPENSSH`] and [`READERS`].
+pub(crate) const COMMAND_LINE: &[Tool] = &[
+    Tool { program: "strace", package: "strace" },
+    Tool { program: "openssl", package: "openssl" },
+    Tool { program: "unshare", package: "util-linux" },
+];
+
 /// For the tests of forwarded ports.
 pub(crate) const FORWARDING: &[Tool] = &[
     Tool { program: "dnsmasq", package: "dnsmasq-base" },

@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
 /// Test programs that take minutes, not seconds: left out by `--fast`.
 const SLOW: &[&str] = &[
     "capture",
+    "command_line",
     "interception",
     "labs",
     "matrix",
@@ -78,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result {
         setup::install(setup::STUN_CLIENTS)?;
         setup::install(setup::OPENSSH)?;
         setup::install(setup::READERS)?;
+        setup::install(setup::COMMAND_LINE)?;
         setup::install(setup::FORWARDING)?;
         setup::install(setup::BROWSER)?;
         setup::grpc()?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use proto_core::id::NodeId;
 use proto_core::key::NodePublic;
-use proto_core::node::NodeStatus;
+use proto_core::node::{NodeStatus, SessionState};
 use proto_core::stream::udp::{FlowTag, TAG_LEN};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ pub(crate) enum Signal {
 pub(crate) struct Shared {
     /// Our node key.
     pub key: NodePublic,
+    /// The session with the coordinator, as the driver last saw it.
+    pub session: Mutex<SessionState>,
     signals: Mutex<Signals>,
     driver: AtomicWaker,
     panic: Mutex<Option<String>>,
@@ -70,8 +72,13 @@ struct Signals {
 
 impl Shared {
     pub(crate) fn new(key: NodePublic) -> Self {
-        let panic = Mutex::new(None);
-        Self { key, signals: Mutex::new(Signals::default()), driver: AtomicWaker::new(), panic }
+        Self {
+            key,
+            session: Mutex::new(SessionState::Idle),
+            signals: Mutex::new(Signals::default()),
+            driver: AtomicWaker::new(),
+            panic: Mutex::new(None),
+        }
     }
 
     /// Leaves a signal and wakes the driver. Once the driver has stopped the signal is dropped, and with it

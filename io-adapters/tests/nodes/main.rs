@@ -187,7 +187,8 @@ async fn streams_have_back_pressure_halves_and_resets() {
     let peer = tunnel(&client).await;
 
     // The agent writes without end; while nobody reads, another stream passes.
-    let mut endless = peer.open(&Header::Speedtest { upload: false, duration_ms: 0 }).await.unwrap();
+    let mut endless =
+        peer.open(&Header::Speedtest { upload: false, duration_ms: 0, tell: false }).await.unwrap();
     let mut piece = vec![0; 1 << 20];
     within("the first bytes", endless.read_exact(&mut piece)).await.unwrap();
     assert!(piece == pattern(1 << 20));
@@ -197,7 +198,8 @@ async fn streams_have_back_pressure_halves_and_resets() {
     drop(endless);
 
     // Our half ends, the answer comes after it.
-    let mut upload = peer.open(&Header::Speedtest { upload: true, duration_ms: 0 }).await.unwrap();
+    let mut upload =
+        peer.open(&Header::Speedtest { upload: true, duration_ms: 0, tell: false }).await.unwrap();
     within("the upload", upload.write_all(&pattern(5_000_000))).await.unwrap();
     upload.shutdown().await.unwrap();
     within("the delivery", upload.delivered()).await.unwrap();
@@ -256,9 +258,11 @@ async fn a_speed_test_counts_the_same_at_both_ends() {
     let client = world.client().await;
     let peer = tunnel(&client).await;
     within("a direct path", peer.wait_direct()).await.unwrap();
-    let mut stream = peer.open(&Header::Speedtest { upload: true, duration_ms: 0 }).await.unwrap();
+    let mut stream =
+        peer.open(&Header::Speedtest { upload: true, duration_ms: 0, tell: false }).await.unwrap();
     let mut told = 0;
-    let sending = speedtest::send(&mut stream, Duration::from_millis(50), |_, c| told += c.bytes);
+    let sending =
+        speedtest::send(&mut stream, Duration::from_millis(50), |second| told += second.carried.bytes);
     let sent = within("sending", sending).await.unwrap();
     assert!(sent.bytes > 0);
     assert_eq!(told, sent.bytes, "the intervals add up to the whole");

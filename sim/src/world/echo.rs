@@ -235,7 +235,7 @@ impl App {
         }
         if self.bulk.is_none() {
             let Ok(id) = stack.open(peer, now) else { return };
-            let header = Header::Speedtest { upload: true, duration_ms: 0 }.encode();
+            let header = Header::Speedtest { upload: true, duration_ms: 0, tell: false }.encode();
             if stack.write(id, &header) != Ok(header.len()) {
                 return;
             }

@@ -28,8 +28,8 @@ fn a_killed_agent_ends_it_with_a_sentence() -> Result {
     ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
     insta::assert_snapshot!(said, @r#"
     error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
-    hint: `warren status` shows what there is
-    code: AGENT_GONE
+    hint: log in again with `warren login URL`
+    code: EXPELLED
     "#);
     Ok(())
 }

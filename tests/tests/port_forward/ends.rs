@@ -178,3 +178,56 @@ fn an_agent_that_nobody_starts_again_is_named_as_offline() -> Result {
     insta::assert_snapshot!(line, @r#"warning: a connection to port 9 was closed: can't reach workspace "dev": its agent is not connected"#);
     forwarding.stop()
 }
+
+#[test]
+fn who_has_had_enough_waits_for_no_server() -> Result {
+    let (deployment, agent, _) = deployed()?;
+    let (mut forwarding, at) = forward(&deployment, "0:9")?;
+    agent.kill()?;
+    let _visitor = TcpStream::connect(at[0][0])?;
+    forwarding.says("connections wait up to 15s for it")?;
+    // Whoever asks it waits from now on.
+    let server = deployment.server().ok_or("no server")?.id();
+    let signal = |name: &str| std::process::Command::new("kill").args([name, &server.to_string()]).status();
+    signal("-STOP")?;
+    std::thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    let stopped = forwarding.stop();
+    let took = began.elapsed();
+    signal("-CONT")?;
+    stopped?;
+    // It is 0.7 seconds; the rest is for a busy machine.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    Ok(())
+}
+
+#[test]
+fn warnings_are_documents_where_those_were_asked_for() -> Result {
+    let (deployment, _agent, _) = deployed()?;
+    let mut command = deployment.command()?;
+    command.args(["port-forward", "dev", "--tcp", "0:9", "-o", "json"]);
+    let (out, log) = (deployment.path("forwards.json"), deployment.path("notes"));
+    command.stdout(std::fs::File::create(&out)?).stderr(std::fs::File::create(&log)?);
+    let mut child = command.spawn()?;
+    let until = Instant::now() + PATIENCE;
+    let to: SocketAddr = loop {
+        let shown: serde_json::Value = serde_json::from_slice(&std::fs::read(&out)?).unwrap_or_default();
+        match shown[0]["local"][0].as_str() {
+            Some(address) => break address.parse()?,
+            None if Instant::now() > until => return Err("it does not forward".into()),
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let _ = round_trip(to, b"");
+    let text = loop {
+        let text = std::fs::read_to_string(&log)?;
+        if text.ends_with('\n') || Instant::now() > until {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
+    assert!(child.wait()?.success());
+    insta::assert_snapshot!(text, @r#"{"warning":{"code":"CONNECTION_CLOSED","message":"a connection to port 9 was closed: the workspace refused it: nothing listens there"}}"#);
+    Ok(())
+}

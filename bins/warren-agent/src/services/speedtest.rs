@@ -1,23 +1,44 @@
 //! The agent's end of `warren speedtest`.
 
 use io_adapters::handle::TunnelStream;
-use io_adapters::speedtest::{LONGEST, receive, send, within};
+use io_adapters::speedtest::{Carried, LONGEST, Receiver, send, within};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// Sends for as long as asked, or counts what comes and answers with bytes and microseconds (u64, big-endian).
-pub(crate) async fn serve(stream: TunnelStream, upload: bool, duration_ms: u64) -> io::Result<()> {
-    let time = if duration_ms == 0 { LONGEST } else { Duration::from_millis(duration_ms) };
-    within(time, carry(stream, upload, time)).await
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Test {
+    /// Whether we are sent to.
+    pub upload: bool,
+    /// For how long, in milliseconds; 0: until the end.
+    pub duration_ms: u64,
+    /// Whether each second is told.
+    pub tell: bool,
 }
 
-async fn carry(mut stream: TunnelStream, upload: bool, time: Duration) -> io::Result<()> {
-    if upload {
-        let carried = receive(&mut stream, |_, _| {}).await?;
-        stream.write_u64(carried.bytes).await?;
-        stream.write_u64(u64::try_from(carried.time.as_micros()).unwrap_or(u64::MAX)).await?;
-        return stream.shutdown().await;
+/// Sends for as long as asked, or counts what comes and tells it.
+pub(crate) async fn serve(stream: TunnelStream, test: Test) -> io::Result<()> {
+    let time = if test.duration_ms == 0 { LONGEST } else { Duration::from_millis(test.duration_ms) };
+    within(time, carry(stream, test, time)).await
+}
+
+async fn carry(mut stream: TunnelStream, test: Test, time: Duration) -> io::Result<()> {
+    if !test.upload {
+        return send(&mut stream, time, |_| {}).await.map(drop);
     }
-    send(&mut stream, time, |_, _| {}).await.map(drop)
+    let mut counted = Receiver::new(&mut stream, time);
+    while let Some(second) = counted.next().await? {
+        if test.tell {
+            let so_far = Carried { time: second.start + second.carried.time, bytes: second.so_far };
+            tell(counted.stream(), so_far).await?;
+        }
+    }
+    let total = counted.total();
+    tell(&mut stream, total).await?;
+    stream.shutdown().await
+}
+
+async fn tell(stream: &mut TunnelStream, carried: Carried) -> io::Result<()> {
+    stream.write_all(&carried.encode()).await
 }

@@ -55,11 +55,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result {
     let suffix = args.hostname_suffix.trim_start_matches('.');
     check_suffix(suffix)?;
     let file = file(args)?;
-    let before = match std::fs::read(&file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(failed("read", &file, &error)),
-    };
+    let before = read(&file)?;
     let after = if args.remove {
         ssh_config::without(&before, suffix)
     } else {
@@ -76,6 +72,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result {
         Report { file: shown, hostname_suffix: suffix.to_owned(), changed, dry_run: args.dry_run, diff };
     tell(global, args, &report);
     Ok(())
+}
+
+/// What is in the file; nothing if there is none.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    // Before it is opened: a pipe would wait for a writer, a device may have no end.
+    let found = match std::fs::metadata(file) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", file, &error)),
+    };
+    if !found.is_file() {
+        return Err(failed("use", file, &io::Error::other("it is no regular file")));
+    }
+    std::fs::read(file).map_err(|error| failed("read", file, &error))
 }
 
 fn tell(global: &Global, args: &Args, report: &Report) {
@@ -104,6 +114,8 @@ fn block(global: &Global, args: &Args, suffix: &str) -> Result<Block> {
     })?;
     let mut words = vec![text(&program)?];
     words.extend(global.again.iter().cloned());
+    // By its address: another server that is used from tomorrow on is not where these names lead.
+    words.push(format!("--server={}", global.config.session()?.url));
     words.extend(["ssh", "--stdio", "--hostname-suffix", suffix, "--"].map(str::to_owned));
     let known_hosts = text(&absolute(&global.config.known_hosts())?)?;
     let unwritable = |what: &str| {

@@ -3,16 +3,19 @@
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
+use crate::plain;
 use crate::tunnel;
 use io_adapters::access_url::AccessUrl;
 use io_adapters::http::{HttpClient, Request};
 use io_adapters::transport::TokioNetwork;
 use proto_core::explain;
+use proto_core::id::RegionId;
 use proto_core::nat::Report;
 use proto_core::node::{NodeEvent, SessionState};
 use proto_core::relay_map::RelayMap;
 use proto_core::time::Duration;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 mod class;
@@ -38,6 +41,16 @@ struct Relay {
     name: String,
     latency_ms: Option<f64>,
     preferred: bool,
+    /// Why it cannot be used, if it was tried in vain.
+    trouble: Option<String>,
+}
+
+/// What the node has found out.
+struct Found {
+    map: RelayMap,
+    report: Report,
+    choice: Option<tunnel::Choice>,
+    troubles: BTreeMap<RegionId, String>,
 }
 
 #[derive(Serialize)]
@@ -98,8 +111,7 @@ async fn check(global: &Global, seconds: u64) -> Result<Document> {
     let (found, captive_portal) = tokio::join!(ask_node(global, seconds), captive_portal(&url));
     let interface =
         TokioNetwork::outward().map(|outward| Interface { name: outward.name, mtu_bytes: outward.mtu });
-    let (map, report, choice) = found?;
-    Ok(document(&map, &report, choice, Beside { captive_portal, interface }))
+    Ok(document(found?, Beside { captive_portal, interface }))
 }
 
 /// Whether something else than the server answers for it by plain HTTP, where portals stand in the way.
@@ -131,7 +143,7 @@ fn is_portal(status: u16, location: Option<&str>, server: &AccessUrl) -> bool {
     }
 }
 
-async fn ask_node(global: &Global, seconds: u64) -> Result<(RelayMap, Report, Option<tunnel::Choice>)> {
+async fn ask_node(global: &Global, seconds: u64) -> Result<Found> {
     let client = tunnel::start(global).await?;
     let node = &client.node;
     let mut events = node.events();
@@ -162,7 +174,10 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<(RelayMap, Report, Op
     if let Ok(ended) = found {
         ended?;
     }
-    let status = node.status().await.ok();
+    if let Some(home) = last.as_ref().and_then(|report: &Report| report.home) {
+        client.relay_settled(home).await;
+    }
+    let (status, troubles) = (node.status().await.ok(), client.relay_troubles());
     node.shutdown().await;
     let (Some(map), Some(report)) = (map, last) else {
         let why = status.map_or_else(|| "unknown".into(), |s| s.session.to_string());
@@ -175,25 +190,22 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<(RelayMap, Report, Op
         .hint("is the server reachable? Try `warren workspaces list`"));
     };
     let choice = status.and_then(|status| tunnel::choice(global, &map, &status));
-    Ok((map, report, choice))
+    Ok(Found { map, report, choice, troubles })
 }
 
-fn document(
-    map: &RelayMap,
-    report: &Report,
-    relay_choice: Option<tunnel::Choice>,
-    Beside { captive_portal, interface }: Beside,
-) -> Document {
+fn document(found: Found, Beside { captive_portal, interface }: Beside) -> Document {
+    let Found { map, report, choice: relay_choice, mut troubles } = found;
     let seen =
         |v4: bool| report.reflexive.iter().find(|r| r.address.is_ipv4() == v4).map(|r| r.address.to_string());
     let mut relays: Vec<Relay> = map
         .regions
         .iter()
         .map(|(id, region)| Relay {
-            region: region.code.clone(),
-            name: region.name.clone(),
+            region: plain::line(&region.code).into_owned(),
+            name: plain::line(&region.name).into_owned(),
             latency_ms: report.latencies.get(id).and_then(|l| l.best()).map(millis),
             preferred: report.home == Some(*id),
+            trouble: troubles.remove(id),
         })
         .collect();
     relays.sort_by(|a, b| {
@@ -204,7 +216,7 @@ fn document(
         udp: report.udp == Some(true),
         ipv4: seen(true),
         ipv6: seen(false),
-        mapping: class::mapping(report),
+        mapping: class::mapping(&report),
         filtering: class::filtering(report.filtering),
         port_allocation: report.allocation.map(class::allocation),
         port_step: class::step(report.allocation),
@@ -219,7 +231,7 @@ fn document(
                            a browser and log in to the network)"
                     .to_owned()
             }
-            _ => explain::network(report).to_string(),
+            _ => explain::network(&report).to_string(),
         },
     }
 }
@@ -253,6 +265,7 @@ fn words(document: &Document) -> String {
         let latency = relay.latency_ms.map_or_else(|| "-".into(), |ms| output::latency((ms * 1e3) as u64));
         let preferred = if relay.preferred { "  preferred" } else { "" };
         lines.push(format!("  {:<8}{:<width$}  {latency:>8}{preferred}", relay.region, relay.name));
+        lines.extend(relay.trouble.iter().map(|why| format!("          cannot be used: {why}")));
     }
     if let Some(choice) = &document.relay_choice {
         lines.push(format!("{:<16}{choice}", "Home relay"));

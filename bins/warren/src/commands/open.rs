@@ -5,6 +5,7 @@ use crate::browser;
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 /// Open the server's page, a workspace's, or an app of one, in the browser
@@ -18,6 +19,7 @@ use serde::Serialize;
 $BROWSER is used where it is set. Without a display the address is printed alone.")]
 pub(crate) struct Args {
     /// The workspace whose page to open, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: Option<String>,
     /// The app to open instead, by its short name
     #[arg(requires = "workspace")]

@@ -5,6 +5,7 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel::{self, Tunnel};
+use clap::builder::NonEmptyStringValueParser;
 use proto_core::node::SessionState;
 use proto_core::stream::Header;
 use serde::Serialize;
@@ -19,16 +20,17 @@ use tokio::signal::unix::{SignalKind, signal};
   warren ping dev --until-direct   stop as soon as the path is direct")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: String,
     /// How many pings
     #[arg(short, long, env = "WARREN_PING_COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
     /// Seconds between two pings
-    #[arg(short, long, env = "WARREN_PING_INTERVAL", default_value_t = 1.0)]
-    interval: f64,
+    #[arg(short, long, env = "WARREN_PING_INTERVAL", default_value = "1", value_parser = seconds)]
+    interval: Duration,
     /// Seconds to wait for each answer, and for a direct path with --until-direct
-    #[arg(short, long, env = "WARREN_PING_TIMEOUT", default_value_t = 5.0)]
-    timeout: f64,
+    #[arg(short, long, env = "WARREN_PING_TIMEOUT", default_value = "5", value_parser = patience)]
+    timeout: Duration,
     /// Stop at the first pong that came directly; failing that, fail
     #[arg(long, env = "WARREN_PING_UNTIL_DIRECT", value_parser = clap::builder::BoolishValueParser::new())]
     until_direct: bool,
@@ -73,7 +75,7 @@ struct Report {
 /// Pings.
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let began = crate::started();
-    let (interval, timeout) = (seconds("--interval", args.interval)?, seconds("--timeout", args.timeout)?);
+    let (interval, timeout) = (args.interval, args.timeout);
     let table = global.output == Format::Table;
     let tunnel = tunnel::open(global, &args.workspace).await?;
     let reachable = tokio::time::timeout(timeout, tunnel.peer.wait_reachable()).await;
@@ -92,6 +94,7 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         CliError::new(Exit::Failed, "NO_SIGNALS", format!("signals cannot be caught here: {e}"))
     })?;
     let mut interrupted = false;
+    let mut lost = None;
     for sequence in 1.. {
         let pong = tokio::select! {
             biased;
@@ -100,7 +103,15 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
                 interrupted = true;
                 break;
             }
-            pong = ping(&tunnel, &mut stream, sequence, timeout) => pong?,
+            pong = ping(&tunnel, &mut stream, sequence, timeout) => match pong {
+                Ok(pong) => pong,
+                Err(error) => {
+                    let path = pongs.last().map_or_else(|| tunnel.path(), |last: &Pong| last.path.clone());
+                    pongs.push(Pong { sequence, latency_ms: None, path, error: Some(error.message.clone()) });
+                    lost = Some(error);
+                    break;
+                }
+            },
         };
         if direct_after.is_none() && watch.borrow_and_update().is_direct() {
             direct_after = Some(began.elapsed());
@@ -146,14 +157,16 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         summary: summary(&pongs),
         pongs,
         direct_after_ms: direct_after.map(millis),
-        path: tunnel.path(),
-        why_relayed: tunnel.why_relayed().await,
+        path: lost.as_ref().map_or_else(|| tunnel.path(), |_| "none".to_owned()),
+        why_relayed: if lost.is_some() { None } else { tunnel.why_relayed().await },
     };
     tunnel.client.node.shutdown().await;
     if interrupted && report.pongs.is_empty() {
         return Err(CliError::new(Exit::Failed, "INTERRUPTED", "interrupted before any answer came"));
     }
-    finish(&report, table, args.until_direct)
+    show(&report, table);
+    // What was found out before that is a result as well.
+    lost.map_or_else(|| judge(&report, args.until_direct), Err)
 }
 
 /// What has happened before the first ping can go out.
@@ -174,6 +187,9 @@ async fn steps(tunnel: &Tunnel) {
     } else {
         step(!status.relays.is_empty(), "relay", &format!("{relay}{latency}"));
     }
+    for (region, why) in tunnel.client.relay_troubles() {
+        step(false, "relay", &format!("{} cannot be used: {why}", tunnel.region(region)));
+    }
     let up = matches!(status.session, SessionState::Up(_));
     step(up, "coordinator", if up { "sent and received peer data" } else { "lost; the tunnel goes on" });
 }
@@ -183,7 +199,7 @@ fn handshake(done: bool) {
 }
 
 fn step(good: bool, name: &str, what: &str) {
-    output::line(format!("{} {name:<14} {what}", output::mark(good)));
+    output::marked(good, &format!("{name:<14} {what}"));
 }
 
 async fn ping(
@@ -239,7 +255,7 @@ fn summary(pongs: &[Pong]) -> Summary {
     }
 }
 
-fn finish(report: &Report, table: bool, until_direct: bool) -> Result {
+fn show(report: &Report, table: bool) {
     let s = &report.summary;
     if table {
         match (&report.why_relayed, report.direct_after_ms) {
@@ -260,7 +276,11 @@ fn finish(report: &Report, table: bool, until_direct: bool) -> Result {
     } else {
         output::json(report);
     }
-    if s.received == 0 {
+}
+
+/// Whether what was wanted came.
+fn judge(report: &Report, until_direct: bool) -> Result {
+    if report.summary.received == 0 {
         return Err(CliError::new(
             Exit::Failed,
             "NO_REPLY",
@@ -278,14 +298,18 @@ fn finish(report: &Report, table: bool, until_direct: bool) -> Result {
     Ok(())
 }
 
-fn seconds(flag: &str, given: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(given).ok().filter(|d| *d <= Duration::from_secs(3_600)).ok_or_else(|| {
-        CliError::new(
-            Exit::Usage,
-            "BAD_DURATION",
-            format!("{flag} takes seconds from 0 to 3600, and {given:?} is not among them"),
-        )
-    })
+/// The longest time that may be asked for: whoever wants to wait longer has mistyped.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|time| *time <= LONGEST).ok_or_else(|| "from 0 to 3600 seconds are allowed".to_owned())
+}
+
+/// As [`seconds`], and not none at all: no answer comes in no time.
+fn patience(text: &str) -> std::result::Result<Duration, String> {
+    let longer = seconds(text).ok().filter(|time| !time.is_zero());
+    longer.ok_or_else(|| "more than 0 and up to 3600 seconds are allowed".to_owned())
 }
 
 fn millis(time: Duration) -> f64 {

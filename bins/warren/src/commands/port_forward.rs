@@ -8,6 +8,8 @@ use crate::forward::reverse::{self, Reverse};
 use crate::forward::spec::{self, Forward, Kind, PORTS_MAX, Place, SpecError};
 use crate::forward::{totals, udp};
 use crate::output::{self, Format};
+use crate::stop::Stop;
+use clap::builder::NonEmptyStringValueParser;
 use io_adapters::local::{self, UnixSocket, Unusable};
 use proto_core::stream::Header;
 use serde::Serialize;
@@ -16,7 +18,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// Reach a workspace's ports as ports of this machine
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 Each list may be given several times; 1000 ports in all. Connections wait up to 15 seconds for an agent that is away.")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: String,
     #[arg(
         long,
@@ -322,8 +324,7 @@ struct Begun {
 async fn begin(global: &Global, workspace: &str, wishes: Vec<Forward>) -> Result<Begun> {
     let link = Link::open(global, workspace).await?;
     if !wishes.is_empty() {
-        let node = link.with_tunnel(|tunnel| tunnel.client.node.clone()).await;
-        tokio::spawn(reverse::serve(link.clone(), node, wishes.clone()));
+        tokio::spawn(reverse::serve(link.clone(), link.node().clone(), wishes.clone()));
     }
     let mut reverse = Vec::new();
     for (wish, number) in wishes.into_iter().zip(0..) {
@@ -331,25 +332,4 @@ async fn begin(global: &Global, workspace: &str, wishes: Vec<Forward>) -> Result
         reverse.push((wish, listening));
     }
     Ok(Begun { link, reverse })
-}
-
-/// The signals by which a person says that they have had enough.
-struct Stop(Signal, Signal);
-
-impl Stop {
-    fn new() -> Result<Self> {
-        let no_signals = |error: io::Error| {
-            CliError::new(Exit::Failed, "NO_SIGNALS", format!("signals cannot be caught here: {error}"))
-        };
-        let catch = |kind| signal(kind).map_err(no_signals);
-        Ok(Self(catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?))
-    }
-
-    async fn wanted(&mut self) {
-        tokio::select! {
-            biased;
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
-    }
 }

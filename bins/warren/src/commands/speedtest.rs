@@ -4,9 +4,10 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel::{self, Tunnel};
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::try_join_all;
 use io_adapters::pcap::{CAPTURE_MAX, Summary, Tap};
-use io_adapters::speedtest::{self, Carried};
+use io_adapters::speedtest::{self, Carried, Second};
 use proto_core::stream::Header;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 The capture holds what travels inside the tunnel, decrypted: read it with Wireshark, and keep it to yourself.")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: String,
     /// Wait for a direct path first
     #[arg(long, env = "WARREN_SPEEDTEST_DIRECT", value_parser = clap::builder::BoolishValueParser::new())]
@@ -98,9 +100,10 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     let captured = capture.map_or(Ok(()), Capture::end);
     let tests = measured?;
     if global.output == Format::Json {
-        match tests.as_slice() {
-            [test] => output::json(test),
-            tests => output::json(&tests),
+        // One document of the same form, whether it went on to the end or not.
+        match (args.direction, tests.as_slice()) {
+            (Direction::Down | Direction::Up, [test]) => output::json(test),
+            (_, tests) => output::json(&tests),
         }
     }
     captured
@@ -202,7 +205,9 @@ async fn measure(global: &Global, tunnel: &Tunnel, plan: Plan) -> Result<Test> {
     let one = |stream: usize| {
         let (seconds, show) = (&seconds, &show);
         async move {
-            let each = |start, carried| seconds.borrow_mut().add(stream, start, carried, show);
+            let each = |second: Second| {
+                seconds.borrow_mut().add(stream, second.start, second.carried, show);
+            };
             let carried = transfer(tunnel, upload, time, each).await?;
             seconds.borrow_mut().end(stream, show);
             io::Result::Ok(carried)
@@ -247,6 +252,9 @@ async fn measure(global: &Global, tunnel: &Tunnel, plan: Plan) -> Result<Test> {
 }
 
 fn broke_off(tunnel: &Tunnel, error: &io::Error) -> CliError {
+    if let Some(error) = tunnel.shut_out() {
+        return error;
+    }
     let sentence = format!("the speed test with \"{}\" broke off: {error}", tunnel.workspace.name);
     CliError::new(Exit::Failed, "SPEEDTEST_FAILED", sentence)
         .hint("is the agent still running? See `warren status`")
@@ -260,21 +268,18 @@ async fn transfer(
     tunnel: &Tunnel,
     upload: bool,
     time: Duration,
-    each: impl FnMut(Duration, Carried),
+    each: impl FnMut(Second),
 ) -> std::io::Result<Carried> {
     let duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let header = Header::Speedtest { upload, duration_ms };
+    let header = Header::Speedtest { upload, duration_ms, tell: true };
     let mut stream = tunnel.peer.open(&header).await.map_err(std::io::Error::other)?;
     if upload {
-        speedtest::send(&mut stream, time, each).await?;
         // What counts is what arrived: the agent says how much, and in what time.
-        let bytes = stream.read_u64().await?;
-        let time = Duration::from_micros(stream.read_u64().await?);
-        Ok(Carried { bytes, time })
+        speedtest::send_told(&mut stream, time, each).await
     } else {
         // Nothing of ours follows the header.
         stream.shutdown().await?;
-        speedtest::receive(&mut stream, each).await
+        speedtest::receive(&mut stream, time, each).await
     }
 }
 

@@ -10,6 +10,7 @@ use crate::remote::{escape, keys, terminal};
 use crate::stdio;
 use crate::tunnel::{self, Tunnel};
 use clap::builder::BoolishValueParser;
+use clap::builder::NonEmptyStringValueParser;
 use io_adapters::streams::StreamError;
 use proto_core::stream::exec::{FRAME_MAX, Start};
 use proto_core::stream::{CODE_UNKNOWN_SERVICE, Header};
@@ -33,6 +34,7 @@ Exit status: the command's, 128 and the signal's number if one ended it, 255 if 
 workspace cannot be reached or is lost.")]
 pub(crate) struct Args {
     /// The workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: String,
     /// What to run, by the workspace's shell [default: that shell itself, as a login]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
@@ -113,7 +115,13 @@ fn workspace_of(host: &str, suffix: Option<&str>) -> String {
 pub(crate) async fn run(global: &Global, args: Args) -> Result<u8> {
     let wish = if args.stdio { None } else { Some(args.wish()?) };
     let reached = async {
-        let tunnel = tunnel::open(global, &args.workspace()).await?;
+        let name = args.workspace();
+        if name.is_empty() || name.starts_with('/') || name.ends_with('/') {
+            let sentence = format!("\"{}\" names no workspace", args.workspace);
+            return Err(CliError::new(Exit::NoSession, "BAD_WORKSPACE", sentence)
+                .hint("a host name is WORKSPACE or WORKSPACE.OWNER, a dot and the suffix"));
+        }
+        let tunnel = tunnel::open(global, &name).await?;
         let info = NetworkInfo::keep(&args.network_info, args.stdio, &tunnel)?;
         let lent = Lent::begin();
         let status = match wish {

@@ -3,10 +3,12 @@
 use crate::api::Api;
 use crate::cli::Global;
 use crate::commands::workspaces;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output::{self, Format};
 use crate::tunnel::{self, Client};
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::stream::{self, StreamExt};
+use proto_core::id::RegionId;
 use proto_core::stream::Header;
 use proto_core::stream::report::{ANSWER_MAX, Report};
 use proto_core::wire::api::{AgentStatus, Workspace};
@@ -25,6 +27,7 @@ Examples:
 )]
 pub(crate) struct Args {
     /// Only this workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: Option<String>,
     /// Seconds to look for the best path to each
     #[arg(short, long, env = "WARREN_STATUS_TIMEOUT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -49,7 +52,11 @@ struct Row {
     uptime_seconds: Option<u64>,
     version: Option<String>,
     last_seen: Option<String>,
+    /// Why it could not be reached, if it is connected.
     error: Option<String>,
+    error_code: Option<String>,
+    #[serde(skip)]
+    failed: Option<CliError>,
 }
 
 /// Lists.
@@ -67,11 +74,14 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     };
     let rows = workspaces.into_iter().map(|workspace| row(global, client.as_ref(), workspace, patience));
     let rows: Vec<Row> = stream::iter(rows).buffered(TUNNELS_AT_ONCE).collect().await;
-    let choice = match &client {
-        Some(client) => client.choice(global).await,
-        None => None,
-    };
+    let mut choice = None;
+    let mut troubles = Vec::new();
     if let Some(client) = client {
+        choice = client.choice(global).await;
+        let words = |(region, why): (RegionId, String)| {
+            format!("relay {} cannot be used: {why}", client.region(region))
+        };
+        troubles.extend(client.relay_troubles().into_iter().map(words));
         client.node.shutdown().await;
     }
     if global.output == Format::Json {
@@ -84,7 +94,26 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
     if let Some(choice) = choice {
         output::note(format!("home relay: {choice}"));
     }
-    Ok(())
+    troubles.iter().for_each(|words| output::warning("RELAY_TROUBLE", words));
+    judge(rows)
+}
+
+/// Says what failed. It is no failure of this command while anything was reached, or nothing was to be.
+fn judge(rows: Vec<Row>) -> Result {
+    let tried = rows.iter().filter(|row| row.path.is_some() || row.failed.is_some()).count();
+    let mut failed: Vec<CliError> = rows.into_iter().filter_map(|row| row.failed).collect();
+    match failed.len() {
+        1 if tried == 1 => Err(failed.remove(0)),
+        all => {
+            for error in &failed {
+                output::warning(&error.code, &error.message);
+            }
+            let Some(first) = failed.into_iter().next().filter(|_| all == tried) else { return Ok(()) };
+            let sentence = format!("none of the {all} workspaces that are connected could be reached");
+            Err(CliError::new(first.exit, "NONE_REACHED", sentence)
+                .hint("`warren netcheck` looks at this machine's network"))
+        }
+    }
 }
 
 fn is_connected(workspace: &Workspace) -> bool {
@@ -106,6 +135,8 @@ async fn row(global: &Global, client: Option<&Client>, workspace: Workspace, pat
         version: agent.and_then(|a| a.version.clone()),
         last_seen: agent.and_then(|a| a.last_seen.clone()),
         error: None,
+        error_code: None,
+        failed: None,
     };
     if let Some(client) = client.filter(|_| is_connected(&workspace)) {
         match reach(global, client, workspace, patience).await {
@@ -117,7 +148,11 @@ async fn row(global: &Global, client: Option<&Client>, workspace: Workspace, pat
                 row.sent_bytes = reached.report.as_ref().map(|report| report.sent_bytes);
                 row.uptime_seconds = reached.report.map(|report| report.uptime_seconds);
             }
-            Err(error) => row.error = Some(error.message),
+            Err(error) => {
+                row.error = Some(error.message.clone());
+                row.error_code = Some(error.code.clone());
+                row.failed = Some(error);
+            }
         }
     }
     row
@@ -172,7 +207,7 @@ fn table(rows: &[Row]) -> String {
                 r.name.clone(),
                 r.owner.clone(),
                 r.status.into(),
-                or(&r.path, or(&r.error, "-").as_str()),
+                or(&r.path, "-"),
                 r.latency_ms.map_or_else(|| "-".into(), |ms| output::latency((ms * 1e3) as u64)),
                 match (r.received_bytes, r.sent_bytes) {
                     (Some(received), Some(sent)) => {

@@ -7,11 +7,15 @@ use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::redact::Redactor;
 use crate::skew::OURS;
+use crate::stop::Stop;
 use crate::tunnel::{self, Client};
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::StreamExt;
 use proto_core::stream::Header;
 use proto_core::stream::report::{ANSWER_MAX, Report};
 use proto_core::wire::api::{AgentStatus, Workspace};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
@@ -34,6 +38,7 @@ ends stay in, since faults of a network can't be found without them: look into t
 send it.")]
 pub(crate) struct Args {
     /// Only this workspace, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: Option<String>,
     /// Where to write it; a file that is there is not replaced [default: warren-support-SECONDS.zip here]
     #[arg(long, env = "WARREN_SUPPORT_BUNDLE_OUTPUT_FILE", value_name = "FILE")]
@@ -53,6 +58,8 @@ pub(crate) struct Args {
 const WORKSPACES_MAX: usize = 16;
 /// Bytes of each log, from its end.
 const LOG_MAX: u64 = 1 << 20;
+/// Bytes that are read of a log that comes by a pipe, to find its end.
+const PIPE_MAX: u64 = 64 << 20;
 
 /// A file of the bundle.
 struct Entry {
@@ -79,13 +86,13 @@ struct Document<'a> {
 pub(crate) async fn run(global: &Global, args: Args) -> Result {
     // Before any work is done: whether the file can be made.
     let target = if args.dry_run { None } else { Some(Target::create(args.output_file.clone())?) };
-    let collected = collect(global, &args).await;
-    let entries = match collected {
-        Ok(entries) => entries,
-        Err(error) => {
-            target.iter().for_each(Target::discard);
-            return Err(error);
+    let mut stop = Stop::new()?;
+    let entries = tokio::select! {
+        biased;
+        () = stop.wanted() => {
+            return Err(CliError::new(Exit::Failed, "INTERRUPTED", "interrupted before the bundle was whole"));
         }
+        collected = collect(global, &args) => collected?,
     };
     let listed: Vec<_> = entries
         .iter()
@@ -133,7 +140,12 @@ async fn collect(global: &Global, args: &Args) -> Result<Vec<Entry>> {
     add("paths.json", "the path to each workspace, its history, and what its agent says", pretty(&paths));
     for (n, log) in args.log.iter().enumerate() {
         let name = log.file_name().unwrap_or_default().to_string_lossy();
-        add(&format!("logs/{}-{name}", n + 1), "a log of yours", tail(log)?);
+        let path = log.clone();
+        // A pipe may keep its reader waiting, and Ctrl-C is to be heard meanwhile.
+        let text = tokio::task::spawn_blocking(move || tail(&path)).await;
+        let text =
+            text.map_err(|_| log_unreadable(log, &io::Error::other("it could not be read to its end")))?;
+        add(&format!("logs/{}-{name}", n + 1), "a log of yours", text?);
     }
     Ok(entries)
 }
@@ -173,9 +185,8 @@ async fn versions(global: &Global) -> Value {
 }
 
 fn settings(global: &Global, redactor: &Redactor) -> String {
-    let file = global.config.settings_file();
-    let text =
-        std::fs::read_to_string(&file).unwrap_or_else(|error| format!("# {}: {error}", file.display()));
+    let file = &global.settings_file;
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| format!("# {}: {error}", file.display()));
     let named = |name: &str| {
         name.starts_with("WARREN_")
             || name.to_ascii_lowercase().ends_with("_proxy")
@@ -263,30 +274,48 @@ fn millis(at: &proto_core::time::Time) -> u64 {
     at.as_micros() / 1_000
 }
 
-/// The end of a log.
+/// The end of a log: whole lines, since half a secret is not known for one.
 fn tail(path: &Path) -> Result<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        io::Seek::seek(&mut file, io::SeekFrom::Start(length.saturating_sub(LOG_MAX)))?;
+        let found = file.metadata()?;
+        let mut left_out = found.len().saturating_sub(LOG_MAX);
         let mut bytes = Vec::new();
-        file.take(LOG_MAX).read_to_end(&mut bytes)?;
+        if found.is_file() {
+            io::Seek::seek(&mut file, io::SeekFrom::Start(left_out))?;
+            file.take(LOG_MAX).read_to_end(&mut bytes)?;
+        } else {
+            // A pipe, of `<(journalctl -u ssh)` for example, has no end to go to.
+            file.take(PIPE_MAX).read_to_end(&mut bytes)?;
+            let beginning = bytes.len().saturating_sub(LOG_MAX as usize);
+            bytes.drain(..beginning);
+            left_out = beginning as u64;
+        }
+        if left_out > 0 {
+            let cut = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+            bytes.drain(..cut);
+        }
         Ok(bytes)
     };
-    let bytes = read().map_err(|error| {
-        let sentence = format!("can't read the log {}: {error}", path.display());
-        CliError::new(Exit::Failed, "LOG_UNREADABLE", sentence).hint("check the path, or leave --log out")
-    })?;
+    let bytes = read().map_err(|error| log_unreadable(path, &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn log_unreadable(path: &Path, error: &io::Error) -> CliError {
+    let sentence = format!("can't read the log {}: {error}", path.display());
+    CliError::new(Exit::Failed, "LOG_UNREADABLE", sentence).hint("check the path, or leave --log out")
 }
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The file to be written.
+/// The file to be written. Until it is whole it has another name, and is gone if it never gets that far.
 struct Target {
+    /// Where it is to be, and whether a person said so.
     path: PathBuf,
+    is_named: bool,
+    part: PathBuf,
     file: std::fs::File,
 }
 
@@ -294,27 +323,19 @@ impl Target {
     /// A new file that only its owner can read.
     fn create(given: Option<PathBuf>) -> Result<Self> {
         let is_named = given.is_some();
-        let (mut path, mut another) = (given.unwrap_or_else(|| usual(0)), 0);
-        loop {
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok(Self { path, file }),
-                // Two in one second.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AlreadyExists && !is_named && another < OTHERS =>
-                {
-                    another += 1;
-                    path = usual(another);
-                }
-                Err(error) => return Err(unwritable(&path, &error)),
-            }
+        let path = given.unwrap_or_else(|| usual(0));
+        if is_named && path.symlink_metadata().is_ok() {
+            return Err(unwritable(&path, &Errno::EXIST.into()));
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part) {
+            Ok(file) => Ok(Self { path, is_named, part, file }),
+            Err(error) => Err(unwritable(&path, &error)),
         }
     }
 
-    fn discard(&self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-
-    fn write(self, entries: &[Entry]) -> Result<String> {
+    fn write(mut self, entries: &[Entry]) -> Result<String> {
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .unix_permissions(0o600);
@@ -328,11 +349,43 @@ impl Target {
             Ok(())
         };
         let made = make().and_then(|()| Ok(zip.finish()?.into_inner()));
-        made.and_then(|bytes| (&self.file).write_all(&bytes)).map_err(|error| {
-            self.discard();
-            unwritable(&self.path, &error)
-        })?;
+        let written = made.and_then(|bytes| self.file.write_all(&bytes)).and_then(|()| self.put());
+        written.map_err(|error| unwritable(&self.path, &error))?;
         Ok(self.path.display().to_string())
+    }
+
+    /// Gives it its name.
+    fn put(&mut self) -> io::Result<()> {
+        for another in 1.. {
+            match name_anew(&self.part, &self.path) {
+                // Two in one second.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && !self.is_named && another < OTHERS =>
+                {
+                    self.path = usual(another);
+                }
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.part);
+    }
+}
+
+/// Gives a file another name, which must be free.
+fn name_anew(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that can't promise it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if to.symlink_metadata().is_err() => {
+            std::fs::rename(from, to)
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(Errno::EXIST.into()),
+        done => Ok(done?),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cli::Global;
 use crate::error::Result;
 use crate::output::{self, Format};
 use crate::skew::{self, OURS};
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 /// Print the versions of this program, of the server and of a workspace's agent
@@ -14,6 +15,7 @@ use serde::Serialize;
   warren version dev    the agent of workspace dev as well")]
 pub(crate) struct Args {
     /// A workspace whose agent's version is to be told as well, NAME or OWNER/NAME
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     workspace: Option<String>,
 }
 

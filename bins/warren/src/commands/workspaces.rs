@@ -5,6 +5,7 @@ use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output::{self, Format};
 use crate::tunnel;
+use clap::builder::NonEmptyStringValueParser;
 use proto_core::wire::api::{AgentStatus, Workspace};
 use serde_json::json;
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ pub(crate) enum Command {
     /// Make a workspace; prints the command that starts its agent, with a token shown only once
     Create {
         /// The workspace's name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// List your workspaces
@@ -23,12 +25,14 @@ pub(crate) enum Command {
     /// Trust the key that a workspace's agent has now, in the place of the one seen before
     Trust {
         /// The workspace, NAME or OWNER/NAME
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Delete a workspace: its agent's token is revoked and its tunnels end
     #[command(alias = "rm")]
     Delete {
         /// The workspace, NAME or OWNER/NAME
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }
@@ -73,14 +77,25 @@ fn trust(global: &Global, workspace: &Workspace) -> Result {
     })?;
     let before = global.config.trust(&agent.id.0, key)?;
     let name = &workspace.name;
-    let words = match before {
+    // A workspace that was set up anew has another host key, too.
+    let forgot_host_key = global.config.forget_host_key(name)?;
+    let mut words = match before {
         Some(before) if before == key => {
             format!("workspace {name} has the key {key}, which is trusted already")
         }
         Some(before) => format!("trusts workspace {name} with the key {key} now, no longer {before}"),
         None => format!("trusts workspace {name} with the key {key} from now on"),
     };
-    output::done(&json!({ "workspace": name, "key": key, "key_before": before }), words);
+    if forgot_host_key {
+        words.push_str("; ssh learns its host key anew");
+    }
+    let document = json!({
+        "workspace": name,
+        "key": key,
+        "key_before": before,
+        "ssh_host_key_forgotten": forgot_host_key,
+    });
+    output::done(&document, words);
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use tokio::time::sleep;
 /// After a failure to accept (no file descriptors left), others get time to close theirs.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The code of the warning that a connection could not go on.
+pub(crate) const CONNECTION_CLOSED: &str = "CONNECTION_CLOSED";
+
 /// Where a listener's connections go.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -31,7 +34,8 @@ where
             // Each in a task of its own: those that carry much must not keep others from being accepted.
             Ok(socket) => _ = tokio::spawn(carry(link.clone(), socket, target.clone())),
             Err(error) => {
-                output::note(format!("warning: a connection could not be accepted: {error}"));
+                let words = format!("a connection could not be accepted: {error}");
+                output::warning("CONNECTION_NOT_ACCEPTED", &words);
                 sleep(PAUSE).await;
             }
         }
@@ -49,7 +53,8 @@ async fn carry(link: Arc<Link>, socket: impl Socket, target: Target) {
         Err(why) => {
             // Closed at once, as the workspace's own network would.
             socket.abort();
-            output::note(format!("warning: a connection to {} was closed: {why}", target.words));
+            let words = format!("a connection to {} was closed: {why}", target.words);
+            output::warning(CONNECTION_CLOSED, &words);
         }
     }
 }

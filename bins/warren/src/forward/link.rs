@@ -1,12 +1,14 @@
 //! The workspace, reached again when it was away: one attempt at a time for all that wait for it.
 
+use super::carry::CONNECTION_CLOSED;
 use super::totals::Totals;
 use crate::api::Api;
 use crate::cli::Global;
 use crate::error::{CliError, Exit, Result};
 use crate::output;
+use crate::plain;
 use crate::tunnel::{self, Tunnel};
-use io_adapters::handle::{DatagramFlow, PeerHandle, TunnelStream};
+use io_adapters::handle::{DatagramFlow, NodeHandle, PeerHandle, TunnelStream};
 use io_adapters::streams::StreamError;
 use proto_core::stream::udp::FlowTag;
 use proto_core::stream::{CODE_REFUSED, CODE_UNKNOWN_SERVICE, Header, TcpAnswer};
@@ -25,6 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long the workspace may take to connect: its own limit, and a way there and back.
 const ANSWER: Duration = Duration::from_secs(12);
+/// How long goodbyes may take: the person who has pressed Ctrl-C is to have the prompt within a second.
+const GOODBYE: Duration = Duration::from_millis(700);
 /// Connections that end within this time of one another are told of in one line.
 const TOGETHER: Duration = Duration::from_millis(100);
 
@@ -34,6 +38,8 @@ pub(crate) struct Link {
     api: Api,
     /// As the person named it.
     name: String,
+    /// This machine's node, by which every tunnel goes.
+    node: NodeHandle,
     reach: Mutex<Reach>,
     /// What was carried.
     pub totals: Totals,
@@ -72,6 +78,7 @@ impl Link {
             global: global.clone(),
             api,
             name: name.to_owned(),
+            node: tunnel.client.node.clone(),
             reach: Mutex::new(Reach { tunnel, failed: None, told: false }),
             totals: Totals::default(),
             lost: AtomicUsize::new(0),
@@ -89,10 +96,15 @@ impl Link {
         look(&self.reach.lock().await.tunnel)
     }
 
-    /// Leaves the network.
+    /// This machine's node.
+    pub(crate) const fn node(&self) -> &NodeHandle {
+        &self.node
+    }
+
+    /// Leaves the network. A person who has had enough waits for nobody: neither for an attempt to reach the workspace
+    /// that is under way, nor for long until a server that is away has been told.
     pub(crate) async fn close(&self) {
-        let node = self.reach.lock().await.tunnel.client.node.clone();
-        node.shutdown().await;
+        let _ = timeout(GOODBYE, self.node.shutdown()).await;
     }
 
     /// The workspace's agent, by a new tunnel if the one there was is over. All who ask at once share one attempt.
@@ -106,11 +118,10 @@ impl Link {
             return Err(error.clone());
         }
         if !std::mem::replace(&mut reach.told, true) {
-            output::note(format!(
-                "warning: lost workspace \"{}\": {why}; connections wait up to {}s for it",
-                self.name,
-                PATIENCE.as_secs()
-            ));
+            let (why, patience) = (plain::line(&why), PATIENCE.as_secs());
+            let words =
+                format!("lost workspace \"{}\": {why}; connections wait up to {patience}s for it", self.name);
+            output::warning("WORKSPACE_LOST", &words);
         }
         let client = reach.tunnel.client.clone();
         let attempt = async {
@@ -119,7 +130,7 @@ impl Link {
         };
         match attempt.await {
             Ok(tunnel) => {
-                output::note(format!("workspace \"{}\" is back", self.name));
+                output::news("WORKSPACE_BACK", &format!("workspace \"{}\" is back", self.name));
                 let peer = tunnel.peer.clone();
                 *reach = Reach { tunnel, failed: None, told: false };
                 Ok(peer)
@@ -231,7 +242,8 @@ impl Link {
                 if count == 1 { "a connection was".to_owned() } else { format!("{count} connections were") };
             let gone = link.with_tunnel(|tunnel| tunnel.peer.path().gone).await;
             let why = gone.unwrap_or_else(|| "its agent was started anew".into());
-            output::note(format!("warning: {what} closed: lost workspace \"{}\": {why}", link.name));
+            let words = format!("{what} closed: lost workspace \"{}\": {}", link.name, plain::line(&why));
+            output::warning(CONNECTION_CLOSED, &words);
         });
     }
 }

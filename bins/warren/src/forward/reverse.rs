@@ -1,9 +1,11 @@
 //! Ports and sockets of the workspace that lead here: its agent listens, and each connection comes by a stream.
 
+use super::carry::CONNECTION_CLOSED;
 use super::link::{Link, TOO_OLD, own_host};
 use super::spec::{Forward, Place};
 use crate::error::{CliError, Exit, Result};
 use crate::output;
+use crate::plain;
 use io_adapters::dial;
 use io_adapters::handle::{Incoming, NodeHandle, TunnelStream};
 use io_adapters::splice::{Socket, splice};
@@ -69,6 +71,7 @@ impl Reverse {
         let ListenAnswer::Listening { at, port } = answer else {
             return Err(Refused::Said(refusal(link.name(), wish, answer)));
         };
+        let at = at.iter().map(|place| plain::line(place).into_owned()).collect();
         // Any port that was free is to be the same one again.
         let from = if port == 0 { wish.from.clone() } else { Place::Port(port) };
         Ok(Self { wish: Forward { from, ..wish.clone() }, number, control, at })
@@ -85,14 +88,15 @@ impl Reverse {
                     Ok(again) => break again,
                     Err(Refused::Broken(why)) => tracing::debug!(why, "the workspace does not listen yet"),
                     Err(Refused::Said(error)) if told.as_ref() != Some(&error.message) => {
-                        output::note(format!("warning: {}; trying again", error.message));
+                        output::warning(&error.code, &format!("{}; trying again", error.message));
                         told = Some(error.message);
                     }
                     Err(Refused::Said(_)) => {}
                 }
                 sleep(AGAIN).await;
             };
-            output::note(format!("the workspace listens again at {}", self.at.join(" and ")));
+            let words = format!("the workspace listens again at {}", self.at.join(" and "));
+            output::news("LISTENS_AGAIN", &words);
         }
     }
 }
@@ -140,6 +144,7 @@ fn refusal(workspace: &str, wish: &Forward, answer: ListenAnswer) -> CliError {
             "ports below 1024 are for root: take a higher one".to_owned(),
         ),
         ListenAnswer::Failed { why } => {
+            let why = plain::line(&why).into_owned();
             ("PORT_UNUSABLE", why, "`warren port-forward --help` shows what can be given".to_owned())
         }
         ListenAnswer::Listening { .. } | ListenAnswer::Unknown => (
@@ -202,10 +207,9 @@ async fn join(
                 TcpAnswer::TimedOut => "nobody answered there",
                 _ => "it could not be reached",
             };
-            output::note(format!(
-                "warning: a connection from the workspace to {} here was closed: {why}",
-                target.to.words()
-            ));
+            let words =
+                format!("a connection from the workspace to {} here was closed: {why}", target.to.words());
+            output::warning(CONNECTION_CLOSED, &words);
         }
     }
 }

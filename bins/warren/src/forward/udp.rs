@@ -52,7 +52,8 @@ pub(crate) async fn serve(link: Arc<Link>, socket: UdpSocket, remote: u16) {
             // A client is gone before its answer came, which says nothing of others.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
             Err(error) => {
-                output::note(format!("warning: a datagram could not be received: {error}"));
+                let words = format!("a datagram could not be received: {error}");
+                output::warning("DATAGRAM_NOT_RECEIVED", &words);
                 sleep(PAUSE).await;
                 continue;
             }
@@ -92,7 +93,8 @@ impl Port {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.as_ref().is_none_or(|(what, when)| what != why || when.elapsed() >= SAID_AGAIN) {
             *said = Some((why.to_owned(), Instant::now()));
-            output::note(format!("warning: datagrams to udp port {}: {why}", self.remote));
+            let words = format!("datagrams to udp port {}: {why}", self.remote);
+            output::warning("DATAGRAMS_DROPPED", &words);
         }
     }
 }
