@@ -32,8 +32,11 @@ pub struct StunCounters {
     pub ignored: AtomicU64,
 }
 
-/// A server's STUN sockets on the real network.
-pub struct StunServer(Sockets<<TokioNetwork as Network>::Udp>);
+/// A server's STUN sockets, on the real network or another.
+pub struct StunServer<N: Network = TokioNetwork> {
+    sockets: Sockets<N::Udp>,
+    network: N,
+}
 
 impl StunServer {
     /// Binds its sockets: `address`, another port of the same, and both ports at `other` too if there is one, which
@@ -42,13 +45,24 @@ impl StunServer {
     /// # Errors
     /// If the port is taken, or an address is not this machine's.
     pub async fn bind(address: SocketAddr, other: Option<IpAddr>) -> io::Result<Self> {
-        Sockets::bind(address, other, bind).await.map(Self)
+        Self::bind_on(TokioNetwork, address, other).await
+    }
+}
+
+impl<N: Network> StunServer<N> {
+    /// As [`StunServer::bind`], on this network.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn bind_on(network: N, address: SocketAddr, other: Option<IpAddr>) -> io::Result<Self> {
+        let sockets = Sockets::bind(address, other, |address| network.bind_udp(address)).await?;
+        Ok(Self { sockets, network })
     }
 
     /// Where it listens, with the real port.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.0.main()
+        self.sockets.main()
     }
 
     /// Answers until the future is dropped. While it can't, `down` holds why.
@@ -66,18 +80,18 @@ impl StunServer {
                 tracing::warn!("the STUN server can't answer from its other addresses: {error}");
             }
         };
-        let [main, port, address, both] = Sockets::<<TokioNetwork as Network>::Udp>::ALL;
+        let [main, port, address, both] = Sockets::<N::Udp>::ALL;
+        let bind = |address| {
+            let network = self.network.clone();
+            async move { network.bind_udp(address).await }
+        };
         tokio::join!(
-            serve_always(&self.0, main, bind, counters, tell),
-            serve_always(&self.0, port, bind, counters, quiet),
-            serve_always(&self.0, address, bind, counters, quiet),
-            serve_always(&self.0, both, bind, counters, quiet),
+            serve_always(&self.sockets, main, bind, counters, tell),
+            serve_always(&self.sockets, port, bind, counters, quiet),
+            serve_always(&self.sockets, address, bind, counters, quiet),
+            serve_always(&self.sockets, both, bind, counters, quiet),
         );
     }
-}
-
-async fn bind(address: SocketAddr) -> io::Result<<TokioNetwork as Network>::Udp> {
-    TokioNetwork.bind_udp(address).await
 }
 
 /// Answers on `socket`, which is the server's only one, until it dies or the future is dropped. An answer that does
@@ -119,10 +133,10 @@ async fn answer_all<U: UdpLink>(
 /// Answers on one of a server's sockets, if it has it, through whatever happens: goes on after errors that pass, and
 /// has the same address bound again after others. `tell` hears why nobody is answered, each time it is tried in vain,
 /// and `None` when all is well again.
-async fn serve_always<U: UdpLink>(
+async fn serve_always<U: UdpLink, B: Future<Output = io::Result<U>>>(
     sockets: &Sockets<U>,
     which: Change,
-    bind: impl AsyncFn(SocketAddr) -> io::Result<U>,
+    bind: impl Fn(SocketAddr) -> B,
     counters: &StunCounters,
     tell: impl Fn(Option<&io::Error>),
 ) -> Infallible {
@@ -208,9 +222,12 @@ mod tests {
     async fn told(receiving: &[i32], binding: &[i32]) -> Vec<String> {
         let faults = |errors: &[i32]| Arc::new(Mutex::new(errors.iter().copied().collect::<VecDeque<_>>()));
         let (receiving, binding) = (faults(receiving), faults(binding));
-        let bind = async |address| match next(&binding) {
-            Some(error) => Err(error),
-            None => Ok(Socket(TokioNetwork.bind_udp(address).await?, receiving.clone())),
+        let bind = |address| {
+            let (receiving, error) = (receiving.clone(), next(&binding));
+            async move {
+                error.map_or(Ok(()), Err)?;
+                Ok(Socket(TokioNetwork.bind_udp(address).await?, receiving))
+            }
         };
         let real = TokioNetwork.bind_udp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let socket = Socket(real, receiving.clone());

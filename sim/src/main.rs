@@ -7,7 +7,7 @@ use sim::scorecard::{self, Card};
 use sim::step::Scenario;
 use sim::swarm;
 use sim::topology::Network;
-use sim::turmoil::scenarios as labs;
+use sim::turmoil::{matrix as lab_matrix, scenarios as labs};
 use sim::world::{Verdict, World};
 use std::io::Write;
 use std::path::PathBuf;
@@ -115,7 +115,8 @@ struct Lab {
     /// Everything random comes from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A scenario of the list; all if none is given.
+    /// A scenario of the list, or two networks of the scorecard, such as `symmetric-random+port-restricted`; the whole
+    /// list if none is given.
     #[arg(long)]
     scenario: Option<String>,
     /// Print only the trace's hash.
@@ -201,14 +202,21 @@ fn run_swarm(wanted: &Swarm) -> ExitCode {
 }
 
 fn run_lab(lab: &Lab) -> ExitCode {
-    let mut failed = false;
-    for scenario in labs::ALL.iter().filter(|s| lab.scenario.as_deref().is_none_or(|name| name == s.name)) {
-        let result = labs::run(scenario, lab.seed, lab.trace);
-        failed |= result.is_err();
+    let wanted = lab.scenario.as_deref();
+    let mut results = Vec::new();
+    for scenario in labs::ALL.iter().filter(|s| wanted.is_none_or(|name| name == s.name)) {
+        results.push((scenario.name.to_owned(), labs::run(scenario, lab.seed, lab.trace)));
+    }
+    if let Some(name) = wanted.filter(|_| results.is_empty()) {
+        let pair = lab_matrix::Pair::named(name);
+        results.push((name.to_owned(), pair.and_then(|pair| lab_matrix::run(&pair, lab.seed, lab.trace))));
+    }
+    let failed = results.iter().any(|(_, result)| result.is_err());
+    for (name, result) in results {
         match result {
             Ok(verdict) if lab.hash => say(&format!("{:016x}", verdict.hash.0)),
-            Ok(verdict) => say(format!("{}\nok   {}\n  {verdict}", verdict.tail, scenario.name).trim_start()),
-            Err(why) => complain(&format!("FAIL {}: {why}", scenario.name)),
+            Ok(verdict) => say(format!("{}\nok   {name}\n  {verdict}", verdict.tail).trim_start()),
+            Err(why) => complain(&format!("FAIL {name}: {why}")),
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

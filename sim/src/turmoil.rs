@@ -8,6 +8,7 @@
 pub mod envelope;
 pub mod gateway;
 pub mod lab;
+pub mod matrix;
 pub mod program;
 pub mod scenarios;
 pub mod server;

@@ -33,7 +33,7 @@ labs! {
     symmetric_pairs_stay_on_the_relay: "relay-behind-symmetric",
     without_udp_everything_is_relayed: "udp-blocked",
     carrier_nats_are_punched_through: "carrier-nat",
-    a_symmetric_home_under_a_carrier_nat_is_relayed: "carrier-nat-symmetric",
+    a_symmetric_home_under_a_carrier_nat_is_guessed: "carrier-nat-symmetric",
     data_goes_on_while_the_server_is_away: "server-partition-during-transfer",
     a_relay_that_returns_is_used_again: "relay-partition-and-return",
     a_restarted_agent_is_found_again: "agent-restart",

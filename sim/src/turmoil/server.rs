@@ -13,7 +13,7 @@ use io_adapters::relay_stream::Dialer;
 use io_adapters::relay_stream::proxy::Proxies;
 use io_adapters::relay_stream::tls::Trust;
 use io_adapters::store::MemStore;
-use io_adapters::stun_listener::{self, StunCounters};
+use io_adapters::stun_listener::{StunCounters, StunServer};
 use io_adapters::transport::Network;
 use proto_core::coord::{CoordinatorCommand, CoordinatorConfig, Principal};
 use proto_core::id::NodeId;
@@ -111,10 +111,8 @@ pub async fn run(plan: ServerPlan) -> turmoil::Result {
     let front = Arc::new(Front::new(Some(relay.clone()), control).of_program(program));
     let listener = network.listen_tcp((Ipv4Addr::UNSPECIFIED, HTTP_PORT).into()).await?;
     tasks.spawn(async move { front.listen(listener, None).await });
-    let stun = network.bind_udp((Ipv4Addr::UNSPECIFIED, STUN_PORT).into()).await?;
-    tasks.spawn(async move {
-        let _ = stun_listener::serve(&stun, &StunCounters::default()).await;
-    });
+    let stun = StunServer::bind_on(network.clone(), (network.address(), STUN_PORT).into(), None).await?;
+    tasks.spawn(async move { stun.serve(&StunCounters::default(), watch::Sender::new(None)).await });
     tasks.spawn(look(relay.clone(), wire.clone()));
     tasks.spawn(obey(orders, (relay, draining), coordinator.map(|(handle, _)| handle), wire.0));
     match tasks.join_next().await {

@@ -40,6 +40,12 @@ impl LabNetwork {
     pub fn new(wire: Wire, attachment: Attachment, address: IpAddr) -> Self {
         Self { wire, attachment, address, ports: Arc::new(AtomicU16::new(41_641)) }
     }
+
+    /// The host's address, as it sees itself.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
 }
 
 impl Network for LabNetwork {
@@ -61,7 +67,8 @@ impl Network for LabNetwork {
             Attachment::Behind(_) => 0,
         };
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, own)).await?;
-        Ok(OneByOne::new(LabUdp { network: self.clone(), socket: Arc::new(socket), port }))
+        let bound = SocketAddr::new(address.ip(), port);
+        Ok(OneByOne::new(LabUdp { network: self.clone(), socket: Arc::new(socket), bound }))
     }
 
     async fn connect_tcp(&self, to: SocketAddr, limit: Duration) -> io::Result<LabTcp> {
@@ -103,12 +110,12 @@ impl Network for LabNetwork {
 pub struct LabUdp {
     network: LabNetwork,
     socket: Arc<UdpSocket>,
-    port: u16,
+    bound: SocketAddr,
 }
 
 impl SimpleUdp for LabUdp {
     fn local_addr(&self) -> SocketAddr {
-        (Ipv4Addr::UNSPECIFIED, self.port).into()
+        self.bound
     }
 
     fn try_send_to(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) -> io::Result<()> {
@@ -129,7 +136,7 @@ impl SimpleUdp for LabUdp {
                 let _ = self.socket.try_send_to(bytes, to);
             }
             Attachment::Behind(gateway) => {
-                let src = SocketAddr::new(*address, self.port);
+                let src = SocketAddr::new(*address, self.bound.port());
                 let envelope = Envelope { src, dst: to, ttl, bytes: bytes.to_vec() };
                 let _ = self.socket.try_send_to(&envelope.encode(), (*gateway, ENVELOPE_PORT));
             }
