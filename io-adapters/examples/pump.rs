@@ -48,6 +48,7 @@ fn side(n: u8) -> (Side, NodeSecret) {
         build: "pump".into(),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

@@ -34,11 +34,13 @@ use tokio::time::Sleep;
 mod flows;
 mod links;
 mod peers;
+mod router;
 mod streams;
 
 use flows::Flows;
 use links::Links;
 use peers::Peers;
+use router::Router;
 use streams::Streams;
 
 /// Rounds of one wake-up before others on the thread get a turn: a few milliseconds of work at full speed.
@@ -113,6 +115,7 @@ where
         incoming,
         events,
         session: SessionState::Idle,
+        router: Router::default(),
         interfaces: Vec::new(),
         interfaces_at: now,
         batch: SendBatch::new(),
@@ -156,6 +159,7 @@ struct Driver<N: Network, W: WgEngine> {
     incoming: IncomingSender,
     events: broadcast::Sender<NodeEvent>,
     session: SessionState,
+    router: Router,
     interfaces: Vec<std::net::IpAddr>,
     interfaces_at: Time,
     batch: SendBatch,
@@ -191,10 +195,12 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
             let mut busy = self.receive(cx, now);
             busy |= self.bind(cx, now);
             busy |= self.read_streams(cx, now);
+            busy |= self.hear_router(cx, now);
             busy |= self.take_signals(cx, now);
             busy |= self.keep_time(now);
             self.stack.end_of_batch(now);
             busy |= self.drain(cx, now);
+            busy |= self.router.take_asked();
             if self.has_left(now) {
                 return Poll::Ready(());
             }
@@ -416,6 +422,9 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
             self.session.clone_from(state);
             crate::handle::shared::lock(&self.shared.session).clone_from(state);
         }
+        if let NodeEvent::Portmap(request) = event {
+            return self.router.request(request, &self.network);
+        }
         self.peers.note(&event, &self.shared, now);
         if let NodeEvent::PeerDown { key, .. } = &event {
             self.flows.peer_down(key);
@@ -435,7 +444,8 @@ impl<N: Network, W: WgEngine> Driver<N, W> {
     /// Whether the node has left and said all its goodbyes, or has had time enough.
     fn has_left(&self, now: Time) -> bool {
         let Some(until) = self.leaving else { return false };
-        now >= until || (self.session == SessionState::Stopped && self.streams.is_idle())
+        let idle = self.streams.is_idle() && self.router.is_idle();
+        now >= until || (self.session == SessionState::Stopped && idle)
     }
 
     /// Sets the timer; ready if it is due already.

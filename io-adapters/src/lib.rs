@@ -39,6 +39,7 @@ pub mod input;
 pub mod local;
 pub mod metrics;
 pub mod pcap;
+pub mod portmap;
 pub mod private_file;
 pub mod process;
 pub mod relay_admission;

@@ -5,6 +5,7 @@
 //! simulated one does one datagram at a time behind the same calls. Everything that waits is a poll
 //! function, so that one task can wait for any number of sockets without a task for each.
 
+use crate::portmap::PortMapper;
 use proto_core::machine::StreamTarget;
 use proto_core::time::Duration;
 use std::future::Future;
@@ -71,6 +72,11 @@ pub trait Network: Clone + Send + Sync + 'static {
     /// A server's own node reaches its coordinator and its relay so.
     fn local(&self, target: &StreamTarget) -> Option<Self::Tcp> {
         let _ = target;
+        None
+    }
+
+    /// The way to the router before this host, if it may be asked for ports.
+    fn port_mapper(&self) -> Option<PortMapper> {
         None
     }
 

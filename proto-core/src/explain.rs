@@ -3,7 +3,7 @@
 
 use crate::nat::classify::Scope;
 use crate::nat::predict::{Grade, Shape, can_meet};
-use crate::nat::{Filtering, Mapping, Report};
+use crate::nat::{Filtering, Mapping, Report, Router};
 use crate::peer::{Loss, Outcome, PathStory, Tried};
 use crate::wire::control::{Forbidder, NodeInfo};
 use core::fmt;
@@ -23,12 +23,14 @@ pub struct Evidence {
     pub mapping: Mapping,
     /// How well its ports can be guessed, if known.
     pub grade: Option<Grade>,
+    /// Whether its router leads a port to it, whoever sends to it.
+    pub mapped: bool,
 }
 
 impl Evidence {
-    /// Our own side, from our netcheck.
+    /// Our own side, from our netcheck and our router.
     #[must_use]
-    pub fn ours(report: &Report, direct_forbidden: Option<Forbidder>) -> Self {
+    pub fn ours(report: &Report, router: &Router, direct_forbidden: Option<Forbidder>) -> Self {
         let known = report.udp.is_some();
         Self {
             direct_forbidden,
@@ -37,6 +39,7 @@ impl Evidence {
             ipv6: known.then_some(report.ipv6),
             mapping: report.mapping,
             grade: Shape::of(report).grade(),
+            mapped: router.public().is_some(),
         }
     }
 
@@ -57,7 +60,13 @@ impl Evidence {
             ipv6: Some(ipv6),
             mapping: Mapping::Unknown,
             grade: None,
+            mapped: info.mapped.is_some_and(|a| Scope::of(a.ip()) == Scope::Global),
         }
+    }
+
+    /// Whether peers have to guess its ports.
+    fn hard(&self) -> bool {
+        self.mapping == Mapping::Varies && !self.mapped
     }
 
     fn blocked(&self) -> bool {
@@ -226,7 +235,7 @@ fn why_relayed(ours: &Evidence, theirs: &Evidence, now: &Standing<'_>) -> (Reaso
     let families = |e: &Evidence| (e.ipv4.unwrap_or(true), e.ipv6.unwrap_or(true));
     let (a, b) = (families(ours), families(theirs));
     let apart = !((a.0 && b.0) || (a.1 && b.1)) && a != (false, false) && b != (false, false);
-    let hard = Side::of(ours.mapping == Mapping::Varies, theirs.mapping == Mapping::Varies);
+    let hard = Side::of(ours.hard(), theirs.hard());
     let heard = now.tried.is_some_and(|tried| tried.iter().any(|t| t.outcome == Outcome::HeardOnly));
     if let Some(side) = Side::of(ours.blocked(), theirs.blocked()) {
         (Reason::UdpBlocked, side)
@@ -349,7 +358,7 @@ fn relayed(reason: Reason, side: Side) -> Verdict {
 
 /// What a netcheck comes down to: how likely this host is to get direct paths.
 #[must_use]
-pub fn network(report: &Report) -> Verdict {
+pub fn network(report: &Report, router: &Router) -> Verdict {
     let families = match (report.ipv4, report.ipv6) {
         (true, true) => "IPv4 and IPv6",
         (false, true) => "IPv6",
@@ -367,6 +376,14 @@ pub fn network(report: &Report) -> Verdict {
             side: Side::Ours,
             sentence: "UDP does not get out: every connection will be relayed".to_owned(),
             remedy: Some("allow outgoing UDP in the firewall"),
+        },
+        (Some(true), _) if router.public().is_some() => Verdict {
+            reason: Reason::Direct,
+            side: Side::Ours,
+            sentence: format!(
+                "UDP works over {families}, and the router leads a port to this machine: direct connections are likely"
+            ),
+            remedy: None,
         },
         (Some(true), Mapping::Varies) => Verdict {
             reason: Reason::HardNat,

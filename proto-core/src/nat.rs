@@ -9,10 +9,12 @@ pub mod classify;
 pub mod home;
 pub mod netcheck;
 pub mod plan;
+pub mod portmap;
 pub mod predict;
 
 pub use classify::{Allocation, Dependence, Filtering, Mapping};
 pub use netcheck::{Netcheck, NetcheckCommand};
+pub use portmap::Router;
 
 /// What a netcheck found. The first one comes before any STUN answer, so that relaying can begin at once;
 /// it says so by `udp: None`.

@@ -11,6 +11,7 @@ use crate::id::{LinkId, NodeId, RegionId};
 use crate::key::{DiscoSecret, NodePublic};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
+use crate::nat::portmap::{Portmap, PortmapCommand};
 use crate::nat::{Netcheck, NetcheckCommand};
 use crate::peer::PeerCommand;
 use crate::relay::{PoolCommand, PoolConfig, RelayPool};
@@ -31,6 +32,7 @@ mod endpoints;
 mod events;
 mod peers;
 mod reports;
+mod router;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +58,7 @@ pub struct Node {
     session: Option<Session>,
     pool: RelayPool,
     netcheck: Netcheck,
+    portmap: Portmap,
     book: Book,
     id: Option<NodeId>,
     state: SessionState,
@@ -122,6 +125,7 @@ impl Node {
             session,
             pool: RelayPool::new(pool, seed.fork("relays"), now),
             netcheck: Netcheck::new(seed.fork("netcheck"), now),
+            portmap: Portmap::new(now),
             book: Book::default(),
             id: None,
             state: SessionState::Idle,
@@ -169,6 +173,7 @@ impl Node {
             key: self.key,
             session: self.state.clone(),
             report: self.netcheck.report().clone(),
+            router: *self.portmap.router(),
             home: (self.home != NO_REGION).then_some(self.home),
             choice: self.choice(),
             relays: self.pool.up().collect(),
@@ -203,7 +208,7 @@ impl Node {
     }
 
     fn evidence(&self) -> Evidence {
-        Evidence::ours(self.netcheck.report(), self.direct_forbidden)
+        Evidence::ours(self.netcheck.report(), self.portmap.router(), self.direct_forbidden)
     }
 
     /// The node key of the peer of this name.
@@ -219,6 +224,7 @@ impl Node {
                 all.truncate(limits::INTERFACES_MAX);
                 self.interfaces.clone_from(&all);
                 self.unpublished = true;
+                self.tell_portmap(PortmapCommand::Interfaces(all.clone()), now);
                 self.tell_netcheck(NetcheckCommand::Interfaces(all), now);
             }
             NodeCommand::OpenTunnel(id) => self.open_tunnel(id, now),
@@ -234,8 +240,10 @@ impl Node {
                 self.tell_session(SessionCommand::Kick, now);
                 self.tell_pool(PoolCommand::Kick, now);
                 self.tell_netcheck(NetcheckCommand::NetworkChanged, now);
+                self.tell_portmap(PortmapCommand::NetworkChanged, now);
                 self.book.everyone(&crate::peer::PeerCommand::NetworkChanged, now);
             }
+            NodeCommand::Router(word) => self.tell_portmap(PortmapCommand::Said(word), now),
             NodeCommand::Netcheck => self.tell_netcheck(NetcheckCommand::Check, now),
             NodeCommand::Stop => self.stop(now),
         }
@@ -247,6 +255,7 @@ impl Node {
         }
         self.stage = Stage::Running;
         self.unpublished = true;
+        self.want_mapping(now);
         if self.session.is_some() {
             self.set_state(SessionState::Connecting);
             self.tell_session(SessionCommand::Start, now);
@@ -265,6 +274,7 @@ impl Node {
             }
         }
         self.tell_session(SessionCommand::Stop, now);
+        self.want_mapping(now);
         self.tell_netcheck(NetcheckCommand::Map(RelayMap::default()), now);
         self.tell_pool(PoolCommand::Home(NO_REGION), now);
         self.tell_pool(PoolCommand::Warm(NO_REGION), now);
@@ -329,6 +339,7 @@ impl Node {
         self.links.insert(link, address);
         self.unpublished = true;
         self.netcheck.handle(Input::LinkUp { link, address }, now);
+        self.portmap.handle(Input::LinkUp { link, address }, now);
         for key in self.book.keys() {
             self.book.path(&key, Input::LinkUp { link, address }, now);
         }
@@ -341,6 +352,7 @@ impl Node {
         self.links.remove(&link);
         self.unpublished = true;
         self.netcheck.handle(Input::LinkDown { link }, now);
+        self.portmap.handle(Input::LinkDown { link }, now);
         for key in self.book.keys() {
             self.book.path(&key, Input::LinkDown { link }, now);
         }
@@ -386,6 +398,9 @@ impl Node {
         if due(self.netcheck.deadline()) {
             self.netcheck.handle(Input::Deadline, now);
         }
+        if due(self.portmap.deadline()) {
+            self.portmap.handle(Input::Deadline, now);
+        }
         for (key, why) in self.book.wake(now) {
             let id = self.book.get(&key).map(|entry| entry.info.id.clone());
             if let Some(id) = id {
@@ -404,11 +419,13 @@ impl Node {
         if self.stage != Stage::Running || !core::mem::take(&mut self.unpublished) {
             return;
         }
+        let mapped = self.portmap.router().address().filter(|_| self.is_direct());
         let endpoints = if self.is_direct() {
             let nothing = RelayMap::default();
             let map = self.map.as_ref().unwrap_or(&nothing);
             let here = endpoints::on_this_host(self.config.control.as_ref(), map);
-            endpoints::endpoints(&self.links, &self.interfaces, self.netcheck.report(), here)
+            let outside = endpoints::Outside { report: self.netcheck.report(), mapped };
+            endpoints::endpoints(&self.links, &self.interfaces, &outside, here)
         } else {
             Vec::new()
         };
@@ -429,6 +446,7 @@ impl Node {
             boot_id: self.boot_id,
             home: self.home,
             endpoints,
+            mapped,
             features: self.features(),
             direct_forbidden: self.direct_forbidden,
         };
@@ -496,7 +514,8 @@ impl Machine for Node {
         let session = self.session.as_ref().and_then(Machine::deadline);
         let relays = earliest(self.pool.deadline(), self.claim_at.map(|at| (at, "relays of peers in use")));
         let peers = earliest(self.book.deadline(), self.reports.deadline());
-        earliest(earliest(session, relays), earliest(self.netcheck.deadline(), peers))
+        let network = earliest(self.netcheck.deadline(), self.portmap.deadline());
+        earliest(earliest(session, relays), earliest(network, peers))
     }
 }
 

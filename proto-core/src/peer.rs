@@ -153,6 +153,7 @@ impl Peer {
         clock.clamp(now);
         let mut candidates = Candidates::default();
         candidates.replace(Source::Coordinator, &info.endpoints, now);
+        candidates.mapped(info.mapped, now);
         let sockets = config.sockets;
         Self {
             disco: config.disco.public(),
@@ -263,6 +264,7 @@ impl Peer {
             self.heard_word = None;
         }
         let new = self.candidates.replace(Source::Coordinator, &self.info.endpoints, now);
+        self.candidates.mapped(self.info.mapped, now);
         if restarted {
             self.punch.restart();
             self.guess.restart();

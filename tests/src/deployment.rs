@@ -82,6 +82,16 @@ impl Running {
         if status.success() { Ok(()) } else { Err(format!("process {id} cannot be killed")) }
     }
 
+    /// Asks it to end.
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub fn terminate(&self) -> Result {
+        let id = self.id().to_string();
+        let status = Command::new("kill").args(["-15", &id]).status().map_err(|e| format!("kill: {e}"))?;
+        if status.success() { Ok(()) } else { Err(format!("process {id} has ended already")) }
+    }
+
     /// Where what it says is kept.
     #[must_use]
     pub fn log_path(&self) -> &Path {
@@ -311,7 +321,7 @@ impl<'a> Deployment<'a> {
         let mut command = self.place.command("bob", "warren-agent")?;
         command.args(["--url", &self.url, "--state-dir"]).arg(self.path(&format!("agent-{workspace}")));
         command.env("WARREN_AGENT_TOKEN", token);
-        self.trust(&mut command);
+        self.prepare(&mut command);
         Ok(command)
     }
 
@@ -359,11 +369,15 @@ impl<'a> Deployment<'a> {
     pub fn command(&self) -> Result<Command> {
         let mut command = self.place.command("alice", "warren")?;
         command.env("WARREN_CONFIG_DIR", self.path("config")).stdin(Stdio::null());
-        self.trust(&mut command);
+        self.prepare(&mut command);
         Ok(command)
     }
 
-    fn trust(&self, command: &mut Command) {
+    fn prepare(&self, command: &mut Command) {
+        if matches!(self.place, Place::Here) {
+            // Whose router that is, nobody knows.
+            command.env("WARREN_DISABLE_PORT_MAPPING", "true");
+        }
         if let Some(roots) = &self.roots {
             command.env("SSL_CERT_FILE", roots);
         }

@@ -323,6 +323,7 @@ fn netcheck_tells_the_interface_and_whether_a_portal_is_in_the_way() -> Result {
     IPv6
     NAT
     Filtering
+    Port mapping
     Captive portal
     MTU
     Relays

@@ -46,6 +46,11 @@ pub(crate) struct Args {
           action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = BoolishValueParser::new())]
     pub disable_port_guessing: bool,
+    /// Never ask the router to let peers in, by UPnP, NAT-PMP or PCP
+    #[arg(long, env = "WARREN_DISABLE_PORT_MAPPING", value_name = "BOOL", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub disable_port_mapping: bool,
     /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
     #[arg(long, env = "WARREN_RELAY", value_name = "REGION")]
     pub relay: Option<String>,

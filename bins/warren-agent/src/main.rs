@@ -101,6 +101,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         build: BUILD.into(),
         direct_forbidden: args.direct_forbidden,
         guess_ports: !args.disable_port_guessing,
+        map_ports: !args.disable_port_mapping,
         // People come and go with keys of their own; the coordinator says who may come.
         pins: std::collections::BTreeMap::new(),
         relay: args.relay.clone(),

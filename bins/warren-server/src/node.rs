@@ -86,6 +86,7 @@ impl OwnNode {
             build: build.to_owned(),
             direct_forbidden: (!direct).then_some(proto_core::wire::control::Forbidder::Server),
             guess_ports: true,
+            map_ports: false,
             pins: BTreeMap::new(),
             relay: None,
             relay_map: None,

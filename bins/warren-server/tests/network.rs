@@ -59,6 +59,7 @@ impl Node {
             boot_id: 1,
             home: RegionId(999),
             endpoints: vec!["192.0.2.7:41641".parse().unwrap()],
+            mapped: None,
             features: Vec::new(),
             direct_forbidden: None,
         };

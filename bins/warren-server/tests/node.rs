@@ -55,6 +55,7 @@ fn agent_config(url: &str, token: &str) -> NodeConfig {
         build: "test 1.0".into(),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: Default::default(),
         relay: None,
         relay_map: None,

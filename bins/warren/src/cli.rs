@@ -61,6 +61,11 @@ struct Options {
           default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     disable_port_guessing: bool,
+    /// Never ask the router to let peers in, by UPnP, NAT-PMP or PCP
+    #[arg(long, global = true, env = "WARREN_DISABLE_PORT_MAPPING", value_name = "BOOL",
+          default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    disable_port_mapping: bool,
     /// The home relay's region: its code, name or number [default: the server's choice, else the nearest]
     #[arg(long, global = true, env = "WARREN_RELAY", value_name = "REGION")]
     relay: Option<String>,
@@ -111,6 +116,8 @@ pub(crate) struct Global {
     pub direct_forbidden: Option<Forbidder>,
     /// Whether ports of hard NATs may be guessed.
     pub guess_ports: bool,
+    /// Whether the router may be asked to let peers in.
+    pub map_ports: bool,
     /// The home relay that was chosen, if any was.
     pub relay: Option<RelayWish>,
     /// The flags by which another process of this program is told what this one was, but for the server.
@@ -169,6 +176,7 @@ impl Cli {
             config,
             direct_forbidden: self.options.direct_forbidden,
             guess_ports: !self.options.disable_port_guessing,
+            map_ports: !self.options.disable_port_mapping,
             again: self.options.again,
             relay: self.options.relay.map(|region| RelayWish { region, by: self.options.relay_by }),
         };
@@ -216,6 +224,9 @@ impl Options {
         }
         if self.disable_port_guessing && said("disable_port_guessing") {
             again.push("--disable-port-guessing".to_owned());
+        }
+        if self.disable_port_mapping && said("disable_port_mapping") {
+            again.push("--disable-port-mapping".to_owned());
         }
         again
     }

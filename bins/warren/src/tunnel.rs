@@ -115,6 +115,7 @@ async fn start_tapped(global: &Global, tap: Option<Tap>) -> Result<Client> {
         build: concat!("warren ", env!("CARGO_PKG_VERSION")).into(),
         direct_forbidden: global.direct_forbidden,
         guess_ports: global.guess_ports,
+        map_ports: global.map_ports,
         pins: global.config.pins()?.into_iter().map(|(id, key)| (NodeId(id), key)).collect(),
         relay: global.relay.clone().map(|relay| relay.region),
         relay_map: None,

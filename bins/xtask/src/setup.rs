@@ -30,6 +30,7 @@ pub(crate) const STUN_CLIENTS: &[Tool] = &[
     Tool { program: "turnutils_stunclient", package: "coturn" },
     Tool { program: "turnutils_natdiscovery", package: "coturn" },
     Tool { program: "turnserver", package: "coturn" },
+    Tool { program: "miniupnpd", package: "miniupnpd-nftables" },
     Tool { program: "stun", package: "stun-client" },
     Tool { program: "curl", package: "curl" },
 ];

@@ -1,6 +1,7 @@
 //! The real network, by tokio.
 
 use super::{Network, TcpAccept};
+use crate::portmap::PortMapper;
 use crate::udp::BatchedUdp;
 use proto_core::key::INNER_PREFIX;
 use proto_core::time::Duration;
@@ -48,6 +49,10 @@ impl Network for TokioNetwork {
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         crate::resolver::resolve(name).await
+    }
+
+    fn port_mapper(&self) -> Option<PortMapper> {
+        Some(PortMapper::here())
     }
 
     fn interfaces(&self) -> Vec<IpAddr> {

@@ -168,6 +168,7 @@ impl World {
             build: "test".into(),
             direct_forbidden: None,
             guess_ports: true,
+            map_ports: false,
             pins: Default::default(),
             relay: None,
             relay_map: None,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::nat::portmap;
 use crate::peer::Source;
 use crate::time::Duration;
 use core::net::SocketAddr;
@@ -10,6 +11,7 @@ const FINE: Evidence = Evidence {
     ipv6: Some(false),
     mapping: Mapping::Independent,
     grade: None,
+    mapped: false,
 };
 
 fn addr() -> SocketAddr {
@@ -75,7 +77,13 @@ fn each_cause_has_its_sentence_and_its_side() {
 #[test]
 fn a_netcheck_ends_with_one_sentence() {
     let report = |udp, mapping| Report { udp, ipv4: true, mapping, ..Report::default() };
-    let lines: Vec<_> = [
+    let mapped = portmap::Mapped {
+        protocol: portmap::Protocol::Pcp,
+        external: "198.51.100.7:41641".parse().unwrap(),
+        port: 41_641,
+    };
+    let mapped = Router { mapped: Some(mapped), ..Router::default() };
+    let mut lines: Vec<_> = [
         report(None, Mapping::Unknown),
         report(Some(false), Mapping::Unknown),
         report(Some(true), Mapping::None),
@@ -84,8 +92,9 @@ fn a_netcheck_ends_with_one_sentence() {
         report(Some(true), Mapping::Unknown),
     ]
     .iter()
-    .map(|report| network(report).to_string())
+    .map(|report| network(report, &Router::default()).to_string())
     .collect();
+    lines.push(network(&report(Some(true), Mapping::Varies), &mapped).to_string());
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -98,6 +107,7 @@ fn what_a_peer_names_tells_what_it_has() {
         boot_id: 1,
         home: crate::id::RegionId(1),
         endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
+        mapped: None,
         features: vec![],
         direct_forbidden: None,
     };

@@ -111,3 +111,26 @@ pub const ENDPOINTS_MAX: usize = 32;
 
 /// Addresses kept of a STUN server's name.
 pub const STUN_ADDRESSES_MAX: usize = 16;
+
+/// How long a port mapping is asked for. What a node leaves behind that was killed, ends after so long; the usual two
+/// hours (RFC 6886, 3.3) leave routers with full tables. It is renewed at half of it.
+pub const PORTMAP_LIFETIME: Duration = Duration::from_secs(1_200);
+
+/// What a router's word about that is taken for, at least and at most: one that says a second would be asked for ever.
+pub const PORTMAP_LIFETIMES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7_200));
+
+/// How long an adapter may take to ask a router by all protocols: UPnP is searched for two seconds and then takes three
+/// HTTP requests.
+pub const PORTMAP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The least pause between two questions, however many reasons there are.
+pub const PORTMAP_GAP: Duration = Duration::from_secs(5);
+
+/// Questions in vain after which a mapping counts as lost: one may be lost on a bad wireless network.
+pub const PORTMAP_TRIES: u32 = 2;
+
+/// How long after a renewal in vain the next one comes.
+pub const PORTMAP_AGAIN: Duration = Duration::from_secs(15);
+
+/// How long a router that grants nothing is left alone (Tailscale trusts what it found out for ten minutes).
+pub const PORTMAP_RETRY: Duration = Duration::from_secs(600);

@@ -4,7 +4,8 @@ pub use crate::coord::ControlTarget;
 use crate::explain::Verdict;
 use crate::id::{NodeId, RegionId, StreamId};
 use crate::key::{NodePublic, NodeSecret};
-use crate::nat::Report;
+use crate::nat::portmap::{PortmapRequest, RouterWord};
+use crate::nat::{Report, Router};
 use crate::peer::PathStory;
 use crate::relay_map::RelayMap;
 use crate::route::{Route, Traffic, Via};
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub direct_forbidden: Option<Forbidder>,
     /// Whether ports of hard NATs may be guessed: many sockets for seconds, and packets to ports that may be nobody's.
     pub guess_ports: bool,
+    /// Whether the router may be asked to let peers in, by PCP, NAT-PMP or UPnP.
+    pub map_ports: bool,
     /// The node keys of peers known from earlier runs: another key under the same name is refused.
     pub pins: BTreeMap<NodeId, NodePublic>,
     /// The home relay's region that this node's owner chose, by code, name or number; measured, or as the server
@@ -65,6 +68,8 @@ pub enum NodeCommand {
     },
     /// The host's network changed: check every path, relay and the coordinator anew, at once.
     NetworkChanged,
+    /// A word of the adapter about the router, in answer to [`NodeEvent::Portmap`] or by itself.
+    Router(RouterWord),
     /// Check the network now and report, changed or not.
     Netcheck,
     /// Leave: peers and coordinator are told. [`SessionState::Stopped`] follows.
@@ -164,6 +169,10 @@ pub enum NodeEvent {
     },
     /// What is known of our own network.
     Netcheck(Report),
+    /// A request to the router; answered by [`NodeCommand::Router`].
+    Portmap(PortmapRequest),
+    /// What is known of the router before us, when it changes.
+    Router(Router),
     /// The relays in use, when they change.
     RelayMap(RelayMap),
     /// The addresses that peers are told to try, when they change.
@@ -261,6 +270,8 @@ pub struct NodeStatus {
     pub session: SessionState,
     /// The latest netcheck.
     pub report: Report,
+    /// What is known of the router before us.
+    pub router: Router,
     /// Our home relay.
     pub home: Option<RegionId>,
     /// What was said about the choice of the home relay, if anything was.

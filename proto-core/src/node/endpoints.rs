@@ -9,12 +9,20 @@ use crate::relay_map::RelayMap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::BTreeMap;
 
-/// Our endpoints, the likeliest first: as seen from outside, then the interfaces' with the sockets' ports.
+/// What is known of how we are reached from outside.
+pub(super) struct Outside<'a> {
+    pub(super) report: &'a Report,
+    /// The router's port that leads to us.
+    pub(super) mapped: Option<SocketAddr>,
+}
+
+/// Our endpoints, the likeliest first: what a router leads to us, as seen from outside, then the interfaces' with the
+/// sockets' ports.
 /// Loopback is told only if there is nothing else, or if `loopback` says that peers may be on this host.
 pub(super) fn endpoints(
     links: &BTreeMap<LinkId, SocketAddr>,
     interfaces: &[IpAddr],
-    report: &Report,
+    Outside { report, mapped }: &Outside<'_>,
     loopback: bool,
 ) -> Vec<SocketAddr> {
     let mut all = Vec::new();
@@ -24,6 +32,7 @@ pub(super) fn endpoints(
             all.push(address);
         }
     };
+    mapped.iter().copied().for_each(&mut add);
     let outside = report.reflexive.iter().filter(|r| !r.address.ip().is_loopback());
     for v4 in [true, false] {
         outside.clone().filter(|r| r.address.is_ipv4() == v4).for_each(|r| add(r.address));
@@ -81,7 +90,8 @@ mod tests {
     fn list(links: &[&str], interfaces: &[&str], report: &Report, loopback: bool) -> Vec<String> {
         let links = (0..).map(LinkId).zip(links.iter().map(|l| l.parse().unwrap())).collect();
         let interfaces: Vec<_> = interfaces.iter().map(|a| a.parse().unwrap()).collect();
-        endpoints(&links, &interfaces, report, loopback).iter().map(ToString::to_string).collect()
+        let outside = Outside { report, mapped: None };
+        endpoints(&links, &interfaces, &outside, loopback).iter().map(ToString::to_string).collect()
     }
 
     fn seen(addresses: &[&str], mapping: Mapping) -> Report {
@@ -112,6 +122,16 @@ mod tests {
             ["10.0.0.5:7"]
         );
         assert_eq!(list(&["127.0.0.1:7"], &["10.0.0.5"], &Report::default(), false), ["127.0.0.1:7"]);
+    }
+
+    #[test]
+    fn a_port_that_the_router_leads_to_us_comes_first_of_all() {
+        let links = BTreeMap::from([(LinkId(0), "0.0.0.0:7000".parse().unwrap())]);
+        let report = seen(&["203.0.113.1:9"], Mapping::Varies);
+        let outside = Outside { report: &report, mapped: Some("203.0.113.1:7000".parse().unwrap()) };
+        let all = endpoints(&links, &["10.0.0.5".parse().unwrap()], &outside, false);
+        let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["203.0.113.1:7000", "203.0.113.1:9", "10.0.0.5:7000"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::id::RegionId;
 use crate::key::NodePublic;
 use crate::limits;
 use crate::machine::{Machine, Output};
+use crate::nat::portmap::PortmapCommand;
 use crate::nat::predict::Shape;
 use crate::nat::{Mapping, NetcheckCommand, Report};
 use crate::peer::{PathStory, PeerCommand, PeerEvent};
@@ -42,6 +43,10 @@ impl Node {
             } else if let Some(output) = self.netcheck.poll() {
                 if let Some(report) = self.pass(output) {
                     self.report(report, now);
+                }
+            } else if let Some(output) = self.portmap.poll() {
+                if let Some(event) = self.pass(output) {
+                    self.portmap_event(event);
                 }
             } else if let Some(output) = self.pool.poll() {
                 if let Some(event) = self.pass(output) {
@@ -244,6 +249,7 @@ impl Node {
                         self.doubted = Some(now);
                         self.tell_pool(PoolCommand::Check, now);
                         self.tell_netcheck(NetcheckCommand::Check, now);
+                        self.tell_portmap(PortmapCommand::Doubt, now);
                     }
                     if let Some(entry) = self.book.get_mut(&key) {
                         entry.tell(story.clone(), now);

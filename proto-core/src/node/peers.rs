@@ -218,6 +218,7 @@ impl Node {
         if self.is_direct() == was {
             return;
         }
+        self.want_mapping(now);
         for key in self.book.keys() {
             let Some(entry) = self.book.get(&key) else { continue };
             let (info, engaged) = (entry.info.clone(), entry.engaged);

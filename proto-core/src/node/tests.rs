@@ -4,6 +4,7 @@ use crate::id::StreamId;
 use crate::key::NodeSecret;
 use crate::machine::StreamProtocol;
 use crate::machine::laws::{OwnedInput, Subject};
+use crate::nat::portmap::{Grant, Mapped, Offers, Protocol, RouterWord};
 use crate::relay_map::{RelayNode, RelayRegion};
 use crate::time::Duration;
 use crate::wire::control::{Forbidder, NodeKind, ToNode, ToServer, Welcome};
@@ -32,6 +33,7 @@ fn config(n: u8) -> NodeConfig {
         build: "test".into(),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,
@@ -61,6 +63,7 @@ fn agent(n: u8, boot_id: u64) -> NodeInfo {
         boot_id,
         home: RegionId(1),
         endpoints: vec!["198.51.100.7:4000".parse().unwrap()],
+        mapped: None,
         features: Vec::new(),
         direct_forbidden: None,
     }
@@ -200,13 +203,47 @@ fn word_of_the_coordinator(rng: &mut crate::seed::Rng) -> ToNode {
     message
 }
 
+fn word_of_a_router(rng: &mut crate::seed::Rng) -> RouterWord {
+    let external = "198.51.100.9:7000".parse().unwrap();
+    let mapped = Mapped { protocol: Protocol::NatPmp, external, port: 7_000 };
+    match rng.range(0..3) {
+        0 => RouterWord::Started,
+        1 => RouterWord::Offers(Offers::default(), true),
+        _ => RouterWord::Answer(Some(Grant { mapped, lifetime: Duration::from_secs(120) })),
+    }
+}
+
+#[test]
+fn what_a_router_grants_is_told_as_such_and_given_back_at_the_end() {
+    let mut node = Node::new(NodeConfig { map_ports: true, ..config(1) }, Seed::from_u64(1), Time::ZERO);
+    let mut said = |input: Input<'_, NodeCommand>| {
+        node.handle(input, Time::ZERO);
+        let mut events = Vec::new();
+        while let Some(output) = node.poll() {
+            if let Output::Event(NodeEvent::Portmap(_) | NodeEvent::Endpoints(_)) = &output {
+                events.push(format!("{output:?}"));
+            }
+        }
+        events.join(" ")
+    };
+    said(Input::LinkUp { link: V4, address: "0.0.0.0:7000".parse().unwrap() });
+    said(Input::Command(NodeCommand::Interfaces(vec![[10, 0, 0, 1].into()])));
+    assert!(said(Input::Command(NodeCommand::Start)).contains("Portmap(Ask { port: 7000 })"));
+    let mapped =
+        Mapped { protocol: Protocol::Pcp, external: "198.51.100.9:7000".parse().unwrap(), port: 7_000 };
+    let grant = Grant { mapped, lifetime: Duration::from_secs(120) };
+    let told = said(Input::Command(NodeCommand::Router(RouterWord::Answer(Some(grant)))));
+    assert!(told.contains("Endpoints([198.51.100.9:7000, 10.0.0.1:7000])"), "{told}");
+    assert!(said(Input::Command(NodeCommand::Stop)).contains("Portmap(Release)"));
+}
+
 #[test]
 fn the_seven_laws_hold() {
     let keys: Vec<_> = (2..5).map(|n| secret(n).public()).collect();
     let names = |rng: &mut crate::seed::Rng| NodeId(format!("agent-{}", rng.range(2..5)));
     let all = keys.clone();
     Subject::new(|seed| {
-        let mut node = Node::new(config(1), seed, Time::ZERO);
+        let mut node = Node::new(NodeConfig { map_ports: true, ..config(1) }, seed, Time::ZERO);
         node.handle(Input::LinkUp { link: V4, address: "0.0.0.0:7000".parse().unwrap() }, Time::ZERO);
         while node.poll().is_some() {}
         node
@@ -224,7 +261,8 @@ fn the_seven_laws_hold() {
             18..22 => NodeCommand::Engaged { peer, engaged: rng.permille(700) },
             22..27 => NodeCommand::Wg { peer, notice: WgNotice::Established },
             27..32 => NodeCommand::Wg { peer, notice: WgNotice::Waiting },
-            32..36 => NodeCommand::Netcheck,
+            32..34 => NodeCommand::Netcheck,
+            34..36 => NodeCommand::Router(word_of_a_router(rng)),
             _ => NodeCommand::NetworkChanged,
         };
         // A new command does not compile here until it is drawn above.
@@ -232,6 +270,7 @@ fn the_seven_laws_hold() {
             NodeCommand::Start | NodeCommand::Stop | NodeCommand::Interfaces(_) => {}
             NodeCommand::OpenTunnel(_) | NodeCommand::CloseTunnel(_) | NodeCommand::Engaged { .. } => {}
             NodeCommand::Wg { .. } | NodeCommand::Netcheck | NodeCommand::NetworkChanged => {}
+            NodeCommand::Router(_) => {}
         }
         command
     })

@@ -18,6 +18,8 @@ pub enum Source {
     CallMeMaybe,
     /// A packet of the peer came from there (peer-reflexive).
     Reflexive,
+    /// The peer's router leads this port to it, whoever sends to it.
+    Mapped,
 }
 
 /// One address of the peer.
@@ -73,6 +75,12 @@ impl Candidate {
         smooth
     }
 
+    /// Whether the first packet must come from the peer's side, or its NAT might take another port for good. A router
+    /// that leads a port inside does not mistake packets to it for its own.
+    pub(super) fn needs_opener(&self, addr: &SocketAddr) -> bool {
+        self.source != Source::Mapped && needs_opener(addr)
+    }
+
     /// Whether it may carry data at `now` as far as we know.
     pub(super) fn usable(&self, now: Time) -> bool {
         self.benched.is_none_or(|until| until <= now)
@@ -114,6 +122,22 @@ impl Candidates {
             }
         }
         new
+    }
+
+    /// Takes in that the peer's router leads this address to it, or that none does any more.
+    pub(super) fn mapped(&mut self, addr: Option<SocketAddr>, now: Time) {
+        let addr = addr.as_ref().map(canonical).filter(usable);
+        for (other, c) in &mut self.0 {
+            if c.source == Source::Mapped && Some(*other) != addr {
+                c.source = Source::Coordinator;
+            }
+        }
+        if let Some(addr) = addr
+            && (self.0.contains_key(&addr) || self.add(addr, Source::Mapped, now))
+            && let Some(c) = self.0.get_mut(&addr)
+        {
+            c.source = Source::Mapped;
+        }
     }
 
     /// Remembers that the peer was heard from `addr` on `link`. Answers whether the address is new.
@@ -183,6 +207,7 @@ impl Candidates {
                 core::cmp::Reverse(c.answer.map(|(at, _)| at)),
                 core::cmp::Reverse(c.heard),
                 core::cmp::Reverse(Quality::points(addr.ip())),
+                c.source != Source::Mapped,
                 c.source == Source::Coordinator,
                 **addr,
             )
@@ -220,7 +245,7 @@ fn usable(addr: &SocketAddr) -> bool {
 /// Whether a NAT that remaps ports for good may sit before `addr`, so that the first packet must come from
 /// the inside: a public IPv4 address. Private, loopback and carrier-shared ones are met without a NAT
 /// between or not at all; IPv6 has firewalls, which an early packet does not upset.
-pub(super) fn needs_opener(addr: &SocketAddr) -> bool {
+fn needs_opener(addr: &SocketAddr) -> bool {
     let IpAddr::V4(ip) = addr.ip() else { return false };
     let [a, b, ..] = ip.octets();
     let shared = a == 100 && (64..128).contains(&b);
@@ -258,6 +283,21 @@ mod tests {
         assert!(!all.replace(Source::Coordinator, &list, Time::ZERO));
         assert!(all.replace(Source::CallMeMaybe, &[addr("[::ffff:10.0.0.1]:9")], Time::ZERO));
         assert_eq!(all.ranked(), [addr("10.0.0.1:9")]);
+    }
+
+    #[test]
+    fn a_mapped_port_is_probed_without_an_opener_as_long_as_it_is_one() {
+        let mut all = Candidates::default();
+        let far = addr("203.0.113.7:9");
+        all.replace(Source::Coordinator, &[far], Time::ZERO);
+        assert!(all.get(&far).unwrap().needs_opener(&far));
+        all.mapped(Some(far), Time::ZERO);
+        all.replace(Source::CallMeMaybe, &[far], Time::ZERO);
+        assert!(!all.get(&far).unwrap().needs_opener(&far));
+        all.mapped(None, Time::ZERO);
+        assert!(all.get(&far).unwrap().needs_opener(&far));
+        all.mapped(Some(addr("203.0.113.7:10")), Time::ZERO);
+        assert_eq!(all.ranked(), [addr("203.0.113.7:10"), far]);
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! the peer has said the same, or after a while if its word does not come.
 
 use super::Peer;
-use super::candidate::needs_opener;
 use super::mail::Purpose;
 use super::story::PathStory;
 use crate::limits;
@@ -190,7 +189,7 @@ impl Peer {
             if !candidate.usable(now) || self.endpoints.contains(&addr) {
                 continue;
             }
-            if opens && needs_opener(&addr) {
+            if opens && candidate.needs_opener(&addr) {
                 let fresh = candidate.opened.is_some_and(|at| now.since(at) < limits::REST);
                 if !fresh {
                     for ttl in ttls {
@@ -314,8 +313,8 @@ impl Peer {
         }
         let (path, opens) = (self.path.as_ref().map(|path| path.addr), self.peer_opens());
         for addr in self.candidates.ranked() {
-            let waits = opens && needs_opener(&addr);
             let Some(candidate) = self.candidates.get_mut(&addr) else { continue };
+            let waits = opens && candidate.needs_opener(&addr);
             if waits && open && candidate.next.is_none() && candidate.paced == 0 && candidate.usable(now) {
                 candidate.next = Some(now);
             }
@@ -368,7 +367,7 @@ impl Peer {
                 let waiting = self.candidates.iter().any(|(addr, c)| {
                     c.next.is_none()
                         && c.paced == 0
-                        && needs_opener(addr)
+                        && c.needs_opener(addr)
                         && c.usable(now)
                         && !self.endpoints.contains(addr)
                 });

@@ -132,6 +132,9 @@ pub struct NodeInfo {
     /// Addresses it might be reached at.
     #[serde(default)]
     pub endpoints: Vec<SocketAddr>,
+    /// The one of them that its router leads to it by a port mapping, whoever sends to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapped: Option<SocketAddr>,
     /// Extensions it understands, [`FEATURE_OPENED`] for example. Unknown ones are ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,

@@ -106,6 +106,7 @@ pub async fn node(
         build: "sim".into(),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

@@ -96,6 +96,7 @@ impl Node {
             build: "sim".into(),
             direct_forbidden: None,
             guess_ports: true,
+            map_ports: false,
             pins: BTreeMap::new(),
             relay: None,
             relay_map: None,

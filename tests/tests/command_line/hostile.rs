@@ -22,6 +22,7 @@ fn hostile_agent(deployment: &Deployment<'_>, token: &str) -> Result {
         build: format!("warren-agent 0.1.0{ORDER}"),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: std::collections::BTreeMap::new(),
         relay: None,
         relay_map: None,

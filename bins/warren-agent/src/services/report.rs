@@ -16,7 +16,7 @@ pub(crate) async fn serve(mut stream: TunnelStream, node: &NodeHandle, began: In
         received_bytes: status.traffic.received_bytes,
         sent_bytes: status.traffic.sent_bytes,
         peers: status.peers.len() as u64,
-        network: explain::network(&status.report).to_string(),
+        network: explain::network(&status.report, &status.router).to_string(),
     };
     stream.write_all(&serde_json::to_vec(&report)?).await?;
     stream.shutdown().await

@@ -10,7 +10,7 @@ use io_adapters::http::{HttpClient, Request};
 use io_adapters::transport::TokioNetwork;
 use proto_core::explain;
 use proto_core::id::RegionId;
-use proto_core::nat::Report;
+use proto_core::nat::{Report, Router};
 use proto_core::node::{NodeEvent, SessionState};
 use proto_core::relay_map::RelayMap;
 use proto_core::time::Duration;
@@ -49,6 +49,9 @@ struct Relay {
 struct Found {
     map: RelayMap,
     report: Report,
+    router: Router,
+    /// Whether the router was to be asked.
+    wanted: bool,
     choice: Option<tunnel::Choice>,
     troubles: BTreeMap<RegionId, String>,
 }
@@ -78,6 +81,7 @@ struct Document {
     port_allocation: Option<&'static str>,
     /// How far apart the ports are that it chooses one after the other.
     port_step: Option<u16>,
+    port_mapping: class::PortMapping,
     interfaces: Vec<IpAddr>,
     /// By which this machine reaches the internet.
     interface: Option<Interface>,
@@ -147,7 +151,9 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<Found> {
     let client = tunnel::start(global).await?;
     let node = &client.node;
     let mut events = node.events();
-    let (mut map, mut last) = (None, None);
+    let (mut map, mut last, mut checked) = (None, None, false);
+    // The router may have been asked, or found not to be worth it, before anybody listened.
+    let mut router = !global.map_ports || node.status().await.is_ok_and(|s| s.router.complete);
     let found = tokio::time::timeout(std::time::Duration::from_secs(seconds), async {
         while let Some(event) = events.next().await {
             match event {
@@ -156,16 +162,17 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<Found> {
                     map = Some(newer);
                 }
                 NodeEvent::Netcheck(report) => {
-                    let done = report.complete && !report.probing;
+                    checked = report.complete && !report.probing;
                     last = Some(report);
-                    if done && map.is_some() {
-                        return Ok(());
-                    }
                 }
+                NodeEvent::Router(found) => router |= found.complete,
                 NodeEvent::Session(SessionState::Refused { code, message }) => {
                     return Err(tunnel::refusal(&code, message));
                 }
                 _ => {}
+            }
+            if checked && router && map.is_some() {
+                break;
             }
         }
         Ok(())
@@ -189,12 +196,13 @@ async fn ask_node(global: &Global, seconds: u64) -> Result<Found> {
         .fact("session", why)
         .hint("is the server reachable? Try `warren workspaces list`"));
     };
-    let choice = status.and_then(|status| tunnel::choice(global, &map, &status));
-    Ok(Found { map, report, choice, troubles })
+    let choice = status.as_ref().and_then(|status| tunnel::choice(global, &map, status));
+    let router = status.map(|status| status.router).unwrap_or_default();
+    Ok(Found { map, report, router, wanted: global.map_ports, choice, troubles })
 }
 
 fn document(found: Found, Beside { captive_portal, interface }: Beside) -> Document {
-    let Found { map, report, choice: relay_choice, mut troubles } = found;
+    let Found { map, report, router, wanted, choice: relay_choice, mut troubles } = found;
     let seen =
         |v4: bool| report.reflexive.iter().find(|r| r.address.is_ipv4() == v4).map(|r| r.address.to_string());
     let mut relays: Vec<Relay> = map
@@ -220,6 +228,7 @@ fn document(found: Found, Beside { captive_portal, interface }: Beside) -> Docum
         filtering: class::filtering(report.filtering),
         port_allocation: report.allocation.map(class::allocation),
         port_step: class::step(report.allocation),
+        port_mapping: class::port_mapping(&router, wanted),
         interfaces: report.interfaces.clone(),
         interface,
         captive_portal,
@@ -231,7 +240,7 @@ fn document(found: Found, Beside { captive_portal, interface }: Beside) -> Docum
                            a browser and log in to the network)"
                     .to_owned()
             }
-            _ => explain::network(&report).to_string(),
+            _ => explain::network(&report, &router).to_string(),
         },
     }
 }
@@ -246,6 +255,7 @@ fn words(document: &Document) -> String {
     fact("IPv6", &document.ipv6.as_ref().map_or_else(|| no_ipv6.into(), |a| format!("yes, {a}")));
     fact("NAT", &class::nat_words(document.mapping, document.port_allocation, document.port_step));
     fact("Filtering", &class::filtering_words(document.filtering));
+    fact("Port mapping", &document.port_mapping.to_string());
     fact(
         "Captive portal",
         match document.captive_portal {

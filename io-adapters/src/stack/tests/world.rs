@@ -115,6 +115,7 @@ fn stack(secret: &NodeSecret, seed: u64) -> Stack<TestWg> {
         build: "test".into(),
         direct_forbidden: None,
         guess_ports: true,
+        map_ports: false,
         pins: BTreeMap::new(),
         relay: None,
         relay_map: None,

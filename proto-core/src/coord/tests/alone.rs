@@ -33,6 +33,7 @@ fn info(key: NodePublic, home: u64) -> NodeInfo {
         boot_id: 1,
         home: RegionId(home),
         endpoints: Vec::new(),
+        mapped: None,
         features: Vec::new(),
         direct_forbidden: None,
     }

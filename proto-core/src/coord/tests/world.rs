@@ -281,6 +281,7 @@ fn node(name: &'static str, n: u64, now: Time) -> Node {
         boot_id: n,
         home: RegionId(1),
         endpoints: vec!["192.0.2.7:7".parse().unwrap()],
+        mapped: None,
         features: Vec::new(),
         direct_forbidden: None,
     };

@@ -44,6 +44,7 @@ impl Other {
             boot_id: rng.range(0..10) / 9,
             home: RegionId(rng.range(8..10)),
             endpoints: addresses(rng),
+            mapped: addresses(rng).first().copied().filter(|_| rng.permille(200)),
             features: if rng.permille(700) {
                 vec![FEATURE_OPENED.into(), FEATURE_GUESS.into()]
             } else {

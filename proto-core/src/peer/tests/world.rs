@@ -103,6 +103,7 @@ fn side(n: u8, before: Before) -> (PeerConfig, NodeInfo, SocketAddr, SocketAddr)
         boot_id: u64::from(n),
         home: REGION,
         endpoints,
+        mapped: None,
         features: vec![FEATURE_OPENED.to_owned()],
         direct_forbidden: None,
     };

@@ -20,6 +20,7 @@ fn node() -> NodeInfo {
         boot_id: u64::MAX,
         home: RegionId(900),
         endpoints: vec!["192.0.2.7:41641".parse().unwrap(), "[2001:db8::7]:41641".parse().unwrap()],
+        mapped: None,
         features: vec![FEATURE_OPENED.into()],
         direct_forbidden: None,
     }

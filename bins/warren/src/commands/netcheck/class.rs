@@ -1,6 +1,10 @@
 //! What a NAT is called: RFC 4787's words, and what they mean to a person.
 
-use proto_core::nat::{Allocation, Dependence, Filtering, Mapping, Report};
+use proto_core::nat::portmap::{Offers, Protocol};
+use proto_core::nat::{Allocation, Dependence, Filtering, Mapping, Report, Router};
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
 
 pub(super) const fn mapping(report: &Report) -> &'static str {
     match (report.mapping, report.dependence) {
@@ -69,9 +73,86 @@ pub(super) fn filtering_words(filtering: &str) -> String {
     format!("{who} ({filtering})")
 }
 
+/// What the router offers and granted.
+#[derive(Serialize)]
+pub(super) struct PortMapping {
+    /// Whether it was asked for, by settings.
+    wanted: bool,
+    /// Whether the router speaks it; none if it was not asked.
+    pcp: Option<bool>,
+    nat_pmp: Option<bool>,
+    upnp: Option<bool>,
+    /// Its address and port that lead to this machine, while the check ran.
+    address: Option<SocketAddr>,
+    /// By which of the protocols.
+    protocol: Option<&'static str>,
+}
+
+pub(super) fn port_mapping(router: &Router, wanted: bool) -> PortMapping {
+    let Offers { pcp, nat_pmp, upnp } = router.offers;
+    PortMapping {
+        wanted,
+        pcp,
+        nat_pmp,
+        upnp,
+        address: router.address(),
+        protocol: router.mapped.map(|mapped| match mapped.protocol {
+            Protocol::Pcp => "PCP",
+            Protocol::NatPmp => "NAT-PMP",
+            Protocol::Upnp => "UPnP",
+        }),
+    }
+}
+
+impl fmt::Display for PortMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("PCP", self.pcp), ("NAT-PMP", self.nat_pmp), ("UPnP", self.upnp)];
+        let spoken: Vec<_> =
+            all.iter().filter(|(_, spoken)| *spoken == Some(true)).map(|(n, _)| *n).collect();
+        let asked = all.iter().any(|(_, spoken)| spoken.is_some());
+        match (self.address, self.protocol) {
+            (Some(address), Some(protocol)) => {
+                write!(f, "{address} leads here, by {protocol}")?;
+                let others: Vec<_> = spoken.into_iter().filter(|name| *name != protocol).collect();
+                match others.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, "; the router speaks {} as well", others.join(" and ")),
+                }
+            }
+            _ if !self.wanted => f.write_str("not asked for, by --disable-port-mapping or its like"),
+            _ if !asked => f.write_str("not needed, or no router to ask"),
+            _ if spoken.is_empty() => f.write_str("no: the router speaks neither PCP, NAT-PMP nor UPnP"),
+            _ => write!(f, "no: the router speaks {}, and grants none", spoken.join(" and ")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto_core::nat::portmap::Mapped;
+
+    #[test]
+    fn each_answer_of_a_router_has_its_words() {
+        let granted = |protocol| {
+            Some(Mapped { protocol, external: "203.0.113.7:41641".parse().unwrap(), port: 41_641 })
+        };
+        let offers = |pcp, nat_pmp, upnp| Offers { pcp: Some(pcp), nat_pmp: Some(nat_pmp), upnp: Some(upnp) };
+        let router = |offers, mapped| Router { complete: true, offers, mapped };
+        let lines: Vec<_> = [
+            (router(Offers::default(), None), false),
+            (router(Offers::default(), None), true),
+            (router(offers(false, false, false), None), true),
+            (router(offers(true, false, true), None), true),
+            (router(offers(true, true, true), granted(Protocol::Pcp)), true),
+            (router(offers(false, true, false), granted(Protocol::NatPmp)), true),
+            (router(offers(false, false, true), granted(Protocol::Upnp)), true),
+        ]
+        .iter()
+        .map(|(router, wanted)| port_mapping(router, *wanted).to_string())
+        .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
 
     #[test]
     fn every_class_has_its_words() {
