@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 /// Probes (STUN and disco) that one host may send within any second: 500 of port guesses, besides a punch, which sends
 /// at most a burst to each of 64 candidates, and netcheck's few requests to each of its servers.
 pub const PROBES_PER_SECOND: usize = 600;
-/// How old the latest packet of the peer on a path may be when a route over it begins.
+/// How old what proves a path may be when a route over it begins.
 pub const PROOF_AGE: Duration = Duration::from_secs(10);
 /// Events waiting in a world of a handful of hosts.
 pub const QUEUE_MAX: usize = 200_000;
@@ -31,6 +31,10 @@ pub struct Checks {
     discovery: BTreeMap<HostId, u64>,
     /// When a host last received something from an address, and who really sent it.
     heard: BTreeMap<(HostId, SocketAddr), (HostId, Time)>,
+    /// When a packet of a host to an address last arrived anywhere, and at whom.
+    reached: BTreeMap<(HostId, SocketAddr), (HostId, Time)>,
+    /// When a host last received something of another, wherever from.
+    answered: BTreeMap<(HostId, HostId), Time>,
     wakes: BTreeMap<HostId, (Time, u32)>,
     /// The most probes of one host within a second.
     pub most_probes: usize,
@@ -89,9 +93,24 @@ impl Checks {
         }
     }
 
-    /// A host has received a datagram from `from`, which `origin` sent.
-    pub fn heard(&mut self, now: Time, host: HostId, from: SocketAddr, origin: HostId) {
+    /// A host has received a datagram from `from`, which `origin` sent to the address `meant`.
+    pub fn heard(
+        &mut self,
+        now: Time,
+        (host, from): (HostId, SocketAddr),
+        (origin, meant): (HostId, SocketAddr),
+    ) {
         self.heard.insert((host, from), (origin, now));
+        self.reached.insert((origin, meant), (host, now));
+        self.answered.insert((host, origin), now);
+    }
+
+    /// Whether a packet to `addr` has reached `peer` lately, and `peer` was heard since. A NAT that takes another port
+    /// for each destination shows the answer from there, and the address that was asked is the path all the same.
+    fn round_trip(&self, now: Time, (host, peer): (HostId, HostId), addr: SocketAddr) -> bool {
+        let reached = self.reached.get(&(host, addr)).filter(|(who, _)| *who == peer);
+        let answered = self.answered.get(&(host, peer));
+        reached.zip(answered).is_some_and(|((_, at), back)| now.since(*at) <= PROOF_AGE && back > at)
     }
 
     /// A host's route to `peer` becomes direct, to `addr`.
@@ -99,6 +118,7 @@ impl Checks {
         self.looked += 1;
         match self.heard.get(&(host, addr)).copied() {
             Some((origin, at)) if origin == peer && now.since(at) <= PROOF_AGE => {}
+            _ if self.round_trip(now, (host, peer), addr) => {}
             heard => self.violate(
                 now,
                 format_args!("{host:?} goes direct to {peer:?} at {addr} without proof (heard {heard:?})"),
@@ -156,6 +176,8 @@ mod tests {
     const T: Time = Time::from_secs(5);
     const A: HostId = HostId(0);
     const B: HostId = HostId(1);
+    const ELSEWHERE: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9)), 9);
 
     #[test]
     fn plaintext_is_found_wherever_it_lies() {
@@ -173,7 +195,7 @@ mod tests {
         let verdict = |heard: Option<(HostId, u64)>| {
             let mut checks = Checks::default();
             if let Some((origin, at)) = heard {
-                checks.heard(Time::from_secs(at), A, addr, origin);
+                checks.heard(Time::from_secs(at), (A, addr), (origin, ELSEWHERE));
             }
             checks.direct(T, (A, B), addr);
             checks.violations().is_empty()
@@ -181,6 +203,21 @@ mod tests {
         assert!(verdict(Some((B, 4))));
         assert!(!verdict(Some((A, 4))));
         assert!(!verdict(None));
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_proves_the_address_that_was_asked() {
+        let asked = SocketAddr::from(([203, 0, 113, 2], 7));
+        let verdict = |reached: HostId, answer: u64| {
+            let mut checks = Checks::default();
+            checks.heard(Time::from_secs(3), (reached, ELSEWHERE), (A, asked));
+            checks.heard(Time::from_secs(answer), (A, ELSEWHERE), (B, ELSEWHERE));
+            checks.direct(T, (A, B), asked);
+            checks.violations().is_empty()
+        };
+        assert!(verdict(B, 4));
+        assert!(!verdict(B, 2), "heard before it can have been asked");
+        assert!(!verdict(HostId(2), 4), "somebody else was asked");
     }
 
     #[test]

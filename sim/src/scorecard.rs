@@ -88,6 +88,9 @@ pub struct Cell {
     pub verdict_right_share: f64,
     /// The same after three seconds, of the worlds that were not direct by then.
     pub verdict_right_within_3s_share: Option<f64>,
+    /// Worlds in which something happened that must never happen.
+    #[serde(default)]
+    pub violated: u64,
 }
 
 /// A scorecard.
@@ -184,6 +187,7 @@ fn cell(pair: &Pair) -> Cell {
             .collect())
         .unwrap_or(0.0),
         verdict_right_within_3s_share: of(late),
+        violated: worlds.iter().filter(|w| !w.violations.is_empty()).count() as u64,
     }
 }
 

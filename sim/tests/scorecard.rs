@@ -1,7 +1,7 @@
 //! The small scorecard against the last one kept: nothing may become worse. After a change for the better, keep it:
 //! `cargo run -p sim -- scorecard --small --seeds 20 --loss 0,50 --out sim/tests/scorecard`.
 
-use sim::scorecard::{Card, page, pairs, regressions, small};
+use sim::scorecard::{Card, all, page, pairs, regressions, small};
 
 const SEEDS: u64 = 20;
 
@@ -19,4 +19,12 @@ fn nothing_is_worse_than_in_the_scorecard_kept() {
     for cell in &card.cells {
         assert_eq!(cell.direct_share > 0.0, cell.possible, "{cell:?}");
     }
+}
+
+#[test]
+fn nothing_that_must_never_happen_does_in_any_pair() {
+    let card = Card::measure(&pairs(&all(), 0, 1));
+    assert!(card.cells.len() >= 1_000);
+    let violated: Vec<_> = card.cells.iter().filter(|cell| cell.violated > 0).collect();
+    assert!(violated.is_empty(), "{violated:#?}");
 }

@@ -68,6 +68,7 @@ mod tests {
             probes: Counts { p50: 1, p99: probes },
             verdict_right_share: right,
             verdict_right_within_3s_share: None,
+            violated: 0,
         };
         Card { rtt_ms: 50, cells: vec![cell], population: None, faults: vec![] }
     }

@@ -19,6 +19,8 @@ pub struct Packet {
     pub ttl: u8,
     /// The host that sent it, which no header tells.
     pub origin: HostId,
+    /// The destination that this host wrote, before any NAT took another for it.
+    pub meant: SocketAddr,
     /// The payload.
     pub bytes: Vec<u8>,
 }

@@ -36,7 +36,7 @@ impl World {
         self.trace.note(self.now, Happening::Arrived, numbers, || {
             format!("{name} from {}: {kind:?}, {} bytes", packet.src, packet.bytes.len())
         });
-        self.checks.heard(self.now, id, packet.src, packet.origin);
+        self.checks.heard(self.now, (id, packet.src), (packet.origin, packet.meant));
         if let Some(place) = self.stun(id, packet.dst) {
             self.answer(id, &packet, &place);
             return;
@@ -96,9 +96,11 @@ impl World {
             format!("{name} to {dst}: {kind:?}, {} bytes{ttl}", bytes.len())
         });
         let Some(port) = self.net.port_of(id) else { return self.gone(id, kind, bytes.len(), Fate::NoRoute) };
-        let packet = Packet { src, dst, ttl: ttl.unwrap_or(TTL), origin: id, bytes: bytes.to_vec() };
+        let (ttl, bytes) = (ttl.unwrap_or(TTL), bytes.to_vec());
+        let packet = Packet { src, dst, ttl, origin: id, meant: dst, bytes };
+        let len = packet.bytes.len();
         if let Err(fate) = self.net.transmit(self.now, port, packet, &mut self.flights) {
-            self.gone(id, kind, bytes.len(), fate);
+            self.gone(id, kind, len, fate);
         }
     }
 
