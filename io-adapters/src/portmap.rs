@@ -5,6 +5,7 @@ use proto_core::nat::portmap::{PortmapRequest, RouterWord};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::UdpSocket;
@@ -77,42 +78,63 @@ impl PortMapper {
     }
 }
 
-type Asking = Pin<Box<dyn Future<Output = Option<Held>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the router has granted, known as soon as it has: a question goes on after that, and may be given up.
+#[derive(Clone, Debug, Default)]
+struct Granted(Arc<Mutex<Option<Held>>>);
+
+impl Granted {
+    fn get(&self) -> Option<Held> {
+        self.slot().clone()
+    }
+
+    /// Puts something in its place, or nothing; what it was.
+    fn put(&self, held: Option<Held>) -> Option<Held> {
+        std::mem::replace(&mut *self.slot(), held)
+    }
+
+    /// Gives back what is held, if the router takes it within a moment.
+    async fn give_back(&self) {
+        if let Some(held) = self.put(None) {
+            let _ = timeout(RELEASE, held.release()).await;
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 async fn serve(mut orders: mpsc::Receiver<PortmapRequest>, said: mpsc::Sender<Said>) {
     let announcements = announcements().inspect_err(|error| {
         tracing::debug!(%error, "a router's restart is not heard of");
     });
     let mut announcements = announcements.ok();
-    let mut held: Option<Held> = None;
+    let granted = Granted::default();
     let mut asking: Option<Asking> = None;
     let mut heard: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
             order = orders.recv() => match order {
-                None => return,
+                None => return granted.give_back().await,
                 Some(PortmapRequest::Ask { port }) => {
-                    asking = Some(Box::pin(ask::ask(port, held.clone(), said.clone())));
+                    asking = Some(Box::pin(ask::ask(port, granted.clone(), said.clone())));
                 }
                 Some(PortmapRequest::Release) => {
                     asking = None;
-                    if let Some(held) = held.take() {
-                        let _ = timeout(RELEASE, held.release()).await;
-                    }
+                    granted.give_back().await;
                     let _ = said.send(Said::Released).await;
                 }
             },
-            now = done(&mut asking) => {
-                asking = None;
-                held = now;
-            }
+            () = done(&mut asking) => asking = None,
             from = announced(announcements.as_ref()) => match from {
                 // One word is repeated ten times in some seconds, and strangers may say it as often as they like.
                 Ok(_) if heard.is_some_and(|at| at.elapsed() < HEARD_AGAIN) => {}
                 Ok(from) => {
                     heard = Some(Instant::now());
-                    if Some(from) == ask::gateway().map(IpAddr::V4) {
+                    if Some(from) == ask::gateway().await.map(IpAddr::V4) {
                         let _ = said.try_send(Said::Word(RouterWord::Started));
                     }
                 }
@@ -126,7 +148,7 @@ async fn serve(mut orders: mpsc::Receiver<PortmapRequest>, said: mpsc::Sender<Sa
 }
 
 /// What came of asking; never, while nothing is asked.
-async fn done(asking: &mut Option<Asking>) -> Option<Held> {
+async fn done(asking: &mut Option<Asking>) {
     match asking {
         Some(asking) => asking.await,
         None => std::future::pending().await,

@@ -39,7 +39,7 @@ impl Evidence {
             ipv6: known.then_some(report.ipv6),
             mapping: report.mapping,
             grade: Shape::of(report).grade(),
-            mapped: router.public().is_some(),
+            mapped: router.public(report).is_some(),
         }
     }
 
@@ -377,7 +377,7 @@ pub fn network(report: &Report, router: &Router) -> Verdict {
             sentence: "UDP does not get out: every connection will be relayed".to_owned(),
             remedy: Some("allow outgoing UDP in the firewall"),
         },
-        (Some(true), _) if router.public().is_some() => Verdict {
+        (Some(true), _) if router.public(report).is_some() => Verdict {
             reason: Reason::Direct,
             side: Side::Ours,
             sentence: format!(

@@ -238,7 +238,7 @@ impl<'a> Deployment<'a> {
     }
 
     fn log_in(&self, setup_token: &str) -> Result {
-        let mut login = self.command()?;
+        let mut login = self.command_on("server")?;
         login.args(["login", &self.url, "--username", "alice", "--setup-token", setup_token]);
         login.env("WARREN_PASSWORD", "correct horse battery staple");
         succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "login")
@@ -298,7 +298,7 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If the server refuses.
     pub fn create_workspace(&self, name: &str) -> Result<String> {
-        let created = self.json(&["workspaces", "create", name])?;
+        let created = self.json_on("server", &["workspaces", "create", name])?;
         created["agent_token"]
             .as_str()
             .map(str::to_owned)
@@ -318,7 +318,15 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If the agent is not built.
     pub fn agent_command(&self, workspace: &str, token: &str) -> Result<Command> {
-        let mut command = self.place.command("bob", "warren-agent")?;
+        self.agent_command_on("bob", workspace, token)
+    }
+
+    /// The same on another host of the lab.
+    ///
+    /// # Errors
+    /// If the agent is not built.
+    pub fn agent_command_on(&self, host: &str, workspace: &str, token: &str) -> Result<Command> {
+        let mut command = self.place.command(host, "warren-agent")?;
         command.args(["--url", &self.url, "--state-dir"]).arg(self.path(&format!("agent-{workspace}")));
         command.env("WARREN_AGENT_TOKEN", token);
         self.prepare(&mut command);
@@ -332,7 +340,7 @@ impl<'a> Deployment<'a> {
     pub fn start_agent_by(&self, command: Command, workspace: &str) -> Result<Running> {
         let mut agent = Running::start(command, self.path(&format!("agent-{workspace}.log")))?;
         agent.wait("warren-agent", || {
-            let list = self.json(&["workspaces", "list"]).ok()?;
+            let list = self.json_on("server", &["workspaces", "list"]).ok()?;
             list.as_array()?
                 .iter()
                 .any(|w| w["name"] == workspace && w["status"] == "connected")
@@ -354,7 +362,19 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If it fails, with what it said.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let out = self.command()?.args(arguments).args(["-o", "json"]).output();
+        Self::json_of(self.command()?, arguments)
+    }
+
+    /// The same on another host of the lab.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn json_on(&self, host: &str, arguments: &[&str]) -> Result<Value> {
+        Self::json_of(self.command_on(host)?, arguments)
+    }
+
+    fn json_of(mut command: Command, arguments: &[&str]) -> Result<Value> {
+        let out = command.args(arguments).args(["-o", "json"]).output();
         let out = out.map_err(|e| format!("can't start warren: {e}"))?;
         succeeded(&out, &arguments.join(" "))?;
         serde_json::from_slice(&out.stdout).map_err(|e| {
@@ -367,7 +387,15 @@ impl<'a> Deployment<'a> {
     /// # Errors
     /// If it is not built.
     pub fn command(&self) -> Result<Command> {
-        let mut command = self.place.command("alice", "warren")?;
+        self.command_on("alice")
+    }
+
+    /// The same on another host of the lab.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn command_on(&self, host: &str) -> Result<Command> {
+        let mut command = self.place.command(host, "warren")?;
         command.env("WARREN_CONFIG_DIR", self.path("config")).stdin(Stdio::null());
         self.prepare(&mut command);
         Ok(command)

@@ -9,9 +9,13 @@
 //! Everything lives in namespaces that the lab makes and removes; nothing can reach any other network.
 //! It needs root, `ip` and `nft`, and says so.
 
+mod nat;
 mod slow;
+mod town;
 
+pub use nat::Nat;
 pub use slow::{Passed, SlowWire};
+pub use town::{INTERNET, Town};
 
 use crate::Result;
 use std::ffi::OsStr;
@@ -28,19 +32,6 @@ pub const ELSEWHERE: [&str; 2] = ["203.0.113.4", "203.0.113.5"];
 
 /// The outer address of the router in front of `bob`.
 pub const BOB_OUTSIDE: &str = "192.0.2.2";
-
-/// What a site's router does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nat {
-    /// Plain masquerade and a drop of new packets to the router itself: port-restricted (RFC 4787:
-    /// endpoint-independent mapping, address-and-port-dependent filtering).
-    PortRestricted,
-    /// Masquerade with fully random ports: symmetric.
-    Symmetric,
-    /// Masquerade, and whatever else comes by UDP goes to the one host inside, whoever sent it: full cone
-    /// (endpoint-independent mapping and filtering).
-    FullCone,
-}
 
 /// A running lab.
 #[derive(Debug)]
@@ -82,8 +73,8 @@ impl Lab {
         for router in ["inet", "nat-a", "nat-b"] {
             lab.ok(router, &["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
         }
-        lab.masquerade("nat-a", alice)?;
-        lab.masquerade("nat-b", bob)?;
+        lab.ok("nat-a", &["nft", &alice.rules("198.51.100.2", false)])?;
+        lab.ok("nat-b", &["nft", &bob.rules(BOB_OUTSIDE, false)])?;
         Ok(lab)
     }
 
@@ -123,37 +114,6 @@ impl Lab {
         let text = self.ok(router, &["nft", "list", "counter", "ip", "lab", "translated"])?;
         let mut words = text.split_whitespace().skip_while(|w| *w != "packets");
         words.nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("no counter in {text}"))
-    }
-
-    fn masquerade(&self, router: &str, nat: Nat) -> Result {
-        let how = match nat {
-            Nat::PortRestricted | Nat::FullCone => "masquerade",
-            Nat::Symmetric => "masquerade fully-random",
-        };
-        let inside = if router == "nat-a" { "10.1.0.2" } else { "10.2.0.2" };
-        let into = match nat {
-            Nat::FullCone => format!("iifname eth0 meta l4proto udp dnat to {inside}"),
-            Nat::PortRestricted | Nat::Symmetric => String::new(),
-        };
-        // The wide-area side is the router's first link, eth0.
-        let rules = format!(
-            "table ip lab {{
-                counter translated {{}}
-                chain out {{
-                    type nat hook postrouting priority srcnat;
-                    oifname eth0 counter name translated {how}
-                }}
-                chain into {{
-                    type nat hook prerouting priority dstnat;
-                    {into}
-                }}
-                chain own {{
-                    type filter hook input priority filter;
-                    iifname eth0 ct state new drop
-                }}
-            }}"
-        );
-        self.ok(router, &["nft", rules.as_str()]).map(drop)
     }
 
     fn host(&mut self, host: &str) -> Result {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use tests::Result;
 use tests::deployment::{Deployment, Place, Running};
-use tests::lab::{Lab, Nat};
+use tests::lab::{Lab, Nat, SERVER};
 
 /// An outer address more of bob's router. miniupnpd maps nothing on those for documentation, which all others of the
 /// lab are.
@@ -15,6 +15,8 @@ struct Mapped {
     lab: Lab,
     dir: tempfile::TempDir,
     router: Option<Running>,
+    /// The last of what it says when it starts.
+    ready: &'static str,
 }
 
 impl Mapped {
@@ -43,7 +45,9 @@ impl Mapped {
              upnp_nat_table_name=upnp\n{settings}\n"
         );
         std::fs::write(dir.path().join("miniupnpd.conf"), usual).map_err(|e| e.to_string())?;
-        let mut mapped = Self { lab, dir, router: None };
+        let upnp = settings.contains("enable_upnp=yes");
+        let ready = if upnp { "HTTP listening on port" } else { "Listening for NAT-PMP" };
+        let mut mapped = Self { lab, dir, router: None, ready };
         mapped.start_router()?;
         Ok(mapped)
     }
@@ -55,7 +59,7 @@ impl Mapped {
         let mut router = Running::start(command, path("miniupnpd.log"))?;
         let log = router.log_path().to_path_buf();
         router.wait("miniupnpd", || {
-            std::fs::read_to_string(&log).ok().filter(|said| said.contains("listening on port"))
+            std::fs::read_to_string(&log).ok().filter(|said| said.contains(self.ready))
         })?;
         self.router = Some(router);
         Ok(())
@@ -86,17 +90,52 @@ impl Mapped {
 
     /// Packets that it led inside.
     fn led(&self) -> Result<u64> {
-        let text = self.lab.ok("nat-b", &["nft", "list", "counter", "inet", "upnp", "led"])?;
-        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
-        words.nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("no counter in {text}"))
+        counted(&self.lab, "upnp", "led")
     }
 }
 
-const ALL: &str = "enable_natpmp=yes\nenable_upnp=yes";
-const UPNP_ALONE: &str = "enable_natpmp=no\nenable_upnp=yes";
+/// Packets that a counter of bob's router has seen.
+fn counted(lab: &Lab, table: &str, counter: &str) -> Result<u64> {
+    let text = lab.ok("nat-b", &["nft", "list", "counter", "inet", table, counter])?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("no counter in {text}"))
+}
 
-fn go_direct(settings: &str) -> Result {
-    let mapped = Mapped::new(settings)?;
+const ALL: &str = "enable_natpmp=yes\nenable_upnp=yes";
+
+/// What bob's router speaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Speaks {
+    All,
+    /// miniupnpd knows no setting for that: its PCP is kept from it.
+    NatPmpAlone,
+    UpnpAlone,
+}
+
+impl Speaks {
+    fn router(self) -> Result<Mapped> {
+        match self {
+            Self::All => Mapped::new(ALL),
+            Self::UpnpAlone => Mapped::new("enable_natpmp=no\nenable_upnp=yes"),
+            Self::NatPmpAlone => {
+                let mapped = Mapped::new("enable_natpmp=yes\nenable_upnp=no")?;
+                // The first byte is the version: 0 for NAT-PMP, 2 for PCP.
+                let rules = "table inet old {
+                    counter pcp {}
+                    chain own {
+                        type filter hook input priority filter - 1;
+                        udp dport 5351 @th,64,8 2 counter name pcp drop
+                    }
+                }";
+                mapped.lab.ok("nat-b", &["nft", rules])?;
+                Ok(mapped)
+            }
+        }
+    }
+}
+
+fn go_direct(speaks: Speaks) -> Result {
+    let mapped = speaks.router()?;
     let deployment = Deployment::start(Place::Lab(&mapped.lab), &[])?;
     let token = deployment.create_workspace("dev")?;
     let mut agent = deployment.start_agent("dev", &token)?;
@@ -110,15 +149,20 @@ fn go_direct(settings: &str) -> Result {
     for router in ["nat-a", "nat-b"] {
         assert!(mapped.lab.translated(router)? > 0, "{router} translated nothing: it was not in the way");
     }
-    let offered = netcheck_behind_the_router(&mapped, &deployment)?;
-    let by_datagrams = settings == ALL;
-    assert_eq!(
-        [&offered["pcp"], &offered["nat_pmp"], &offered["upnp"]],
-        [by_datagrams, by_datagrams, true],
-        "{offered:#}"
-    );
+    let offered = deployment.json_on("bob", &["netcheck"])?["port_mapping"].clone();
+    let (spoken, protocol) = match speaks {
+        Speaks::All => ([true, true, true], "PCP"),
+        Speaks::NatPmpAlone => ([false, true, false], "NAT-PMP"),
+        Speaks::UpnpAlone => ([false, false, true], "UPnP"),
+    };
+    assert_eq!([&offered["pcp"], &offered["nat_pmp"], &offered["upnp"]], spoken, "{offered:#}");
+    assert_eq!(offered["protocol"], protocol, "{offered:#}");
     assert!(offered["address"].as_str().unwrap_or_default().starts_with(OUTSIDE), "{offered:#}");
     assert_eq!(mapped.rules()?.len(), 1, "the check has given its own mapping back");
+    if speaks == Speaks::NatPmpAlone {
+        let kept = counted(&mapped.lab, "old", "pcp")?;
+        assert!(kept > 0, "no PCP was spoken: nothing was kept from the router");
+    }
     // An agent that ends gives back what it was granted.
     agent.terminate()?;
     agent.end(Duration::from_secs(10))?;
@@ -126,24 +170,96 @@ fn go_direct(settings: &str) -> Result {
     Ok(())
 }
 
-/// What `warren netcheck` says of the router where the agent is.
-fn netcheck_behind_the_router(mapped: &Mapped, deployment: &Deployment<'_>) -> Result<serde_json::Value> {
-    let mut command = Place::Lab(&mapped.lab).command("bob", "warren")?;
-    command.env("WARREN_CONFIG_DIR", deployment.path("config")).args(["netcheck", "-o", "json"]);
-    let out = command.output().map_err(|e| e.to_string())?;
-    let said: serde_json::Value = serde_json::from_slice(&out.stdout)
-        .map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&out.stderr)))?;
-    Ok(said["port_mapping"].clone())
+#[test]
+fn two_symmetric_nats_are_crossed_through_a_port_mapped_by_pcp() -> Result {
+    go_direct(Speaks::All)
 }
 
 #[test]
-fn two_symmetric_nats_are_crossed_through_a_port_mapped_by_pcp() -> Result {
-    go_direct(ALL)
+fn two_symmetric_nats_are_crossed_through_a_port_mapped_by_nat_pmp() -> Result {
+    go_direct(Speaks::NatPmpAlone)
 }
 
 #[test]
 fn two_symmetric_nats_are_crossed_through_a_port_mapped_by_upnp() -> Result {
-    go_direct(UPNP_ALONE)
+    go_direct(Speaks::UpnpAlone)
+}
+
+/// The search for UPnP takes seconds, and many commands end before it does.
+#[test]
+fn a_command_that_ends_at_once_leaves_no_mapping_behind() -> Result {
+    let mapped = Mapped::new("enable_natpmp=yes\nenable_upnp=no")?;
+    let deployment = Deployment::start(Place::Lab(&mapped.lab), &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let _agent = deployment.start_agent("dev", &token)?;
+    mapped.wait_for_rules(1, "the agent's mapping")?;
+    let mut command = deployment.command_on("bob")?;
+    command.args(["ping", "dev", "--count", "2", "--interval", "1"]);
+    let began = Instant::now();
+    let mut command = Running::start(command, deployment.path("ping.log"))?;
+    mapped.wait_for_rules(2, "the command's mapping")?;
+    let status = command.end(Duration::from_secs(20))?;
+    assert!(status.success(), "{}", command.log());
+    assert_eq!(mapped.rules()?.len(), 1, "its mapping is left, {:?} after it began", began.elapsed());
+    Ok(())
+}
+
+/// A router that answers everything, and nothing truly: no lie becomes an address of ours, none makes us ask others,
+/// and the agent lives on.
+#[test]
+fn a_router_that_lies_gains_nothing() -> Result {
+    let lab = Lab::new(Nat::Symmetric, Nat::Symmetric)?;
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let path = |name: &str| dir.path().join(name);
+    let say = |mode: &str| std::fs::write(path("mode"), mode).map_err(|e| e.to_string());
+    std::fs::write(path("router.py"), include_str!("port_mapping/hostile_router.py"))
+        .map_err(|e| e.to_string())?;
+    say("short")?;
+    let mut command = lab.command("server", "python3");
+    command.args(["-u", "-m", "http.server", "8888", "--bind", SERVER, "--directory"]).arg(dir.path());
+    let mut victim = Running::start(command, path("victim.log"))?;
+    let address = format!("{SERVER}:8888");
+    let fetch = format!("import urllib.request as r; r.urlopen('http://{address}/router.py')");
+    victim.wait("the victim", || lab.ok("bob", &["python3", "-c", &fetch]).ok())?;
+    let mut command = lab.command("nat-b", "python3");
+    command.args(["-u"]).arg(path("router.py")).args(["10.2.0.1", &address]).arg(path("mode"));
+    let mut router = Running::start(command, path("router.log"))?;
+    let log = router.log_path().to_path_buf();
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    router.wait("the router", || said().contains("ready").then_some(()))?;
+    let deployment = Deployment::start(Place::Lab(&lab), &[])?;
+    let token = deployment.create_workspace("dev")?;
+    let mut agent = deployment.start_agent("dev", &token)?;
+    for (mode, asked) in [
+        ("short", &["pcp", "nat-pmp 0", "search"] as &[_]),
+        ("nothing", &["pcp", "nat-pmp 1", "get /root.xml"]),
+        ("nowhere", &["pcp", "search"]),
+        ("elsewhere", &["nat-pmp 1", "get /root.xml"]),
+        ("silent", &["nat-pmp 1", "get /root.xml"]),
+        ("huge", &["pcp", "nat-pmp 0", "post GetExternalIPAddress"]),
+        ("liar", &["pcp"]),
+    ] {
+        say(mode)?;
+        let report = deployment.json_on("bob", &["netcheck"])?;
+        let mapping = &report["port_mapping"];
+        for what in asked {
+            assert!(said().contains(&format!("{mode} {what}")), "{mode}: not asked {what}\n{}", said());
+        }
+        // It speaks well for once, so that all of this is known to be read.
+        let told = mode == "liar";
+        assert_eq!(
+            mapping["address"].as_str().is_some_and(|a| a.starts_with("8.8.8.8:")),
+            told,
+            "{report:#}"
+        );
+        assert!(told || mapping["address"].is_null(), "{mode}: {report:#}\n{}", said());
+        let verdict = report["verdict"].as_str().unwrap_or_default();
+        assert!(!verdict.contains("leads a port"), "{mode}: no server sees that address: {verdict}");
+    }
+    assert!(agent.is_alive(), "{}", agent.log());
+    let fetched = victim.log().lines().filter(|line| line.contains("HTTP/1.")).count();
+    assert_eq!(fetched, 1, "only the first was ours:\n{}", victim.log());
+    Ok(())
 }
 
 #[test]

@@ -44,6 +44,10 @@ impl Held {
             PortMappingType::NatPmp => (Protocol::NatPmp, IpAddr::V4(external?)),
         };
         let IpAddr::V4(ip) = ip.to_canonical() else { return None };
+        // A lifetime of nothing is how a router says that it took a mapping back.
+        if granted.lifetime() == 0 {
+            return None;
+        }
         let external = SocketAddrV4::new(ip, granted.external_port().get());
         let grant = Grant {
             mapped: Mapped { protocol, external, port: local.port() },
@@ -59,6 +63,10 @@ impl Held {
         device: Gateway<Tokio>,
     ) -> Option<Self> {
         let IpAddr::V4(ip) = device.get_external_ip().await.ok()? else { return None };
+        if ip.is_unspecified() {
+            tracing::debug!("the router has no connection to map a port of");
+            return None;
+        }
         let (port, lifetime) = map(&device, local).await?;
         let external = SocketAddrV4::new(ip, port);
         let grant = Grant {

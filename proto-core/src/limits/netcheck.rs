@@ -119,8 +119,8 @@ pub const PORTMAP_LIFETIME: Duration = Duration::from_secs(1_200);
 /// What a router's word about that is taken for, at least and at most: one that says a second would be asked for ever.
 pub const PORTMAP_LIFETIMES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7_200));
 
-/// How long an adapter may take to ask a router by all protocols: UPnP is searched for two seconds and then takes three
-/// HTTP requests.
+/// How long an adapter may take to ask a router by all protocols: one that answers nothing and holds a mapping by UPnP
+/// takes 5 s to find that out, 1 s to give it back, 3 s to search anew and 5 s to ask.
 pub const PORTMAP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The least pause between two questions, however many reasons there are.

@@ -3,6 +3,7 @@
 //! The machine decides when to ask, when to renew and when a mapping counts as lost; an adapter speaks with the
 //! router. A mapping makes the hardest NAT an open one: of two symmetric NATs one mapping is enough.
 
+use super::Report;
 use super::classify::Scope;
 use crate::id::LinkId;
 use crate::limits;
@@ -65,10 +66,16 @@ impl Router {
         self.mapped.map(|mapped| mapped.external.into())
     }
 
-    /// As [`Router::address`], if everybody can reach it: behind a second NAT, only those between both can.
+    /// As [`Router::address`], if everybody can reach it, as far as `report` tells: behind a second NAT only those
+    /// between both can. Its addresses are not always private ones, so what servers saw has to agree.
     #[must_use]
-    pub fn public(&self) -> Option<SocketAddr> {
-        self.address().filter(|address| Scope::of(address.ip()) == Scope::Global)
+    pub fn public(&self, report: &Report) -> Option<SocketAddr> {
+        let global = |address: &SocketAddr| Scope::of(address.ip()) == Scope::Global;
+        let mut seen =
+            report.reflexive.iter().map(|r| r.address).filter(|a| a.is_ipv4() && global(a)).peekable();
+        self.address()
+            .filter(global)
+            .filter(|mapped| seen.peek().is_none() || seen.any(|a| a.ip() == mapped.ip()))
     }
 }
 
@@ -134,11 +141,15 @@ pub enum PortmapEvent {
 pub struct Portmap {
     clock: Monotone,
     wanted: bool,
+    /// Whether anybody has said yet if mappings are wanted.
+    decided: bool,
     links: BTreeMap<LinkId, u16>,
     /// Whether a NAT may be before us: with a public address of our own, nobody needs to map anything.
     inside: bool,
     /// Since when an answer is waited for.
     asking: Option<Time>,
+    /// Whether the adapter may hold something: it was asked, and nothing has been given back since.
+    owing: bool,
     /// When the router was last asked.
     asked: Option<Time>,
     /// When to ask next.
@@ -161,9 +172,11 @@ impl Portmap {
         Self {
             clock,
             wanted: false,
+            decided: false,
             links: BTreeMap::new(),
             inside: false,
             asking: None,
+            owing: false,
             asked: None,
             next: None,
             until: now,
@@ -189,6 +202,7 @@ impl Portmap {
         match command {
             PortmapCommand::Want(wanted) => {
                 self.wanted = wanted;
+                self.decided = true;
                 self.hurry(now);
             }
             PortmapCommand::Interfaces(all) => {
@@ -197,7 +211,8 @@ impl Portmap {
                 self.hurry(now);
             }
             PortmapCommand::NetworkChanged => {
-                self.failures = 0;
+                // Another router knows nothing of what the last one granted: one failure tells.
+                self.failures = limits::PORTMAP_TRIES - 1;
                 self.router.complete = false;
                 self.hurry(now);
             }
@@ -213,40 +228,44 @@ impl Portmap {
 
     /// Asks soon, but never twice in a moment: what doubts, often doubts again at once.
     fn hurry(&mut self, now: Time) {
-        let soon = self.asked.map_or(now, |at| (at + limits::PORTMAP_GAP).max(now));
-        self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
+        self.ask_at(self.asked.map_or(now, |at| (at + limits::PORTMAP_GAP).max(now)));
     }
 
     fn answer(&mut self, grant: Option<Grant>, now: Time) {
-        if self.asking.take().is_none() {
+        if self.asking.is_none() || grant.is_some_and(|grant| Some(grant.mapped.port) != self.port()) {
+            // An answer to an older question.
             return;
         }
-        let ours =
-            |grant: &Grant| Some(grant.mapped.port) == self.port() && grant.mapped.external.port() != 0;
-        if let Some(grant) = grant.filter(ours) {
+        self.asking = None;
+        if let Some(grant) = grant.filter(|grant| leads_somewhere(grant.mapped.external)) {
             self.failures = 0;
             let (least, most) = limits::PORTMAP_LIFETIMES;
             let lifetime = grant.lifetime.clamp(least, most);
             self.until = now + lifetime;
-            self.next = Some(now + lifetime / 2);
             self.router.mapped = Some(grant.mapped);
-            return;
+            return self.ask_at(now + lifetime / 2);
         }
         self.failures = self.failures.saturating_add(1);
         let kept = self.router.mapped.is_some() && self.failures < limits::PORTMAP_TRIES && now < self.until;
         if !kept {
             self.router.mapped = None;
         }
-        self.next = Some(now + if kept { limits::PORTMAP_AGAIN } else { limits::PORTMAP_RETRY });
+        self.ask_at(now + if kept { limits::PORTMAP_AGAIN } else { limits::PORTMAP_RETRY });
+    }
+
+    /// Asks then, if nothing that happened during the question just answered calls for it earlier.
+    fn ask_at(&mut self, at: Time) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
     /// Gives back what is held, or what may have been granted to a question under way.
     fn release(&mut self) {
-        if self.asking.take().is_some() || self.router.mapped.is_some() {
+        self.asking = None;
+        if core::mem::take(&mut self.owing) {
             self.out.event(PortmapEvent::Request(PortmapRequest::Release));
         }
         // Whoever needs no mapping knows all there is to know.
-        self.router = Router { complete: self.wanted, ..Router::default() };
+        self.router = Router { complete: self.decided, ..Router::default() };
         self.next = None;
         self.failures = 0;
     }
@@ -266,9 +285,18 @@ impl Portmap {
             self.next = None;
             self.asking = Some(now);
             self.asked = Some(now);
+            self.owing = true;
             self.out.event(PortmapEvent::Request(PortmapRequest::Ask { port }));
         }
     }
+}
+
+/// Whether packets can be sent to the address that a router names. One that has no connection says `0.0.0.0`, and a
+/// hostile one what it likes.
+fn leads_somewhere(external: SocketAddrV4) -> bool {
+    let ip = external.ip();
+    let nowhere = ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast();
+    external.port() != 0 && !nowhere && Scope::of((*ip).into()) >= Scope::Private
 }
 
 impl Machine for Portmap {

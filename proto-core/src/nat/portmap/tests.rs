@@ -1,5 +1,6 @@
 use super::*;
 use crate::machine::laws::{OwnedInput, Subject};
+use crate::nat::Reflexive;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,7 +75,7 @@ fn whoever_has_a_public_address_asks_no_router() {
 fn a_mapping_is_renewed_in_time_and_given_back_at_the_end() {
     let mut rig = Rig::new(&["192.168.1.5"]);
     rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:7000")));
-    assert_eq!(rig.router.public(), Some("203.0.113.1:7000".parse().unwrap()));
+    assert_eq!(rig.router.public(&Report::default()), Some("203.0.113.1:7000".parse().unwrap()));
     assert_eq!(rig.wait(), Duration::from_secs(600), "half of its life");
     assert_eq!(rig.asked, [7_000, 7_000]);
     rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:9000")));
@@ -123,13 +124,76 @@ fn another_socket_makes_the_mapping_worthless() {
     assert_eq!((rig.router.mapped, rig.asked.as_slice()), (None, [7_000, 7_001].as_slice()));
     rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:7000")));
     assert_eq!(rig.router.mapped, None, "an answer to an old question");
+    rig.tell(PortmapCommand::Said(grant(7_001, "203.0.113.1:7001")));
+    assert!(rig.router.mapped.is_some(), "the one to this question counts still");
 }
 
 #[test]
 fn behind_a_second_nat_a_mapping_is_not_public() {
     let mut rig = Rig::new(&["192.168.1.5"]);
     rig.tell(PortmapCommand::Said(grant(7_000, "100.64.0.9:7000")));
-    assert_eq!((rig.router.public(), rig.router.address().is_some()), (None, true));
+    assert_eq!((rig.router.public(&Report::default()), rig.router.address().is_some()), (None, true));
+}
+
+#[test]
+fn what_servers_see_tells_of_a_second_nat_with_addresses_of_its_own() {
+    let mut rig = Rig::new(&["192.168.1.5"]);
+    rig.tell(PortmapCommand::Said(grant(7_000, "25.1.2.3:7000")));
+    let seen = |address: &str| {
+        let reflexive = vec![Reflexive { link: LinkId(1), address: address.parse().unwrap(), seen: 1 }];
+        rig.router.public(&Report { reflexive, ..Report::default() }).is_some()
+    };
+    assert!(seen("25.1.2.3:9") && seen("[2001:db8::1]:9") && seen("10.0.0.1:9"), "nothing speaks against it");
+    assert!(!seen("203.0.113.1:9"));
+}
+
+#[test]
+fn a_router_without_an_address_maps_nothing() {
+    for nowhere in
+        ["0.0.0.0:7000", "127.0.0.1:7000", "224.0.0.1:7", "255.255.255.255:7", "169.254.1.1:7", "8.8.8.8:0"]
+    {
+        let mut rig = Rig::new(&["192.168.1.5"]);
+        rig.tell(PortmapCommand::Said(grant(7_000, nowhere)));
+        assert_eq!(rig.router.mapped, None, "{nowhere}");
+        assert_eq!(rig.wait(), limits::PORTMAP_RETRY);
+        rig.tell(PortmapCommand::Want(false));
+        assert_eq!(rig.released, 1, "the router holds something all the same");
+    }
+}
+
+#[test]
+fn a_change_during_a_question_asks_once_more() {
+    let mut rig = Rig::new(&["192.168.1.5"]);
+    rig.now += SECOND;
+    rig.tell(PortmapCommand::NetworkChanged);
+    rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:7000")));
+    assert_eq!(rig.wait(), limits::PORTMAP_GAP - SECOND, "the answer may be the last network's");
+    assert_eq!(rig.asked.len(), 2);
+}
+
+#[test]
+fn what_one_network_granted_is_not_told_in_the_next() {
+    let mut rig = Rig::new(&["192.168.1.5"]);
+    rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:7000")));
+    rig.now += SECOND * 60;
+    rig.tell(PortmapCommand::NetworkChanged);
+    assert_eq!(rig.asked.len(), 2, "at once");
+    assert!(rig.router.mapped.is_some(), "it may be the same network still");
+    rig.tell(PortmapCommand::Said(RouterWord::Answer(None)));
+    assert_eq!(rig.router.mapped, None);
+}
+
+#[test]
+fn whatever_an_adapter_may_hold_is_given_back() {
+    let mut rig = Rig::new(&["192.168.1.5"]);
+    // It takes longer than it may, and is granted something then.
+    assert_eq!(rig.wait(), limits::PORTMAP_PATIENCE);
+    rig.tell(PortmapCommand::Said(grant(7_000, "203.0.113.1:7000")));
+    assert_eq!(rig.router.mapped, None);
+    rig.tell(PortmapCommand::Want(false));
+    rig.tell(PortmapCommand::Want(false));
+    assert_eq!(rig.released, 1, "once");
+    assert!(rig.router.complete, "nobody waits for what is not wanted");
 }
 
 #[test]
