@@ -231,3 +231,21 @@ fn warnings_are_documents_where_those_were_asked_for() -> Result {
     insta::assert_snapshot!(text, @r#"{"warning":{"code":"CONNECTION_CLOSED","message":"a connection to port 9 was closed: the workspace refused it: nothing listens there"}}"#);
     Ok(())
 }
+
+#[test]
+fn forwarding_ends_with_the_login() -> Result {
+    let (deployment, _agent, _) = deployed()?;
+    let (mut forwarding, at) = forward(&deployment, "0:9")?;
+    assert!(deployment.warren(&["logout"])?.status.success());
+    let status = forwarding.running.end(PATIENCE)?;
+    let log = forwarding.running.log();
+    assert_eq!(status.code(), Some(3), "{log}");
+    let error = log.find("error: ").and_then(|at| log.get(at..)).unwrap_or_default();
+    insta::assert_snapshot!(error, @r#"
+    error: lost workspace "dev": the session was ended by logging out
+    hint: log in again with `warren login URL`
+    code: EXPELLED
+    "#);
+    assert!(TcpStream::connect(at[0][0]).is_err(), "nothing listens any more");
+    Ok(())
+}

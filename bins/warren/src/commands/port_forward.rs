@@ -302,16 +302,17 @@ pub(crate) async fn run(global: &Global, args: Args) -> Result {
         tasks.spawn(reverse.hold(link.clone()));
     }
     let totals = async { if live { totals::show(&link).await } else { std::future::pending().await } };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        () = stop.wanted() => {}
-        () = totals => {}
-    }
+        () = stop.wanted() => Ok(()),
+        error = link.shut_out() => Err(error),
+        () = totals => Ok(()),
+    };
     output::end_status();
     // Whoever listens stops, and what it left in the file system goes.
     tasks.shutdown().await;
     link.close().await;
-    Ok(())
+    ended
 }
 
 /// What there is once the workspace is reached.

@@ -10,6 +10,8 @@ use crate::plain;
 use crate::tunnel::{self, Tunnel};
 use io_adapters::handle::{DatagramFlow, NodeHandle, PeerHandle, TunnelStream};
 use io_adapters::streams::StreamError;
+use proto_core::coord::code;
+use proto_core::node::SessionState;
 use proto_core::stream::udp::FlowTag;
 use proto_core::stream::{CODE_REFUSED, CODE_UNKNOWN_SERVICE, Header, TcpAnswer};
 use std::io;
@@ -105,6 +107,21 @@ impl Link {
     /// that is under way, nor for long until a server that is away has been told.
     pub(crate) async fn close(&self) {
         let _ = timeout(GOODBYE, self.node.shutdown()).await;
+    }
+
+    /// Waits until the server has ended this login, and with it all that there was: nothing can be forwarded any more.
+    pub(crate) async fn shut_out(&self) -> CliError {
+        let mut events = self.node.events();
+        loop {
+            if let SessionState::Refused { code, message } = self.node.session()
+                && code == code::EXPELLED
+            {
+                return tunnel::refusal(&code, format!("lost workspace \"{}\": {message}", self.name));
+            }
+            if events.next().await.is_none() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// The workspace's agent, by a new tunnel if the one there was is over. All who ask at once share one attempt.
