@@ -240,6 +240,7 @@ impl Peer {
             PeerCommand::Network { shape, stun } => self.on_shape(shape, stun, now),
             PeerCommand::Engaged(engaged) => self.engaged = engaged,
             PeerCommand::NetworkChanged => {
+                self.moved();
                 if let Some(path) = &mut self.path {
                     path.live.shake(now);
                 }
@@ -281,6 +282,7 @@ impl Peer {
             return;
         }
         self.endpoints = list;
+        self.moved();
         if self.path.is_some() || !self.wanted(now) {
             return;
         }

@@ -132,6 +132,11 @@ impl Punch {
         self.failures = 0;
     }
 
+    /// One of the two is somewhere else: what the peer has opened leads from, or to, where somebody was before.
+    pub(super) fn moved(&mut self) {
+        self.peer_opened = None;
+    }
+
     fn peer_opened(&self, now: Time) -> bool {
         self.peer_opened.is_some_and(|(at, _)| now.since(at) < limits::OPENER_FRESH)
     }
@@ -149,6 +154,15 @@ impl Peer {
     /// Whether the peer understands "opened".
     fn peer_opens(&self) -> bool {
         self.info.features.iter().any(|feature| feature == FEATURE_OPENED)
+    }
+
+    /// We are somewhere else: neither our openers nor the peer's are between the two of us any more, and a full probe
+    /// would arrive at a router that has not been opened for it.
+    pub(super) fn moved(&mut self) {
+        self.punch.moved();
+        for (_, candidate) in self.candidates.iter_mut() {
+            candidate.opened = None;
+        }
     }
 
     /// Begins an attempt, or refreshes the one that runs.
@@ -232,6 +246,9 @@ impl Peer {
             return;
         }
         let new = self.candidates.replace(super::Source::CallMeMaybe, endpoints, now);
+        if new {
+            self.punch.moved();
+        }
         self.wanted_until = now + limits::WANTED;
         if new || now.since(self.called) >= limits::ANSWER_PAUSE {
             self.called = now;
