@@ -2,8 +2,9 @@
 //! with servers of two addresses, of one, and with packets lost.
 
 use proto_core::nat::{Allocation as Ports, Dependence as By, Filtering, Mapping, Report};
+use proto_core::time::{Duration, Time};
 use sim::nat::{Allocation, Dependence, FilterScope, NatProfile};
-use sim::step::{Role, Scenario};
+use sim::step::{Role, Scenario, Step};
 use sim::topology::Network;
 use sim::world::World;
 
@@ -128,6 +129,29 @@ fn a_server_of_one_address_tells_whether_the_port_matters() {
             assert_eq!((report.mapping, report.dependence), (Mapping::Varies, Some(By::AddressAndPort)));
         }
     }
+}
+
+/// A link that is cut while the NAT is asked about it keeps everything out, and tells nothing of the NAT.
+#[test]
+fn a_silent_network_is_not_taken_for_a_strict_nat() {
+    let nat = NatProfile::address_restricted();
+    let cut = |on| Step::Cut { who: Role::Client, up: on, down: on };
+    let mut unknown = 0;
+    for seed in 0..30 {
+        let at = Time::from_millis(150 + 20 * seed);
+        let mut scenario = behind(seed, vec![nat], &BOTH[..1]);
+        scenario.steps = vec![(at, cut(true)), (at + Duration::from_secs(5), cut(false))];
+        let found = |secs| {
+            let [client, _] = World::new(scenario.clone().until(secs), false).run().reports;
+            let report = client.expect("the client is on");
+            (report.mapping, report.filtering)
+        };
+        let soon = found(SECS);
+        assert_ne!(soon.1, Filtering::AddressAndPort, "seed {seed}");
+        unknown += u32::from(soon == (Mapping::Unknown, Filtering::Unknown));
+        assert_eq!(found(80), (Mapping::Independent, Filtering::Address), "seed {seed}");
+    }
+    assert!(unknown > 0, "no cut came while it was asked");
 }
 
 /// A Linux router gives another port to what goes where an answer came from that it did not let in.

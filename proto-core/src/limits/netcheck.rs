@@ -109,6 +109,13 @@ pub const INTERFACES_MAX: usize = 256;
 /// Endpoints told to peers, half of [`super::CANDIDATES_MAX`]: the other half is for what peers find themselves.
 pub const ENDPOINTS_MAX: usize = 32;
 
+/// The pause before a NAT is asked about once more after nothing came back: what it was asked about is forgotten by then
+/// (Linux: 30 s).
+pub const NAT_ASKED_AGAIN: Duration = Duration::from_secs(35);
+
+/// How often at most: a server whose second address cannot be reached never answers.
+pub const NAT_ASKED_MOST: u32 = 3;
+
 /// Addresses kept of a STUN server's name.
 pub const STUN_ADDRESSES_MAX: usize = 16;
 

@@ -82,6 +82,8 @@ pub struct Netcheck {
     active: bool,
     run: Option<Run>,
     nat: Probing,
+    /// When asking about the NAT came to nothing at all, and how often it did on this network.
+    deaf: Option<(Time, u32)>,
     last_full: Option<Time>,
     last_run: Option<Time>,
     failures: u32,
@@ -123,6 +125,7 @@ impl Netcheck {
             active: false,
             run: None,
             nat: Probing::NotYet,
+            deaf: None,
             last_full: None,
             last_run: None,
             failures: 0,
@@ -240,7 +243,16 @@ impl Netcheck {
     }
 
     fn full_due(&self, now: Time) -> bool {
-        self.failures > 0 || self.last_full.is_none_or(|at| now.since(at) >= limits::NETCHECK_FULL)
+        self.failures > 0
+            || self.asks_again(now)
+            || self.last_full.is_none_or(|at| now.since(at) >= limits::NETCHECK_FULL)
+    }
+
+    /// Whether the NAT is to be asked about once more, since the first time came to nothing: once it has forgotten
+    /// whom it was asked about.
+    fn asks_again(&self, now: Time) -> bool {
+        let rested = |(at, _): (Time, u32)| now.since(at) >= limits::NAT_ASKED_AGAIN;
+        matches!(self.nat, Probing::NotYet) && self.deaf.is_some_and(rested)
     }
 
     fn advance(&mut self, now: Time) {
@@ -354,6 +366,9 @@ impl Netcheck {
     /// Asks about the NAT, once a network, if a server offered to help.
     fn begin_probe(&mut self, run: &Run, now: Time) {
         let (Probing::NotYet, true, Some(mut offer)) = (&self.nat, run.full, run.offer()) else { return };
+        if self.deaf.is_some() && !self.asks_again(now) {
+            return;
+        }
         let bound = self.links.get(&offer.seen.link).map(SocketAddr::port);
         offer.preserved = bound == Some(offer.seen.mapped.port());
         let finely = matches!(self.report.mapping, Mapping::Varies | Mapping::Unknown);
@@ -374,7 +389,14 @@ impl Netcheck {
             };
             self.out.transmit(ask.link, ask.to, bytes);
         }
-        let Some(Found { filtering, seen: more }) = probe.found() else { return };
+        let Some(Found { filtering, seen: more, deaf }) = probe.found() else { return };
+        let times = self.deaf.map_or(0, |(_, times)| times);
+        if deaf && times < limits::NAT_ASKED_MOST {
+            self.nat = Probing::NotYet;
+            self.deaf = Some((now, times + 1));
+            self.report.probing = false;
+            return self.tell(now);
+        }
         let mut seen = core::mem::take(seen);
         seen.extend(more);
         self.nat = Probing::Done;
@@ -396,6 +418,7 @@ impl Netcheck {
     /// What was known of the NAT is so no more.
     fn forget_nat(&mut self) {
         self.nat = Probing::NotYet;
+        self.deaf = None;
         let report = &mut self.report;
         (report.mapping, report.filtering) = (Mapping::Unknown, Filtering::Unknown);
         (report.dependence, report.allocation, report.probing) = (None, None, false);

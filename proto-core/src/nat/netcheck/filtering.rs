@@ -53,6 +53,8 @@ pub(super) struct Found {
     pub(super) filtering: Filtering,
     /// What the server's other sockets saw, if they were asked.
     pub(super) seen: Vec<Observation>,
+    /// Not even what every NAT lets in came back: what kept it out was no NAT, and may have kept out the rest.
+    pub(super) deaf: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,8 @@ impl NatProbe {
         let by_untouched = self.untouched().is_some_and(|to| self.seen_by(to).is_some());
         let counts = |o: &&Observation| by_untouched || self.is_plain() || o.mapped == self.offer.seen.mapped;
         let seen = || self.seen.iter().filter(counts).copied().collect();
-        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), seen: seen() })
+        let deaf = self.finely && self.seen.is_empty() && self.untouched().is_some();
+        (self.stage == Stage::Over).then(|| Found { filtering: self.filtering(), seen: seen(), deaf })
     }
 
     /// The questions whose time has come.
