@@ -10,12 +10,13 @@ use proto_core::machine::StreamTarget;
 use proto_core::wire::control::ToNode;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub mod hub;
 mod records;
@@ -31,6 +32,8 @@ pub struct ControlStream<T> {
     unsent: VecDeque<Vec<u8>>,
     closing: bool,
     said_goodbye: bool,
+    /// It broke under way: see [`ControlStream::is_broken`].
+    broken: bool,
 }
 
 /// Asks for the WebSocket. A server that refuses the token by its HTTP status, with a refusal as the body, is
@@ -70,7 +73,14 @@ fn config() -> WebSocketConfig {
 impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
     fn new(socket: WebSocketStream<T>) -> Self {
         let socket = Some(Box::new(socket));
-        Self { socket, early: VecDeque::new(), unsent: VecDeque::new(), closing: false, said_goodbye: false }
+        Self {
+            socket,
+            early: VecDeque::new(),
+            unsent: VecDeque::new(),
+            closing: false,
+            said_goodbye: false,
+            broken: false,
+        }
     }
 
     /// The server's end over a connection that has answered the request already; `read` are the bytes that
@@ -86,7 +96,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
             unsent: VecDeque::new(),
             closing: false,
             said_goodbye: false,
+            broken: false,
         }
+    }
+
+    /// Whether it ended for want of an answer or a way, which says nothing of the other end.
+    pub const fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Queues a message; [`ControlStream::poll_flush`] sends it.
@@ -115,7 +131,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
                 Some(Ok(Message::Text(text))) => Ok(Some(text.as_bytes().to_vec())),
                 Some(Ok(Message::Binary(bytes))) => Ok(Some(bytes.to_vec())),
                 Some(Ok(_)) => continue,
-                Some(Err(e)) => Err(words(&e)),
+                Some(Err(e)) => Err(broke(&e, &mut self.broken)),
             });
         }
     }
@@ -131,18 +147,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
         };
         let mut socket = Pin::new(&mut **socket);
         while !self.unsent.is_empty() {
-            ready!(socket.as_mut().poll_ready(cx)).map_err(|e| words(&e))?;
+            ready!(socket.as_mut().poll_ready(cx)).map_err(|e| broke(&e, &mut self.broken))?;
             if let Some(bytes) = self.unsent.pop_front() {
                 let message = match String::from_utf8(bytes) {
                     Ok(text) => Message::text(text),
                     Err(e) => Message::binary(e.into_bytes()),
                 };
-                socket.as_mut().start_send(message).map_err(|e| words(&e))?;
+                socket.as_mut().start_send(message).map_err(|e| broke(&e, &mut self.broken))?;
             }
         }
         if self.closing {
             if !self.said_goodbye {
-                ready!(socket.as_mut().poll_close(cx)).map_err(|e| words(&e))?;
+                ready!(socket.as_mut().poll_close(cx)).map_err(|e| broke(&e, &mut self.broken))?;
                 self.said_goodbye = true;
             }
             // Whoever closes a connection with something unread resets it, and the reset may overtake what was
@@ -150,8 +166,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlStream<T> {
             while let Some(Ok(_)) = ready!(socket.as_mut().poll_next(cx)) {}
             return Poll::Ready(Ok(()));
         }
-        socket.poll_flush(cx).map_err(|e| words(&e))
+        socket.poll_flush(cx).map_err(|e| broke(&e, &mut self.broken))
     }
+}
+
+/// What broke a stream, in words, and whether that was under way.
+fn broke(error: &Error, under_way: &mut bool) -> String {
+    let Error::Io(io) = error else { return words(error) };
+    *under_way = matches!(
+        io.kind(),
+        ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    );
+    words(error)
 }
 
 impl<T> fmt::Debug for ControlStream<T> {

@@ -4,6 +4,7 @@ use crate::id::{LinkId, RegionId};
 use crate::key::{DiscoPublic, DiscoSecret, NodePublic, SharedBox};
 use crate::limits;
 use crate::machine::{Input, Machine, Outbox, Output};
+use crate::nat::Mapping;
 use crate::nat::predict::Shape;
 use crate::route::{Activity, Direction, Route, Via};
 use crate::seed::{Rng, Seed};
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod budget;
 mod candidate;
 mod current;
+mod fresh;
 mod guess;
 mod liveness;
 mod mail;
@@ -31,6 +33,7 @@ pub use story::{Loss, Outcome, PathStory, Tried};
 use budget::Budget;
 use candidate::Candidates;
 use current::Path;
+use fresh::Fresh;
 use guess::Guess;
 use probe::Probes;
 use punch::{Mode, Punch};
@@ -46,7 +49,7 @@ pub struct PeerConfig {
     pub direct: bool,
     /// Whether ports may be guessed, and sockets opened for it.
     pub guess: bool,
-    /// The first name of such sockets; [`limits::GUESS_SOCKETS`] of them are this peer's.
+    /// The first name of such sockets; [`limits::PEER_SOCKETS`] of them are this peer's.
     pub sockets: LinkId,
 }
 
@@ -127,6 +130,7 @@ pub struct Peer {
     probes: Probes,
     punch: Punch,
     guess: Guess,
+    fresh: Fresh,
     path: Option<Path>,
     /// For probes and openers.
     budget: Budget,
@@ -172,6 +176,7 @@ impl Peer {
             probes: Probes::default(),
             punch: Punch::new(seed.fork("peer punch").rng()),
             guess: Guess::new(sockets, seed.fork("peer guess").rng(), now),
+            fresh: Fresh::new(LinkId(sockets.0 + limits::GUESS_SOCKETS), seed.fork("peer fresh").rng()),
             path: None,
             budget: Budget::new(limits::PROBE_BURST, limits::PROBE_RATE, now),
             answers: Budget::new(limits::ANSWER_BURST, limits::ANSWER_RATE, now),
@@ -210,6 +215,11 @@ impl Peer {
         self.path.as_ref().map(|path| path.live.last_heard()).max(self.heard_word)
     }
 
+    /// When a direct path to the peer was last lost, if one was.
+    pub(crate) const fn lost_at(&self) -> Option<Time> {
+        self.punch.lost_at()
+    }
+
     /// Whether somebody uses the tunnel: an owner says so, or data flowed lately.
     fn active(&self, now: Time) -> bool {
         self.engaged || now < self.active_until
@@ -241,6 +251,7 @@ impl Peer {
             PeerCommand::Engaged(engaged) => self.engaged = engaged,
             PeerCommand::NetworkChanged => {
                 self.moved();
+                self.fresh_moved(now);
                 if let Some(path) = &mut self.path {
                     path.live.shake(now);
                 }
@@ -282,7 +293,10 @@ impl Peer {
             return;
         }
         self.endpoints = list;
-        self.moved();
+        // Behind a NAT that shows each a port of its own, another one is no news.
+        if self.guess.ours().mapping != Mapping::Varies {
+            self.moved();
+        }
         if self.path.is_some() || !self.wanted(now) {
             return;
         }
@@ -337,6 +351,7 @@ impl Peer {
     fn on_link_down(&mut self, link: LinkId, now: Time) {
         self.links.remove(&link);
         self.on_guess_link_down(link);
+        self.on_fresh_link_down(link);
         for (_, candidate) in self.candidates.iter_mut() {
             candidate.link = candidate.link.filter(|l| *l != link);
         }
@@ -368,10 +383,14 @@ impl Machine for Peer {
             Input::Datagram { link, bytes, .. } if self.guess.owns(link) && is_stun(bytes) => {
                 self.on_guess_stun(bytes);
             }
+            Input::Datagram { link, bytes, .. } if self.fresh.owns(link) && is_stun(bytes) => {
+                self.on_fresh_stun(bytes, now);
+            }
             Input::Datagram { link, from, bytes } => self.on_datagram(link, from, bytes, now),
             Input::LinkUp { link, address } if self.guess.names(link) => {
                 self.on_guess_link(link, address, now);
             }
+            Input::LinkUp { link, .. } if self.fresh.names(link) => self.on_fresh_link(link, now),
             Input::LinkUp { link, address } => {
                 if self.links.len() < limits::LINKS_MAX {
                     self.links.insert(link, address);
@@ -397,6 +416,7 @@ impl Machine for Peer {
             self.step_punch(now);
         }
         self.step_guess(now);
+        self.step_fresh(now);
         self.publish();
         self.now = now;
     }
@@ -413,7 +433,9 @@ impl Machine for Peer {
             .then_some((self.active_until, "path out of use"));
         let again = self.hurry_at(now).map(|at| (at, "path in doubt"));
         let guess = self.guess_deadline(now).map(|at| (at, "port guesses"));
-        earliest(earliest(earliest(path, punch), guess), earliest(again, rest))
+        let fresh = self.fresh_deadline(now).map(|at| (at, "a fresh socket"));
+        let sockets = earliest(guess, fresh);
+        earliest(earliest(earliest(path, punch), sockets), earliest(again, rest))
     }
 }
 

@@ -38,7 +38,7 @@ enum Message {
     Admit { stream: StreamId, who: (Principal, Option<String>), out: Outgoing },
     Received { stream: StreamId, bytes: Vec<u8> },
     Sent { stream: StreamId },
-    Closed { stream: StreamId, why: String },
+    Closed { stream: StreamId, why: String, broken: bool },
     Command(CoordinatorCommand),
     Query(Query),
     Stop,
@@ -115,8 +115,8 @@ impl CoordinatorHandle {
         if self.inbox.send(Message::Admit { stream, who: (principal, credential), out }).await.is_err() {
             return;
         }
-        let why = self.connection(stream, socket, outgoing, &waiting).await;
-        let _ = self.inbox.send(Message::Closed { stream, why }).await;
+        let (why, broken) = self.connection(stream, socket, outgoing, &waiting).await;
+        let _ = self.inbox.send(Message::Closed { stream, why, broken }).await;
     }
 
     async fn connection<T>(
@@ -125,7 +125,7 @@ impl CoordinatorHandle {
         mut socket: ControlStream<T>,
         mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
         waiting: &AtomicUsize,
-    ) -> String
+    ) -> (String, bool)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -166,16 +166,16 @@ impl CoordinatorHandle {
                     waiting.fetch_sub(std::mem::take(&mut unsent), Ordering::AcqRel);
                     Message::Sent { stream }
                 }
-                Next::Closed(why) => return why,
+                Next::Closed(why) => return (why, socket.is_broken()),
                 Next::Dismissed => {
                     // The machine closed the stream: what it said last is still sent.
                     socket.close();
                     let _ = timeout(FAREWELL, poll_fn(|cx| socket.poll_flush(cx))).await;
-                    return "closed by the coordinator".into();
+                    return ("closed by the coordinator".into(), false);
                 }
             };
             if self.inbox.send(message).await.is_err() {
-                return "the coordinator has stopped".into();
+                return ("the coordinator has stopped".into(), false);
             }
         }
     }
@@ -286,9 +286,16 @@ impl<S: Store> CoordinatorTask<S> {
                     self.machine.handle(Input::StreamWritable { stream, credit }, now);
                 }
             }
-            Message::Closed { stream, why } => {
+            Message::Closed { stream, why, broken } => {
                 self.connections.remove(&stream);
-                self.machine.handle(Input::StreamClosed { stream, why: &why }, now);
+                self.machine.handle(
+                    if broken {
+                        Input::Command(CoordinatorCommand::Broken { stream })
+                    } else {
+                        Input::StreamClosed { stream, why: &why }
+                    },
+                    now,
+                );
             }
             Message::Command(command) => self.machine.handle(Input::Command(command), now),
             Message::Query(query) => query(&self.machine),

@@ -149,6 +149,9 @@ impl Coordinator {
                 self.admit(stream, (principal, credential), now);
             }
             CoordinatorCommand::Authorized { request, verdict } => self.authorized(request, verdict),
+            CoordinatorCommand::Broken { stream } => {
+                self.drop_connection(stream, End::Lost { closed: false }, now);
+            }
             CoordinatorCommand::SetRelayMap(map) => self.set_relay_map(map),
             CoordinatorCommand::Withdraw { a, b, reason } => self.withdraw(&a, &b, &reason),
             CoordinatorCommand::Expel { who, code, message } => self.expel(&who, &code, &message, now),

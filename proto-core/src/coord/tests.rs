@@ -54,6 +54,16 @@ fn a_broken_connection_loses_nobody() {
 }
 
 #[test]
+fn a_connection_that_timed_out_was_not_closed_by_the_other_end() {
+    let mut world = World::new(&ALL);
+    world.open("ann", "agent");
+    world.hush();
+    let stream = world.stream_of("agent");
+    world.order(CoordinatorCommand::Broken { stream });
+    assert_eq!(world.heard("ann"), ["lost agent"]);
+}
+
+#[test]
 fn the_owner_hears_of_a_node_that_came_back_unchanged() {
     let mut world = World::new(&ALL);
     let changed = |world: &World| {

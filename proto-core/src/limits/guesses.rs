@@ -59,14 +59,31 @@ pub const GUESS_KEPT: Duration = Duration::from_secs(10);
 /// The pause between two attempts in any case.
 pub const GUESS_PAUSE: Duration = Duration::from_secs(10);
 
-/// The pause after an attempt that failed; it doubles from there.
-pub const GUESS_REST: Duration = Duration::from_secs(60);
+/// The pause after an attempt that failed; it doubles from there. What broke it (a router that restarts in the middle, a
+/// cut of some seconds) is mostly over by then.
+pub const GUESS_REST: Duration = Duration::from_secs(15);
 
 /// The longest such pause.
 pub const GUESS_REST_MAX: Duration = Duration::from_secs(3_600);
 
 /// The name of the first socket opened for guessing: those of the driver's own count up from zero.
 pub const GUESS_LINKS: u32 = 1 << 31;
+
+// --- Fresh sockets --------------------------------------------------------------------------------------
+
+/// Names of fresh sockets, used in turn.
+pub const FRESH_SOCKETS: u32 = 16;
+
+/// Names of sockets that one peer's machine may ask for in all.
+pub const PEER_SOCKETS: u32 = GUESS_SOCKETS + FRESH_SOCKETS;
+
+/// How long both sides punch in vain before one goes on from a fresh socket: a probe's answer over a slow round trip of
+/// 600 ms, or several lost ones over a usual one. A router that restarted is to be direct again within 5 s, and the path's
+/// loss has taken 3.
+pub const FRESH_AFTER: Duration = Duration::from_millis(1_000);
+
+/// The pause from one fresh socket to the next; it doubles from there.
+pub const FRESH_REST: Duration = Duration::from_secs(10);
 
 /// Ports tried along a sequence before all others: what others have taken since it was seen, at some a second.
 pub const SEQUENCE_GUESSES: u32 = 256;

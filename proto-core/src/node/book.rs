@@ -401,9 +401,13 @@ impl Book {
         }
     }
 
-    /// A peer may have ended: it is dropped unless it is heard of within `patience`.
+    /// A peer may have ended: it is dropped unless it is heard of within `patience`. A peer whose path fell silent before
+    /// is without a network, and whoever closed its connection, a router that restarted perhaps, was not its end.
     pub(super) fn suspect(&mut self, key: &NodePublic, patience: Duration, now: Time) {
         if let Some(entry) = self.entries.get_mut(key) {
+            if entry.machine.lost_at().is_some_and(|lost| entry.heard() < lost) {
+                return;
+            }
             entry.suspected = Some(Suspicion { since: now, patience });
             self.dirty.insert(*key);
         }

@@ -98,7 +98,7 @@ impl Node {
     /// A path machine that knows what a new one must.
     fn new_path(&mut self, info: &NodeInfo, now: Time) -> Peer {
         let sockets = self.next_sockets;
-        let next = sockets.0.checked_add(limits::GUESS_SOCKETS);
+        let next = sockets.0.checked_add(limits::PEER_SOCKETS);
         self.next_sockets = LinkId(next.unwrap_or(limits::GUESS_LINKS));
         let config = PeerConfig {
             us: self.key,

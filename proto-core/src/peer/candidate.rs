@@ -245,7 +245,7 @@ fn usable(addr: &SocketAddr) -> bool {
 /// Whether a NAT that remaps ports for good may sit before `addr`, so that the first packet must come from
 /// the inside: a public IPv4 address. Private, loopback and carrier-shared ones are met without a NAT
 /// between or not at all; IPv6 has firewalls, which an early packet does not upset.
-fn needs_opener(addr: &SocketAddr) -> bool {
+pub(super) fn needs_opener(addr: &SocketAddr) -> bool {
     let IpAddr::V4(ip) = addr.ip() else { return false };
     let [a, b, ..] = ip.octets();
     let shared = a == 100 && (64..128).contains(&b);

@@ -10,7 +10,7 @@
 //! its tries has the next port of the sequence, and the one half-way is where the opener's packets go (`locate.rs`).
 //!
 //! Both sides know each other's NAT by a word through the relay. An attempt is bounded in packets a second, packets,
-//! and sockets; one that failed is repeated after a minute, then two, up to an hour.
+//! and sockets; one that failed is repeated after a quarter of a minute, then half, up to an hour.
 
 use super::Peer;
 use super::budget::Budget;
@@ -134,6 +134,22 @@ impl Guess {
         link.0 >= self.first.0 && link.0 - self.first.0 < limits::GUESS_SOCKETS
     }
 
+    /// What our own network is like.
+    pub(super) const fn ours(&self) -> &Shape {
+        &self.ours
+    }
+
+    /// STUN servers that answer us.
+    pub(super) fn stun(&self) -> &[SocketAddr] {
+        &self.stun
+    }
+
+    /// One of the two is on another network: what has failed was elsewhere.
+    fn elsewhere(&mut self, now: Time) {
+        self.failures = 0;
+        self.rested = self.rested.min(now + limits::GUESS_PAUSE);
+    }
+
     /// What the peer said of its network.
     pub(super) const fn theirs(&self) -> Option<&Shape> {
         self.theirs.as_ref()
@@ -171,7 +187,7 @@ impl Guess {
 impl Peer {
     /// Whether a socket is ours: one of the node's, or one opened for guessing.
     pub(super) fn owns_link(&self, link: LinkId) -> bool {
-        self.links.contains_key(&link) || self.guess.owns(link)
+        self.links.contains_key(&link) || self.guess.owns(link) || self.fresh.owns(link)
     }
 
     /// Whether the peer understands guesses, and we may make them.
@@ -191,7 +207,8 @@ impl Peer {
             return;
         }
         if shape.address != self.guess.ours.address {
-            self.guess.failures = 0;
+            self.end_guess(now);
+            self.guess.elsewhere(now);
         }
         self.guess.ours = shape;
         if self.path.is_none() && self.wanted(now) {
@@ -211,7 +228,11 @@ impl Peer {
     }
 
     /// The peer says what its network is like.
-    pub(super) fn on_their_shape(&mut self, shape: Shape) {
+    pub(super) fn on_their_shape(&mut self, shape: Shape, now: Time) {
+        if self.guess.theirs.as_ref().is_some_and(|before| before.address != shape.address) {
+            self.end_guess(now);
+            self.guess.elsewhere(now);
+        }
         self.guess.theirs = Some(shape);
     }
 
@@ -518,9 +539,9 @@ impl Peer {
         self.guess.theirs()
     }
 
-    /// Whether this may be the name of a socket that this peer's guesses asked for.
+    /// Whether this may be the name of a socket that this peer's machine asked for.
     #[must_use]
     pub const fn names_link(&self, link: LinkId) -> bool {
-        self.guess.names(link)
+        self.guess.names(link) || self.fresh.names(link)
     }
 }

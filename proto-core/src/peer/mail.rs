@@ -76,7 +76,7 @@ impl Peer {
             }
             Message::CallMeMaybe { endpoints } => self.on_call(&endpoints, now),
             Message::Opened { round } => self.on_opened(round, now),
-            Message::Shape(shape) => self.on_their_shape(shape),
+            Message::Shape(shape) => self.on_their_shape(shape, now),
             Message::Guess(word) => self.on_guess_word(word, now),
             Message::Pong { .. } => {}
         }
@@ -178,8 +178,10 @@ impl Peer {
 
     /// Our socket to reach `to` from: where the peer was heard from there, else one of its family.
     pub(super) fn link_for(&self, to: SocketAddr) -> Option<LinkId> {
-        let heard = self.candidates.get(&to).and_then(|c| c.link).filter(|link| self.owns_link(*link));
-        heard.or_else(|| {
+        let candidate = self.candidates.get(&to);
+        let heard = candidate.and_then(|c| c.link).filter(|link| self.owns_link(*link));
+        let fresh = self.fresh.link_for(to, candidate.and_then(|c| c.heard));
+        fresh.or(heard).or_else(|| {
             // A socket bound to loopback reaches loopback only, and is the best one for it.
             let fits = |bound: &SocketAddr| {
                 bound.is_ipv4() == to.is_ipv4() && (!bound.ip().is_loopback() || to.ip().is_loopback())

@@ -97,6 +97,11 @@ impl Punch {
         self.failures = 0;
     }
 
+    /// When the path was last lost.
+    pub(super) const fn lost_at(&self) -> Option<Time> {
+        self.lost
+    }
+
     /// Whether another attempt may begin without being asked for.
     pub(super) fn rested(&self, now: Time) -> bool {
         self.rested_at().is_some_and(|at| at <= now)
@@ -115,6 +120,12 @@ impl Punch {
     /// Whether an attempt runs.
     pub(super) const fn is_trying(&self) -> bool {
         matches!(self.state, State::Trying { .. })
+    }
+
+    /// Since when both sides are in the running attempt, and no path was found.
+    pub(super) fn silent_since(&self) -> Option<Time> {
+        let (at, _) = self.peer_opened.filter(|_| self.is_trying())?;
+        (self.began.since(at) < limits::OPENER_FRESH).then(|| self.began.max(at))
     }
 
     /// Whether the running attempt still waits for a relay to tell it through.
@@ -222,7 +233,9 @@ impl Peer {
         self.punch.told = Some(now);
         self.punch.round = self.punch.round.wrapping_add(1);
         if mode == Mode::Ask && !self.endpoints.is_empty() {
-            let endpoints = self.endpoints.clone();
+            let fresh = self.fresh.mapped().into_iter();
+            let endpoints =
+                fresh.chain(self.endpoints.iter().copied()).take(limits::CANDIDATES_MAX).collect();
             self.say(region, &Message::CallMeMaybe { endpoints }, now);
         }
         if self.path.is_none() {

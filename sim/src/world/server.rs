@@ -1,5 +1,6 @@
 //! A server of a world: coordinator, relay and STUN, as the production server composes them, without sockets.
 
+use super::tcp::TIMED_OUT;
 use proto_core::coord::{
     Coordinator, CoordinatorCommand, CoordinatorConfig, CoordinatorEvent, Principal, Verdict,
 };
@@ -150,7 +151,15 @@ impl Server {
             self.streams.remove(&stream);
         }
         match (kind, &mut self.coordinator) {
-            (Some(Kind::Control), Some(coordinator)) => coordinator.handle(input.input(), now),
+            (Some(Kind::Control), Some(coordinator)) => coordinator.handle(
+                match input {
+                    StreamInput::Closed(stream, TIMED_OUT) => {
+                        Input::Command(CoordinatorCommand::Broken { stream })
+                    }
+                    input => input.input(),
+                },
+                now,
+            ),
             (Some(Kind::Derp), _) => self.relay.handle(input.input(), now),
             _ => {}
         }

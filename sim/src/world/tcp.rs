@@ -17,6 +17,8 @@ const SYN_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(200);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Why an end gave up of itself.
+pub const TIMED_OUT: &str = "timed out";
 /// When a sender gives stalled bytes up: the `TCP_USER_TIMEOUT` that production sets.
 const GIVE_UP: Duration = Duration::from_secs(15);
 /// Bytes under way or waiting in one direction: a socket's buffers.
@@ -393,7 +395,7 @@ impl Tcp {
                         None => (now, RETRY),
                     };
                     if now.since(since) >= GIVE_UP {
-                        return self.reset((id, heading), "timed out", net);
+                        return self.reset((id, heading), TIMED_OUT, net);
                     }
                     flow.stalled = Some((since, pause));
                     let again = (now + pause).min(since + GIVE_UP);

@@ -87,6 +87,12 @@ pub enum CoordinatorCommand {
         /// The answer.
         verdict: Verdict,
     },
+    /// A stream broke under way: nobody answered any more, or no way led there. Its node's own end knows nothing of it, as
+    /// [`crate::machine::Input::StreamClosed`] would say.
+    Broken {
+        /// Which.
+        stream: StreamId,
+    },
     /// The relays to use; replaces the map said before.
     SetRelayMap(RelayMap),
     /// Ends the tunnel between two nodes, whoever asked for it.

@@ -130,6 +130,11 @@ impl World {
         known.unwrap().clone()
     }
 
+    /// A node's stream.
+    pub(super) fn stream_of(&self, name: &str) -> StreamId {
+        self.nodes[name].stream.unwrap()
+    }
+
     pub(super) fn cut(&mut self, name: &'static str) {
         let (now, node) = (self.now, self.nodes.get_mut(name).unwrap());
         if let Some(stream) = node.stream.take() {

@@ -105,3 +105,17 @@ fn a_server_that_stops_ends_nobody() {
     assert_eq!(pair.ended(CLIENT, began), None, "{}", pair.log(CLIENT));
     assert!(pair.ways().into_iter().all(|way| way.is_some()), "{:?}", pair.ways());
 }
+
+#[test]
+fn a_peer_without_a_network_has_not_ended_though_a_router_closes_its_connection() {
+    let mut pair = used(true);
+    let began = pair.now;
+    pair.udp = false;
+    pair.dead.insert(AGENT);
+    // Its path falls silent, which takes a while, before anybody says that its connection is closed.
+    pair.talk(5_000);
+    let control = pair.streams(AGENT, |server| server == Server::Coordinator);
+    control.into_iter().for_each(|far| pair.hang_up(far));
+    pair.talk(6_000);
+    assert_eq!(pair.ended(CLIENT, began), None, "{}", pair.log(CLIENT));
+}
