@@ -307,13 +307,13 @@ fn measure(wanted: &Scorecard) -> Result<(), String> {
         let bound = row.bound_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
         let direct = row.direct_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
         say(&format!(
-            "{:<28} gap p50 {:>5.0} ms, p99 {:>5.0} ms (at most {bound}), lost {} of {}, {:.0} % direct after p99 {direct}, \
+            "{:<28} {:>4} worlds: gap p50 {:>5.0} ms, p99 {:>5.0} ms (at most {bound}), {} lost, {:.0} % direct after p99 {direct}, \
              at most {} switches, {} bites, {} violated",
             row.fault,
+            row.seeds,
             row.gap_ms.p50,
             row.gap_ms.p99,
             row.lost,
-            row.seeds,
             100.0 * row.direct_share,
             row.switches,
             row.bites,

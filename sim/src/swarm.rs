@@ -4,6 +4,7 @@
 use crate::oracle::Outcome;
 use crate::world::{Verdict, World};
 use plan::draw;
+use proto_core::seed::Seed;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -16,6 +17,13 @@ pub mod plan;
 pub const NAME: &str = "swarm";
 /// Failures that are kept with their whole story.
 const STORIES: usize = 20;
+
+/// The first seed that a commit draws, so that each tries worlds that nobody has seen, and can be asked for them again.
+#[must_use]
+pub fn seed_of(commit: &str) -> u64 {
+    // Beyond those that everybody tries, and short enough to type.
+    Seed::from_u64(0).fork("swarm of a commit").fork(commit).rng().range(1 << 20..1 << 32)
+}
 
 /// How many worlds a swarm plays.
 #[derive(Clone, Copy, Debug)]

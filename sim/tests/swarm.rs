@@ -1,12 +1,66 @@
-//! A few worlds of the swarm: `sim swarm` plays many more. Nothing that never must happens in one, and a seed means the
-//! same world in every process.
+//! The swarm: worlds whose networks and faults their seeds draw, some always the same, most drawn from the commit.
+//! `sim swarm` plays more of them.
 
+use sim::swarm::{self, Report, Size};
 use std::process::Command;
+
+/// Worlds that every commit plays.
+const FIXED: u64 = 300;
+/// Worlds of the commit's own.
+const DRAWN: u64 = 1_700;
 
 fn sim(arguments: &[&str]) -> (String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("sim starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
+}
+
+/// What is checked out; the version where it is no checkout.
+fn commit() -> String {
+    let asked = Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
+    asked.map_or_else(
+        || env!("CARGO_PKG_VERSION").to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
+
+fn play(first: u64, seeds: u64) -> Report {
+    let report = swarm::run(Size { first, seeds, end: None });
+    assert_eq!(report.worlds, seeds);
+    report
+}
+
+#[test]
+fn nothing_that_never_must_happens_and_all_are_connected_again_after_their_faults() {
+    let commit = commit();
+    let first = swarm::seed_of(&commit);
+    let reports = [play(0, FIXED), play(first, DRAWN)];
+    let failures: Vec<String> = reports
+        .iter()
+        .flat_map(|report| &report.failures)
+        .map(|(seed, why)| format!("seed {seed}: {why}"))
+        .collect();
+    let failed: u64 = reports.iter().map(|report| report.failed).sum();
+    assert_eq!(failed, 0, "commit {commit} plays from seed {first} on\n{}", failures.join("\n"));
+    for report in &reports {
+        for outcome in ["direct", "relayed"] {
+            assert!(report.outcomes.contains_key(outcome), "{outcome}: {:?}", report.outcomes);
+        }
+        let touched = |what: &str| report.bites.get(what).is_some_and(|count| *count > 0);
+        let idle: Vec<_> = swarm::plan::BITES.iter().filter(|what| !touched(what)).collect();
+        assert!(idle.is_empty(), "faults that touched nothing in {} worlds: {idle:?}", report.worlds);
+    }
+}
+
+#[test]
+fn a_commit_plays_worlds_of_its_own() {
+    assert_ne!(swarm::seed_of("a"), swarm::seed_of("b"));
+    assert!(swarm::seed_of("a") > FIXED);
 }
 
 #[test]

@@ -62,6 +62,7 @@ const SLOW: &[&str] = &[
     "proxies",
     "relay_payloads",
     "stun_clients",
+    "swarm",
     "tailscale",
     "tools",
     "worlds",

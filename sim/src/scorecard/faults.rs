@@ -29,6 +29,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// A world of a day costs as much as many of the others: one for so many of those.
 const SEEDS_A_DAY: u64 = 10;
+/// A storm of 10,000 nodes costs as much as a hundred worlds of two, and tells of as many nodes.
+const SEEDS_A_STORM: u64 = 30;
 /// Without a network, while a node moves to another one.
 const HANDOVER: Duration = Duration::from_millis(100);
 /// A direct path is gone for so long before it heals.
@@ -211,8 +213,11 @@ pub struct Gap {
 /// Measures every kind of fault in this many worlds each, on all processors.
 #[must_use]
 pub fn measure(seeds: u64) -> Vec<Outcome> {
-    let rows = each(FAULTS, seeds).into_iter().chain(storms(seeds));
-    rows.chain(each(DAYS, seeds / SEEDS_A_DAY)).collect()
+    if seeds == 0 {
+        return Vec::new();
+    }
+    let rows = each(FAULTS, seeds).into_iter().chain(storms((seeds / SEEDS_A_STORM).max(1)));
+    rows.chain(each(DAYS, (seeds / SEEDS_A_DAY).max(1))).collect()
 }
 
 /// Measures each of these in so many worlds; none of them in no world.

@@ -18,6 +18,22 @@ const FAULTS_MAX: u64 = 4;
 /// netcheck each 20 s, as a moved node may need one to learn its address and the peer one to learn of it.
 pub const RECOVERY: Duration = Duration::from_secs(60);
 
+/// What counts that each kind of fault has touched something. None may stay at nothing over many worlds, or it was no
+/// fault.
+pub const BITES: &[&str] = &[
+    "partition",
+    "cut",
+    "nat reboot",
+    "restart",
+    "power",
+    "roam",
+    "drain",
+    "loss",
+    "jitter",
+    "duplicate",
+    "reorder",
+];
+
 /// The world that this seed stands for.
 #[must_use]
 pub fn draw(seed: u64) -> Scenario {
