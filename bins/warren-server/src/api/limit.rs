@@ -11,18 +11,18 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Counts a request for its token, or else for its address. Tokens that are not good count for the address too, so
+/// Counts a request (whose path is that below `/api/v1`) for its token, or else for its address. Tokens that are not good count for the address too, so
 /// that nobody draws new ones to have more.
 pub(super) async fn limit(State(app): State<Shared>, call: Call, request: Request, next: Next) -> Response {
     // As cheap as `/healthz`, and what the server asks itself to see where its access URL leads.
-    if request.uri().path().ends_with("/buildinfo") {
+    if request.uri().path() == "/buildinfo" {
         return next.run(request).await;
     }
     let token = bearer::text(&app, request.headers()).map(|text| Key::Token(sha256_of(text)));
     let address = call.address.map(Key::address);
     let with_token = token.is_some();
     // A node reads its refusal in the coordinator's words.
-    let to_node = request.uri().path().ends_with("/coordinate");
+    let to_node = request.uri().path() == "/coordinate";
     let refuse = |error: ApiError| if to_node { error.for_node() } else { error }.into_response();
     if let Some(refused) = token.or_else(|| address.clone()).and_then(|key| taken(&app, key).err()) {
         return refuse(refused);
