@@ -165,7 +165,7 @@ pub(crate) struct NewUser {
 
 /// The port. Times are unix milliseconds and always arguments: a store reads no clock.
 pub(crate) trait Store: People + Apps + Send + Sync {
-    /// Whether the database answers.
+    /// Whether the database answers, and would take what is written.
     fn ping(&self) -> Answer<'_, ()>;
     /// The secret of this name; `fresh` becomes it if there is none yet.
     fn secret<'a>(&'a self, name: &'a str, fresh: [u8; 32]) -> Answer<'a, [u8; 32]>;

@@ -127,6 +127,30 @@ async fn health_exchanges_messages_through_the_relay_and_asks_stun() {
 }
 
 #[tokio::test]
+async fn an_access_url_that_leads_to_another_program_is_told() {
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = other.accept().await {
+            let mut asked = [0; 4_096];
+            let _ = tcp.read(&mut asked).await;
+            let _ =
+                tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").await;
+        }
+    });
+    let world = World::with(|settings| settings.access_url = Some(url.parse().unwrap())).await;
+    let alice = world.set_up().await;
+    let health = world.get("/api/v1/health", &alice).await.json;
+    for (code, why) in [("ACCESS_URL", "another program answers there"), ("WEBSOCKET", "No WebSocket opens")]
+    {
+        let check = check(&health, code);
+        assert_eq!(check["status"], "error", "{check:#}");
+        assert!(check["detail"].as_str().unwrap().contains(why), "{check:#}");
+        assert!(check["cause"].is_string() && check["remedy"].is_string(), "{check:#}");
+    }
+}
+
+#[tokio::test]
 async fn a_relay_and_a_stun_server_that_do_not_answer_are_named() {
     // Bound, so that nobody else answers there, and silent.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -450,6 +450,11 @@ pub(super) async fn end(
     if !terminal::is_name(&session) {
         return Err(missing());
     }
+    let detail = format!("session {session}");
     let ended: Ended = reach::ask(&app, &row, &Header::EndSession { session }, terminal::ANSWER_MAX).await?;
-    if ended.found { Ok(StatusCode::NO_CONTENT) } else { Err(missing()) }
+    if !ended.found {
+        return Err(missing());
+    }
+    person.note(&app, "terminal.end", &row.path(), &detail).await;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -340,3 +340,17 @@ async fn nobody_has_logins_and_tokens_without_end() {
     assert!(matches!(store.add_token(api(5_000), 100).await, Err(StoreError::TooMany)));
     store.add_token(api(5_000), 1_200).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_that_another_program_holds_is_not_well() {
+    use sqlx::{ConnectOptions, Connection};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("warren.db");
+    let store = open(&path, MIGRATIONS).await.unwrap();
+    store.ping().await.unwrap();
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    assert!(matches!(store.ping().await, Err(StoreError::Database(_))));
+    other.close().await.unwrap();
+    store.ping().await.unwrap();
+}
