@@ -64,6 +64,10 @@ test("nobody is offered what is not theirs to do", async () => {
   for (const [role, name] of [["link", "Open a terminal"], ["button", "New agent token"], ["button", "Add an app"], ["button", "Share"], ["button", "Leave"]]) {
     assert.equal(await page.getByRole(role, { name, exact: true }).count(), 0, name);
   }
+  await page.goto("/people");
+  await page.getByRole("button", { name: "Change bob" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "Change alice" }).count(), 0, "owners look after owners");
+  await page.goto("/workspaces/alice/dev");
   await deployment.api("PUT", "/workspaces/me/dev/shares/carol");
   await page.getByRole("link", { name: "Open a terminal" }).waitFor();
   await page.getByRole("button", { name: "Leave" }).click();

@@ -213,6 +213,12 @@ async fn sessions_end_with_their_program_when_asked_and_when_forgotten() -> Resu
     assert_eq!(world.ask("DELETE", &path)?.0, 204);
     assert_eq!(browser.word("exit").await?, json!({ "status": 137, "signal": "KILL" }));
     assert_eq!(world.ask("DELETE", &path)?.1["code"], "SESSION_NOT_FOUND");
+    let noted = world.ask("GET", "/audit?limit=1")?.1["entries"][0].clone();
+    assert_eq!(
+        (&noted["action"], &noted["target"]),
+        (&json!("terminal.end"), &json!("alice/dev")),
+        "{noted}"
+    );
 
     let forgotten = "0198e5a4-7c1b-7def-8123-000000000003";
     drop(world.shell(forgotten).await?);

@@ -13,6 +13,11 @@ import { done } from "../ui/toast";
 
 const ROLES = [["member", "Member: own and shared workspaces"], ["admin", "Admin: people, health and settings too"], ["owner", "Owner: everything"]] as const;
 
+/** Those that one may give somebody: only owners make owners, and look after them. */
+function roles(): (readonly [Role, string])[] {
+  return ROLES.filter(([role]) => role !== "owner" || user.value?.role === "owner");
+}
+
 export default function People() {
   useEffect(() => title("People and tokens"), []);
   return (
@@ -48,8 +53,12 @@ function Users() {
                   <td data-label="Role">{one.role}</td>
                   <td data-label="Since" class="nowrap"><Ago time={one.created_at} /></td>
                   <td class="right">
-                    <button class="small quiet" aria-label={`Change ${one.name}`} onClick={() => setChanging(one)}>Change</button>
-                    <button class="small quiet" aria-label={`Remove ${one.name}`} onClick={() => setRemoving(one)}>Remove</button>
+                    {roles().some(([role]) => role === one.role) && (
+                      <>
+                        <button class="small quiet" aria-label={`Change ${one.name}`} onClick={() => setChanging(one)}>Change</button>
+                        <button class="small quiet" aria-label={`Remove ${one.name}`} onClick={() => setRemoving(one)}>Remove</button>
+                      </>
+                    )}
                   </td>
                 </tr>
               ))}
@@ -83,7 +92,7 @@ function AddUser({ onClose, onDone }: { onClose: () => void; onDone: () => void 
       }}>
         <Field label="Name" value={name} onValue={setName} required maxLength={32} autocapitalize="none" autocomplete="off" spellcheck={false} autofocus />
         <Field label="First password" type="password" value={password} onValue={setPassword} required minLength={8} autocomplete="new-password" hint="Tell it to them by a safe way; they can change it on this page." />
-        <Choice label="Role" value={role} options={ROLES} onValue={setRole} />
+        <Choice label="Role" value={role} options={roles()} onValue={setRole} />
       </Form>
     </Dialog>
   );
@@ -105,7 +114,7 @@ function ChangeUser({ person, onClose, onDone }: { person: User; onClose: () => 
         onDone();
         onClose();
       }}>
-        <Choice label="Role" value={role} options={ROLES} onValue={setRole} />
+        <Choice label="Role" value={role} options={roles()} onValue={setRole} />
         <Choice label="May log in" value={access} options={[["yes", "Yes"], ["no", "No: sessions and tunnels end at once"]]} onValue={setAccess} />
         <Field label="New password" type="password" value={password} onValue={setPassword} minLength={8} autocomplete="new-password" hint="Leave it empty to keep the old one." />
       </Form>
