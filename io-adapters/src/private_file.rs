@@ -16,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     put(path, &temporary(path, bytes, Care::Kept)?)
 }
 
-/// As [`write`], for what is of the moment: nobody waits for the disk, and a crash of the machine may lose it.
+/// As [`write()`], for what is of the moment: nobody waits for the disk, and a crash of the machine may lose it.
 ///
 /// # Errors
 /// What the operating system says.

@@ -1,7 +1,7 @@
 //! What others wrote, made harmless for a terminal: none of their characters is an order to it.
 //!
 //! Servers and agents may be anybody's. Their documents pass through [`document`] where they are read, their sentences
-//! through [`line`], and whatever is printed through [`lines`], so that one that was forgotten does no harm either.
+//! through [`line()`], and whatever is printed through [`lines`], so that one that was forgotten does no harm either.
 
 use serde_json::Value;
 use std::borrow::Cow;
