@@ -302,7 +302,7 @@ impl Coordinator {
     }
 
     fn hello(&mut self, stream: StreamId, hello: Hello, now: Time) {
-        if let Some(problem) = version_problem(&hello.version) {
+        if let Some(problem) = version_problem(VERSION, &hello.version) {
             return self.refuse(stream, code::VERSION, &problem, now);
         }
         let Some(connection) = self.connections.get(&stream) else { return };

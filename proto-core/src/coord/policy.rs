@@ -4,7 +4,7 @@ use crate::id::NodeId;
 use crate::key::{hex, unhex};
 use crate::limits;
 use crate::seed::Seed;
-use crate::wire::control::{Forbidder, NodeInfo, NodeKind, VERSION};
+use crate::wire::control::{Forbidder, NodeInfo, NodeKind};
 
 /// Who a connection's bearer token says it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,18 +65,20 @@ impl Principal {
     }
 }
 
-/// Why this version cannot be served, as a sentence; none if it can.
-pub(super) fn version_problem(theirs: &str) -> Option<String> {
+/// Why a server and a node that speak these versions do not go together, as a sentence; none if they do.
+pub(super) fn version_problem(server: &str, node: &str) -> Option<String> {
     let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    match (major(theirs), major(VERSION)) {
-        (Some(their_major), Some(our_major)) if their_major == our_major => None,
-        (Some(their_major), Some(our_major)) => {
-            let older = if their_major < our_major { "node" } else { "server" };
+    let silent = |who| format!("the {who} does not say which version of the coordination protocol it speaks");
+    match (major(server), major(node)) {
+        (Some(server), Some(node)) if server == node => None,
+        (Some(theirs), Some(own)) => {
+            let older = if own < theirs { "node" } else { "server" };
             Some(format!(
-                "the server speaks version {VERSION} of the coordination protocol and the node {theirs}: update the {older}"
+                "the server speaks version {server} of the coordination protocol and the node {node}: update the {older}"
             ))
         }
-        _ => Some("the node does not say which version of the coordination protocol it speaks".to_owned()),
+        (None, _) => Some(silent("server")),
+        (_, None) => Some(silent("node")),
     }
 }
 
@@ -186,13 +188,18 @@ mod tests {
 
     #[test]
     fn another_major_version_is_refused_with_a_sentence() {
-        assert_eq!(version_problem("1.0"), None);
-        assert_eq!(version_problem("1.99"), None);
-        let said = ["0.9", "2.0", "new"].map(|version| version_problem(version).unwrap()).join("\n");
+        assert_eq!(version_problem("1.0", "1.0"), None);
+        assert_eq!(version_problem("1.0", "1.99"), None);
+        let said =
+            [("1.0", "0.9"), ("1.0", "2.0"), ("1.0", "new"), ("0.9", "1.0"), ("2.0", "1.0"), ("", "1.0")];
+        let said = said.map(|(server, node)| version_problem(server, node).unwrap()).join("\n");
         insta::assert_snapshot!(said, @r"
         the server speaks version 1.0 of the coordination protocol and the node 0.9: update the node
         the server speaks version 1.0 of the coordination protocol and the node 2.0: update the server
         the node does not say which version of the coordination protocol it speaks
+        the server speaks version 0.9 of the coordination protocol and the node 1.0: update the server
+        the server speaks version 2.0 of the coordination protocol and the node 1.0: update the node
+        the server does not say which version of the coordination protocol it speaks
         ");
     }
 }

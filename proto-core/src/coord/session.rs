@@ -453,7 +453,7 @@ impl Session {
 
     fn welcomed(&mut self, welcome: Welcome, now: Time) {
         let Phase::Greeting { stream, .. } = self.phase else { return };
-        if let Some(message) = version_problem(&welcome.version) {
+        if let Some(message) = version_problem(&welcome.version, VERSION) {
             return self.refused(code::VERSION.to_owned(), message, now);
         }
         self.resume = Some(welcome.resume.clone()).filter(|token| !token.is_empty());
