@@ -5,8 +5,7 @@ use super::Figure;
 use crate::setup;
 use crate::shell::Result;
 use ::tests::deployment::{Deployment, Place};
-use ::tests::lab::{Lab, Passed};
-use std::collections::BTreeMap;
+use ::tests::lab::Lab;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -56,10 +55,10 @@ fn far(runs: usize) -> Result<Vec<Figure>> {
         wire.forget()?;
         let mut ssh = deployment.command()?;
         direct.push(took(ssh.args(["ssh", "dev", "true"]))?);
-        let legs = legs(&wire.passed()?);
-        trips.push(legs.len() as f64);
+        let each = wire.round_trips()?;
+        trips.push(each.len() as f64);
         if run == runs {
-            tell(&legs);
+            tell(&each);
         }
         std::thread::sleep(PAUSE);
         let mut ssh = deployment.command()?;
@@ -96,45 +95,9 @@ fn took(command: &mut Command) -> Result<f64> {
     }
 }
 
-/// The packets by round trip: those that were sent because of something that came within the one before.
-fn legs(passed: &[Passed]) -> Vec<Vec<String>> {
-    let Some(first) = passed.first() else { return Vec::new() };
-    let trip = ROUND_TRIP.as_secs_f64() * 1e3;
-    let mut legs: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    // What was sent from here, in turns: each answer takes a round trip and a little more.
-    for packet in passed.iter().filter(|packet| packet.from_alice) {
-        let leg = ((packet.at - first.at) / trip + 0.2).max(0.0) as usize;
-        let said = legs.entry(leg).or_default();
-        if !said.contains(&packet.what) {
-            said.push(packet.what.clone());
-        }
-    }
-    legs.into_values().collect()
-}
-
-fn tell(legs: &[Vec<String>]) {
+fn tell(trips: &[Vec<String>]) {
     println!("\nround trips of `warren ssh dev true` from {} ms away:", ROUND_TRIP.as_millis());
-    for (index, said) in legs.iter().enumerate() {
+    for (index, said) in trips.iter().enumerate() {
         println!("{:>3}  {}", index + 1, said.join(", "));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn round_trips_are_counted_by_what_is_sent_in_turn() {
-        let packet = |at: f64, from_alice, what: &str| Passed { at, from_alice, what: what.into() };
-        let passed = [
-            packet(1_000.0, true, "tcp syn 0"),
-            packet(1_000.4, true, "tcp syn 0"),
-            packet(1_025.3, false, "tcp syn 0"),
-            packet(1_050.6, true, "tcp 120 GET /a HTTP/1.1"),
-            packet(1_102.0, true, "udp 40"),
-            packet(1_104.0, true, "udp 124"),
-        ];
-        let wanted = [vec!["tcp syn 0"], vec!["tcp 120 GET /a HTTP/1.1"], vec!["udp 40", "udp 124"]];
-        assert_eq!(legs(&passed), wanted);
     }
 }
