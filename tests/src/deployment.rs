@@ -241,7 +241,7 @@ impl<'a> Deployment<'a> {
         let mut login = self.command_on("server")?;
         login.args(["login", &self.url, "--username", "alice", "--setup-token", setup_token]);
         login.env("WARREN_PASSWORD", "correct horse battery staple");
-        succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "login")
+        succeeded(&login.output().map_err(|e| format!("can't start warren: {e}"))?, "warren login")
     }
 
     /// Starts the server; after [`Deployment::stop_server`], with the same address and state. The setup token,
@@ -376,10 +376,42 @@ impl<'a> Deployment<'a> {
     fn json_of(mut command: Command, arguments: &[&str]) -> Result<Value> {
         let out = command.args(arguments).args(["-o", "json"]).output();
         let out = out.map_err(|e| format!("can't start warren: {e}"))?;
-        succeeded(&out, &arguments.join(" "))?;
+        succeeded(&out, &format!("warren {}", arguments.join(" ")))?;
         serde_json::from_slice(&out.stdout).map_err(|e| {
             format!("{}: not JSON ({e}): {}", arguments.join(" "), String::from_utf8_lossy(&out.stdout))
         })
+    }
+
+    /// Asks the server's API in the name of the person who is logged in; what it answers, or nothing if that is empty.
+    ///
+    /// # Errors
+    /// If it refuses, with what it said.
+    pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let session = std::fs::read(self.path("config/session.json")).map_err(|e| e.to_string())?;
+        let session: Value = serde_json::from_slice(&session).map_err(|e| e.to_string())?;
+        let token = session["token"].as_str().ok_or("nobody is logged in")?;
+        let mut curl = self.place.run("alice", Path::new("curl"));
+        curl.args(["--silent", "--show-error", "--fail-with-body", "--max-time", "30", "--request", method]);
+        curl.args(["--header", &format!("Authorization: Bearer {token}")]);
+        if let Some(body) = body {
+            curl.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
+        }
+        let out =
+            curl.arg(format!("{}/api/v1{path}", self.url)).output().map_err(|e| format!("curl: {e}"))?;
+        succeeded(&out, &format!("{method} {path}"))?;
+        if out.stdout.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&out.stdout).map_err(|e| format!("{method} {path}: {e}"))
+    }
+
+    /// The tunnels to a workspace of the owner's, as the server tells of them.
+    ///
+    /// # Errors
+    /// If it does not tell.
+    pub fn tunnels(&self, workspace: &str) -> Result<Vec<Value>> {
+        let told = self.api("GET", &format!("/workspaces/alice/{workspace}/tunnels"), None)?;
+        told["tunnels"].as_array().cloned().ok_or_else(|| format!("no tunnels in {told}"))
     }
 
     /// The command line with its login, to be run by the caller.
@@ -438,5 +470,5 @@ fn succeeded(out: &Output, what: &str) -> Result {
         return Ok(());
     }
     let said = [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
-    Err(format!("warren {what} failed ({}): {said}", out.status))
+    Err(format!("{what} failed ({}): {said}", out.status))
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 /// A program that a task needs and the Debian package that holds it.
 pub(crate) struct Tool {
+    /// Its name, or the path of a file of what is no program.
     program: &'static str,
     package: &'static str,
 }
@@ -43,6 +44,9 @@ pub(crate) const OPENSSH: &[Tool] = &[
     Tool { program: "tmux", package: "tmux" },
     Tool { program: "top", package: "procps" },
     Tool { program: "setsid", package: "util-linux" },
+    Tool { program: "curl", package: "curl" },
+    // A library: it is where Debian's own interpreter looks for it.
+    Tool { program: "/usr/lib/python3/dist-packages/asyncssh/__init__.py", package: "python3-asyncssh" },
 ];
 
 /// For the tests of what is made for shells, man and Wireshark.
@@ -53,6 +57,7 @@ pub(crate) const READERS: &[Tool] = &[
     Tool { program: "fish", package: "fish" },
     Tool { program: "tshark", package: "tshark" },
     Tool { program: "unzip", package: "unzip" },
+    Tool { program: "curl", package: "curl" },
     Tool { program: "python3", package: "python3" },
 ];
 
@@ -67,6 +72,9 @@ pub(crate) const COMMAND_LINE: &[Tool] = &[
 pub(crate) const FORWARDING: &[Tool] = &[
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "dig", package: "bind9-dnsutils" },
+    Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "redis-cli", package: "redis-tools" },
+    Tool { program: "curl", package: "curl" },
 ];
 
 /// For the dashboard, and for its tests in a browser.
@@ -190,6 +198,7 @@ pub(crate) const BENCH_FORWARD: &[Tool] = &[
     Tool { program: "pgbench", package: "postgresql" },
     Tool { program: "redis-server", package: "redis-server" },
     Tool { program: "redis-benchmark", package: "redis-tools" },
+    Tool { program: "curl", package: "curl" },
     Tool { program: "setpriv", package: "util-linux" },
 ];
 

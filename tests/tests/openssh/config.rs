@@ -1,9 +1,10 @@
 //! What `warren config-ssh` writes, as OpenSSH reads it.
 
 use super::Result;
-use super::workspace::{Workspace, finish};
+use super::workspace::{Ends, Workspace, finish};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// `warren config-ssh` for a file of the test's.
 fn config_ssh(workspace: &Workspace, arguments: &[&str]) -> Result<Output> {
@@ -13,10 +14,15 @@ fn config_ssh(workspace: &Workspace, arguments: &[&str]) -> Result<Output> {
     finish(command.args(arguments), b"")
 }
 
+/// A program of OpenSSH that reads that file.
+fn program(workspace: &Workspace, name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env_remove("WARREN_CONFIG_DIR").arg("-F").arg(workspace.path("of a person/config"));
+    command
+}
+
 fn by_name(workspace: &Workspace, host: &str, command: &str) -> Result<Output> {
-    let mut ssh = Command::new("ssh");
-    ssh.env_remove("WARREN_CONFIG_DIR").arg("-F").arg(workspace.path("of a person/config"));
-    finish(ssh.args([host, command]), b"")
+    finish(program(workspace, "ssh").args([host, command]), b"")
 }
 
 #[test]
@@ -84,6 +90,56 @@ fn workspaces_have_host_names() -> Result {
 
     assert!(config_ssh(&workspace, &["--remove"])?.status.success());
     assert_eq!(std::fs::read(&file)?, before);
+    Ok(())
+}
+
+#[test]
+fn an_editor_puts_its_server_there_and_reaches_it() -> Result {
+    // The way of VS Code's Remote-SSH: its server goes there as a file, a shell that reads its input starts it and holds
+    // the connection, and all else comes by SOCKS.
+    let workspace = Workspace::start()?;
+    assert!(config_ssh(&workspace, &[])?.status.success());
+    let (server, there) = (workspace.path("server.py"), workspace.path("there"));
+    let source = "import http.server as h\n\
+                  s = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+                  print('listening on', s.server_port, flush=True)\ns.serve_forever()\n";
+    std::fs::write(&server, source)?;
+    assert!(by_name(&workspace, "dev.warren", &format!("mkdir -p '{}'", there.display()))?.status.success());
+    let mut scp = program(&workspace, "scp");
+    let out = finish(scp.arg(&server).arg(format!("dev.warren:{}/server.py", there.display())), b"")?;
+    assert!(out.status.success(), "{out:?}");
+
+    let socks = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let mut shell = program(&workspace, "ssh");
+    shell.args(["-T", "-D", &socks, "-o", "ConnectTimeout=15", "-o", "ExitOnForwardFailure=yes"]);
+    shell.args(["dev.warren", "bash"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = Ends(shell.spawn()?);
+    let mut typed = shell.0.stdin.take().ok_or("no input")?;
+    writeln!(typed, "cd '{}'; python3 server.py & trap \"kill $!\" EXIT", there.display())?;
+    let mut said = BufReader::new(shell.0.stdout.take().ok_or("no output")?).lines();
+    let line = said.next().ok_or("the server says nothing")??;
+    let port = line.strip_prefix("listening on ").ok_or_else(|| format!("it says {line}"))?;
+    let (proxy, url) = (format!("127.0.0.1:{socks}"), format!("http://localhost:{port}/server.py"));
+    for _ in 0..2 {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "30",
+            "--socks5-hostname",
+            &proxy,
+            &url,
+        ]);
+        let out = finish(&mut curl, b"")?;
+        assert_eq!(String::from_utf8(out.stdout)?, source, "{}", String::from_utf8_lossy(&out.stderr));
+    }
+    // It ends with the editor.
+    drop(typed);
+    assert!(shell.0.wait()?.success());
+    let gone = Command::new("curl").args(["--silent", "--max-time", "10", &url]).status()?;
+    assert!(!gone.success(), "the server is there still");
     Ok(())
 }
 

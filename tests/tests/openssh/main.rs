@@ -2,6 +2,7 @@
 //! `warren ssh` itself.
 
 mod config;
+mod far;
 mod files;
 mod forwarding;
 mod many;
@@ -12,6 +13,7 @@ mod native_terminal;
 mod old_agent;
 mod screen;
 mod sessions;
+mod shut_out;
 mod terminals;
 mod workspace;
 

@@ -1,8 +1,10 @@
 //! Many sessions: on one connection and on connections of their own, long ones, quiet ones.
 
 use super::Result;
-use super::workspace::{Ends, Workspace, finish, wait};
-use std::process::{Child, Stdio};
+use super::workspace::{Ends, PATIENCE, Workspace, alone, finish, wait};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Instant;
 
 /// Sessions at once.
@@ -10,20 +12,51 @@ const MANY: usize = 100;
 /// Bytes that pass while keys are agreed on anew every few.
 const LONG: usize = 96 << 20;
 
-/// Starts them all, and looks at what each says.
-fn all_at_once(workspace: &Workspace, options: &[&str]) -> Result {
-    let started: Vec<Child> = (0..MANY)
-        .map(|n| {
-            let mut ssh = workspace.program("ssh");
-            // They wait for one another, so that all are there at once.
-            ssh.args(options).args(["dev", &format!("cat; echo {n}; exit {n}")]);
-            ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-        })
-        .collect::<std::io::Result<_>>()?;
-    for (n, child) in started.into_iter().enumerate() {
-        let out = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert_eq!((out.status.code(), said), (Some(n as i32), format!("{n}\n")), "{out:?}");
+/// What those said that have ended already.
+fn early<T>(started: &mut [(Ends, T)]) -> Result<String> {
+    let mut said = String::new();
+    for (child, _) in started {
+        if let Some(status) = child.0.try_wait()? {
+            said.push_str(&format!("{status}: "));
+            child.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
+        }
+    }
+    Ok(said)
+}
+
+/// Starts this command so often, sees that all are there at the same moment, and looks at what each says.
+fn all_at_once(command: impl Fn(&str) -> Result<Command>) -> Result {
+    let _alone = alone();
+    let (here, come) = mpsc::channel();
+    let mut started = Vec::new();
+    for n in 0..MANY {
+        // Each waits for the end of its input, which none is given before all have come.
+        let mut command = command(&format!("echo here; cat; echo {n}; exit {n}"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Ends(command.spawn()?);
+        let mut out = BufReader::new(child.0.stdout.take().ok_or("no output")?);
+        let here = here.clone();
+        let heard = std::thread::spawn(move || -> std::io::Result<String> {
+            let (mut first, mut rest) = (String::new(), String::new());
+            out.read_line(&mut first)?;
+            let _ = here.send(first);
+            out.read_to_string(&mut rest)?;
+            Ok(rest)
+        });
+        started.push((child, heard));
+    }
+    for n in 0..MANY {
+        let first = come.recv_timeout(PATIENCE);
+        if first.as_deref() != Ok("here\n") {
+            return Err(format!("{n} of {MANY} were here at once: {}", early(&mut started)?).into());
+        }
+    }
+    for (child, _) in &mut started {
+        drop(child.0.stdin.take());
+    }
+    for (n, (mut child, heard)) in started.into_iter().enumerate() {
+        let said = heard.join().map_err(|_| "a reader panicked")??;
+        assert_eq!((child.0.wait()?.code(), said), (Some(n as i32), format!("{n}\n")));
     }
     Ok(())
 }
@@ -35,7 +68,11 @@ fn a_hundred_commands_share_a_connection() -> Result {
     let mut master = workspace.program("ssh");
     let _master = Ends(master.args(["-M", "-N", "-o", &control, "dev"]).spawn()?);
     wait("the shared connection", || workspace.path("control").exists().then_some(()))?;
-    all_at_once(&workspace, &["-o", &control])?;
+    all_at_once(|script| {
+        let mut ssh = workspace.program("ssh");
+        ssh.args(["-o", &control, "dev", script]);
+        Ok(ssh)
+    })?;
     let began = Instant::now();
     for _ in 0..20 {
         let out = workspace.ssh(&["-o", &control, "dev", "true"])?;
@@ -49,7 +86,18 @@ fn a_hundred_commands_share_a_connection() -> Result {
 
 #[test]
 fn a_hundred_commands_come_by_themselves() -> Result {
-    all_at_once(&Workspace::start()?, &[])
+    let workspace = Workspace::start()?;
+    all_at_once(|script| {
+        let mut ssh = workspace.program("ssh");
+        ssh.args(["dev", script]);
+        Ok(ssh)
+    })
+}
+
+#[test]
+fn a_hundred_commands_come_without_openssh() -> Result {
+    let workspace = Workspace::start()?;
+    all_at_once(|script| workspace.native(&["dev", script]))
 }
 
 #[test]

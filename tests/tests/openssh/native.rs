@@ -102,7 +102,7 @@ fn output_and_errors_are_whole_to_the_last_byte() -> Result {
     assert_eq!(finish(workspace.other("sh").args(["-c", &late]), b"")?.stdout, b"100000\n");
     // Both in one pipe: each line that was written first comes first. The pipe is left as it was found.
     let mut shell = workspace.other("sh");
-    let script = "for n in $(seq 20); do echo out $n; sleep 0.02; echo err $n >&2; sleep 0.02; done";
+    let script = "for n in $(seq 10); do echo out $n; sleep 0.1; echo err $n >&2; sleep 0.1; done";
     shell.args([
         "-c",
         &format!(
@@ -111,7 +111,7 @@ fn output_and_errors_are_whole_to_the_last_byte() -> Result {
         ),
     ]);
     let out = finish(&mut shell, b"")?;
-    let expected: String = (1..=20).map(|n| format!("out {n}\nerr {n}\n")).collect();
+    let expected: String = (1..=10).map(|n| format!("out {n}\nerr {n}\n")).collect();
     assert!(out.stdout.starts_with(expected.as_bytes()), "{}", String::from_utf8_lossy(&out.stdout));
     assert_eq!((out.stdout.len(), out.stderr.len()), (expected.len() + 200_000, 0), "{out:?}");
     Ok(())

@@ -11,27 +11,52 @@ use tests::deployment::{Deployment, Place};
 use tests::lab::{Lab, Nat};
 
 #[test]
-fn a_killed_agent_ends_it_with_a_sentence() -> Result {
-    let mut workspace = Workspace::start()?;
-    // The program itself outlives the agent, and is no use to anybody then.
-    let mut command = workspace.native(&["dev", "echo up; exec sleep 60"])?;
-    let mut ssh = Ends(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
-    ssh.0.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 3])?;
-    workspace.agent().kill()?;
-    let killed = Instant::now();
-    let status = wait("the end", || ssh.0.try_wait().ok().flatten())?;
-    println!("ended {:?} after its agent", killed.elapsed());
-    // Two seconds of patience, which simulated time holds exactly; the rest is for a busy machine.
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
-    assert_eq!(status.code(), Some(255));
-    let mut said = String::new();
-    ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
-    insta::assert_snapshot!(said, @r#"
-    error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
-    hint: log in again with `warren login URL`
-    code: EXPELLED
-    "#);
-    Ok(())
+fn a_killed_agent_ends_it_within_three_seconds_with_a_sentence() -> Result {
+    Workspace::start()?.told_in_time(
+        |workspace| {
+            // The program itself outlives the agent, and is no use to anybody then.
+            let mut command = workspace.native(&["dev", "echo up; exec sleep 60"])?;
+            let mut ssh = Ends(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+            ssh.0.stdout.as_mut().ok_or("no output")?.read_exact(&mut [0; 3])?;
+            Ok(ssh)
+        },
+        |mut ssh| {
+            let status = wait("the end", || ssh.0.try_wait().ok().flatten())?;
+            assert_eq!(status.code(), Some(255));
+            let mut said = String::new();
+            ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
+            insta::allow_duplicates!(insta::assert_snapshot!(said, @r#"
+            error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
+            hint: `warren status` shows what there is
+            code: AGENT_GONE
+            "#));
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn a_shell_on_a_terminal_is_told_as_soon() -> Result {
+    Workspace::start()?.told_in_time(
+        |workspace| {
+            let mut screen = Screen::start(with_terminal(&workspace.native(&["dev"])?), 80, 24)?;
+            screen.types("PS1=; echo read''y\r")?;
+            screen.shows("ready\r\n")?;
+            Ok(screen)
+        },
+        |mut screen| {
+            let ended = wait("the end", || screen.program.0.try_wait().ok().flatten())?;
+            let text = screen.shows("code: AGENT_GONE\r\n")?;
+            assert_eq!(ended.code(), Some(255), "{text}");
+            insta::allow_duplicates!(insta::assert_snapshot!(text.replace('\r', ""), @r#"
+
+            error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
+            hint: `warren status` shows what there is
+            code: AGENT_GONE
+            "#));
+            Ok(())
+        },
+    )
 }
 
 /// The text with `TIME` for each moment in UTC.
@@ -167,8 +192,8 @@ fn who_logs_out_is_out_of_the_workspace_too() -> Result {
     ssh.0.stderr.take().ok_or("no errors")?.read_to_string(&mut said)?;
     insta::assert_snapshot!(said, @r#"
     error: lost workspace "dev": the session was ended by logging out
-    hint: `warren status` shows what there is
-    code: AGENT_GONE
+    hint: log in again with `warren login URL`
+    code: EXPELLED
     "#);
     Ok(())
 }
