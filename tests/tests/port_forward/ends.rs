@@ -93,48 +93,63 @@ fn resets_halves_and_ends_are_carried_both_ways() -> Result {
     forwarding.stop()
 }
 
+/// Waits until the only tunnel goes directly.
+fn wait_direct(deployment: &Deployment<'_>) -> Result {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let tunnels = deployment.tunnels("dev")?;
+        if matches!(&tunnels[..], [tunnel] if tunnel["path"]["kind"] == "direct") {
+            return Ok(());
+        }
+        assert!(Instant::now() < until, "{tunnels:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// How long after its agent's death a person may hold a connection that is over.
+const TOLD: Duration = Duration::from_secs(3);
+
 #[test]
 fn what_is_held_ends_within_three_seconds_of_the_agents_death_and_new_ones_wait_for_the_next() -> Result {
-    let (deployment, agent, token) = deployed()?;
+    let (deployment, mut agent, token) = deployed()?;
     let service = TcpListener::bind("127.0.0.1:0")?;
     let port = service.local_addr()?.port();
-    for direct in [true, false] {
-        let _again = if direct { None } else { Some(deployment.start_agent("dev", &token)?) };
-        let spec = format!("0:{port}");
-        let arguments = ["--tcp", &spec];
-        let mut forwarding = if direct {
-            Forwarding::start(&deployment, &arguments)?
-        } else {
-            Forwarding::start(&deployment, &["--tcp", &spec, "--disable-direct-connections"])?
-        };
-        let to = forwarding.at(0)[0];
-        let held = join(to, &service)?;
-        if direct {
-            agent.kill()?
-        } else {
-            _again.as_ref().ok_or("no agent")?.kill()?
-        };
-        let killed = Instant::now();
-        assert_eq!(meets(&held.near), Err(ErrorKind::ConnectionReset));
-        // Two seconds of patience, which simulated time holds exactly; the rest is for a busy machine.
-        assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
-        let line = forwarding.says("warning: a connection was closed")?;
-        insta::allow_duplicates!(
-            insta::assert_snapshot!(line, @r#"warning: a connection was closed: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since"#)
-        );
+    for relayed in [false, true] {
+        let mut took = Vec::new();
+        // A machine that is busy with others makes some attempts slower, never quicker.
+        while took.iter().all(|took| *took >= TOLD) {
+            assert!(took.len() < 3, "relayed: {relayed}: {took:?}");
+            let spec = format!("0:{port}");
+            let arguments = ["--tcp", &spec, "--disable-direct-connections"];
+            let mut forwarding =
+                Forwarding::start(&deployment, if relayed { &arguments } else { &arguments[..2] })?;
+            let to = forwarding.at(0)[0];
+            let held = join(to, &service)?;
+            if !relayed {
+                wait_direct(&deployment)?;
+            }
+            agent.kill()?;
+            let killed = Instant::now();
+            assert_eq!(meets(&held.near), Err(ErrorKind::ConnectionReset));
+            took.push(killed.elapsed());
+            println!("relayed: {relayed}: ended {:?} after its agent", killed.elapsed());
+            let line = forwarding.says("warning: a connection was closed")?;
+            insta::allow_duplicates!(
+                insta::assert_snapshot!(line, @r#"warning: a connection was closed: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since"#)
+            );
 
-        // One that comes now waits for the agent's return.
-        let waiting = TcpStream::connect(to)?;
-        forwarding.says("connections wait up to 15s for it")?;
-        let _agent = deployment.start_agent("dev", &token)?;
-        service.set_nonblocking(false)?;
-        let (mut far, _) = service.accept()?;
-        (&waiting).write_all(b"thanks")?;
-        let mut heard = [0; 6];
-        far.read_exact(&mut heard)?;
-        assert_eq!(&heard, b"thanks");
-        forwarding.says("workspace \"dev\" is back")?;
-        forwarding.stop()?;
+            // One that comes now waits for the agent's return.
+            let waiting = TcpStream::connect(to)?;
+            forwarding.says("connections wait up to 15s for it")?;
+            agent = deployment.start_agent("dev", &token)?;
+            let (mut far, _) = service.accept()?;
+            (&waiting).write_all(b"thanks")?;
+            let mut heard = [0; 6];
+            far.read_exact(&mut heard)?;
+            assert_eq!(&heard, b"thanks");
+            forwarding.says("workspace \"dev\" is back")?;
+            forwarding.stop()?;
+        }
     }
     Ok(())
 }

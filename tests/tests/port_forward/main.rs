@@ -10,6 +10,7 @@ mod agent_of_old;
 mod ends;
 mod kinds;
 mod many;
+mod moves;
 mod old_agent;
 mod terminal;
 

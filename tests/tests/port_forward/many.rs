@@ -4,6 +4,8 @@ use super::*;
 
 /// Connections at once, of one tunnel.
 const CROWD: usize = 1_000;
+/// Ports of the range.
+const ROW: u16 = 3;
 
 #[test]
 fn a_thousand_connections_are_carried_at_once() -> Result {
@@ -32,29 +34,53 @@ fn a_thousand_connections_are_carried_at_once() -> Result {
     forwarding.stop()
 }
 
+/// Programs at ports in a row, each of which says its number among them to whoever comes; and their first port. The
+/// same ports a little further up were free too.
+fn row() -> Result<u16> {
+    for _ in 0..200 {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        let Some(end) = port.checked_add(ROW + 10) else { continue };
+        let more: Vec<_> =
+            (port + 1..end).map_while(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
+        if more.len() + 1 < usize::from(ROW + 10) {
+            continue;
+        }
+        let services = std::iter::once(first).chain(more).take(usize::from(ROW));
+        for (n, service) in services.enumerate() {
+            std::thread::spawn(move || {
+                for visitor in service.incoming().flatten() {
+                    let _ = (&visitor).write_all(format!("number {n}").as_bytes());
+                }
+            });
+        }
+        return Ok(port);
+    }
+    Err("no ports in a row".into())
+}
+
 #[test]
 fn a_range_leads_each_port_to_its_own() -> Result {
     let (deployment, _agent, _) = deployed()?;
-    // Ports in a row that are free, there and here.
-    let (services, first) = (0..200)
-        .find_map(|_| {
-            let first = TcpListener::bind("127.0.0.1:0").ok()?;
-            let port = first.local_addr().ok()?.port();
-            let more = (1..3)
-                .map(|n| TcpListener::bind(("127.0.0.1", port + n)).ok())
-                .collect::<Option<Vec<_>>>()?;
-            (port + 13 < u16::MAX).then(|| (std::iter::once(first).chain(more).collect::<Vec<_>>(), port))
-        })
-        .ok_or("no three ports in a row")?;
-    let spec = format!("{}-{}:{first}-{}", first + 10, first + 12, first + 2);
-    let Ok((forwarding, at)) = forward(&deployment, &spec) else {
-        // Somebody else has taken one of them in between.
-        return Ok(());
-    };
-    assert_eq!(at.len(), 3);
-    for (n, service) in services.iter().enumerate() {
-        let _near = TcpStream::connect(at[n][0])?;
-        service.accept()?;
+    // Another program may take one of them in between.
+    let mut tries = (0..20).map(|_| {
+        let first = row()?;
+        let spec = format!("{}-{}:{first}-{}", first + 10, first + 9 + ROW, first + ROW - 1);
+        let forwarded = forward(&deployment, &spec);
+        match forwarded {
+            Err(error) if error.to_string().contains("PORT_IN_USE") => Ok(None),
+            other => other.map(|(forwarding, at)| Some((forwarding, at, first))),
+        }
+    });
+    let (forwarding, at, first) =
+        tries.find_map(Result::transpose).ok_or("others took the ports twenty times")??;
+    assert_eq!(at.len(), usize::from(ROW));
+    for (n, at) in at.iter().enumerate() {
+        let wanted = first + 10 + u16::try_from(n)?;
+        assert!(at.len() == 2 && at.iter().all(|at| at.port() == wanted), "{at:?}");
+        for at in at {
+            assert_eq!(round_trip(*at, b"")?, format!("number {n}").as_bytes(), "{at}");
+        }
     }
     forwarding.stop()
 }
