@@ -1,6 +1,9 @@
 //! What measures and tells of the way to a workspace, with the real programs: ping, speedtest, netcheck, status, and
 //! the bundle for whoever helps.
 
+#[path = "measures/units.rs"]
+mod units;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +21,8 @@ fn result(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// Each run of digits (with its point) as one `N`, so that what is measured has one form.
+/// Each run of digits (with its point) as one `N`, so that what is measured has one form; whether it is the right
+/// number in the right unit is seen in `units.rs`.
 fn measured(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
