@@ -9,12 +9,16 @@ use serde_json::Value;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Requests of one measurement of Redis.
 const REQUESTS: &str = "20000";
 /// Attempts at a client of iperf3, whose server takes one at a time.
 const TRIES: usize = 25;
+/// How long a direct path may take to be found and told.
+const DIRECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The programs in the workspace, and the ports here that lead to them.
 struct Bench {
@@ -48,7 +52,12 @@ pub(super) fn run(runs: usize, seconds: u32) -> Result<Vec<Figure>> {
     let mut columns = Columns::default();
     for run in 1..=runs {
         println!("forwarded ports, run {run} of {runs}");
+        let before = direct_way(&deployment)?;
         bench.measure(&mut columns)?;
+        let after = direct_way(&deployment)?;
+        if before != after {
+            return Err(format!("the path changed while it was measured: {before}, {after}"));
+        }
     }
     Ok(columns.figures())
 }
@@ -88,6 +97,27 @@ impl Columns {
     }
 }
 
+/// The way of the only tunnel and how often it has changed, once it is a direct one: the figures are of such.
+///
+/// # Errors
+/// If it stays another.
+fn direct_way(deployment: &Deployment<'_>) -> Result<String> {
+    let until = Instant::now() + DIRECT_PATIENCE;
+    loop {
+        let tunnels = deployment.tunnels("dev")?;
+        match &tunnels[..] {
+            [tunnel] if tunnel["path"]["kind"] == "direct" => {
+                let changes = tunnel["history"].as_array().map_or(0, Vec::len);
+                return Ok(format!("{} after {changes} changes", tunnel["path"]["address"]));
+            }
+            _ if Instant::now() > until => {
+                return Err(format!("the forward does not go directly: {tunnels:?}"));
+            }
+            _ => sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
 impl Bench {
     fn start(deployment: &Deployment<'_>, seconds: u32) -> Result<Self> {
         let (postgres, port, data) = postgres(deployment)?;
@@ -106,8 +136,6 @@ impl Bench {
             let forwarded = forwarded.ok_or_else(|| format!("no port in {said}"))?.to_owned();
             Ok::<_, String>(Ways { local: ports.get(n).cloned().unwrap_or_default(), forwarded })
         };
-        // Directly, from here on.
-        deployment.json(&["ping", "dev", "--until-direct"])?;
         let (postgres, redis, iperf) = (way(0)?, way(1)?, way(2)?);
         let mut all: Vec<Running> = running.drain(..).map(|(running, _)| running).collect();
         all.push(forward);
@@ -180,7 +208,7 @@ impl Bench {
                 return Ok(bits / 1e9);
             }
             // Its server may not have done with the client before.
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            sleep(Duration::from_millis(200));
         }
         Err(format!("iperf3 reports no throughput: {report}"))
     }
