@@ -65,6 +65,7 @@ const SLOW: &[&str] = &[
     "swarm",
     "tailscale",
     "tools",
+    "words",
     "worlds",
 ];
 

@@ -22,6 +22,9 @@ fn a_node_that_a_relay_refuses_is_told_why() -> Result {
     assert!(result(&out).contains(&format!("cannot be used: {why}")), "{}", result(&out));
     let out = deployment.warren(&["status", "-t", "5"])?;
     assert!(said(&out).contains(&format!("relay own cannot be used: {why}")), "{}", said(&out));
+    let out = deployment.warren(&["status", "-t", "5", "-o", "json"])?;
+    let document = r#"{"warning":{"code":"RELAY_TROUBLE","message":"relay own cannot be used: WHY"}}"#;
+    assert!(said(&out).contains(&document.replace("WHY", why)), "{}", said(&out));
     let log = agent.log_path().to_owned();
     agent.wait("the agent's warning", || std::fs::read_to_string(&log).ok()?.contains(why).then_some(()))?;
     Ok(())
