@@ -191,7 +191,7 @@ fn run_swarm(wanted: &Swarm) -> ExitCode {
             report.worlds as f64 / secs,
             report.failed
         ));
-        for (what, count) in report.outcomes.iter().chain(&report.bites) {
+        for (what, count) in report.outcomes.iter().chain(&report.bites).chain(&report.marks) {
             say(&format!("{count:>12} {what}"));
         }
     }

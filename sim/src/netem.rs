@@ -156,6 +156,11 @@ impl Direction {
         &self.counters
     }
 
+    /// Behaves so from now on.
+    pub const fn behave(&mut self, profile: LinkProfile) {
+        self.profile = profile;
+    }
+
     /// Cut it, or mend it.
     pub fn cut(&mut self, cut: bool) {
         self.cut = cut;

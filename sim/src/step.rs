@@ -52,8 +52,14 @@ pub enum Step {
         /// Whether it is in force.
         on: bool,
     },
+    /// Somebody's link to the internet behaves so from now on, both ways.
+    Link(Role, LinkProfile),
     /// The nearest NAT forgets everything.
     RebootNat(Role),
+    /// The outermost NAT forgets everything and gets another address, and nobody behind it is told.
+    Readdress(Role),
+    /// A process's clock jumps ahead, as after a sleep in which nothing ran.
+    ClockJump(Role, Duration),
     /// The process ends (its kernel says so) and a new one begins.
     Restart(Role),
     /// The process ends (its kernel says so) and none begins.
@@ -102,6 +108,8 @@ pub struct Scenario {
     pub echo: Duration,
     /// Bytes that the client sends in one stream once the tunnel stands, besides the echoes.
     pub transfer: u64,
+    /// The client asks again whenever its peer went down, as a forwarded port does whose agent restarts.
+    pub insists: bool,
     /// When the client asks for the tunnel; at its start if this is zero.
     pub tunnel_at: Time,
     /// How long it lasts.
@@ -130,6 +138,7 @@ impl Scenario {
             mesh: false,
             echo: Duration::from_millis(500),
             transfer: 0,
+            insists: false,
             tunnel_at: Time::ZERO,
             until: Time::from_secs(30),
             steps: Vec::new(),

@@ -45,6 +45,8 @@ pub struct Report {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// How much each kind of fault has touched.
     pub bites: BTreeMap<&'static str, u64>,
+    /// Worlds that have reached a rare state.
+    pub marks: BTreeMap<&'static str, u64>,
     /// How many failed.
     pub failed: u64,
     /// The first failures: the seed, what is wrong, and how to play it again.
@@ -107,6 +109,9 @@ impl Report {
         *self.outcomes.entry(outcome).or_default() += 1;
         for (what, count) in &verdict.bites {
             *self.bites.entry(what).or_default() += count;
+        }
+        for mark in verdict.marks.keys() {
+            *self.marks.entry(mark).or_default() += 1;
         }
         if let Err(why) = check(verdict) {
             self.failed += 1;

@@ -252,6 +252,20 @@ impl Topology {
         Side::behind(self.nats_of(host).iter().map(|id| self.nats[id.0].nat.profile()))
     }
 
+    /// Gives a host's outermost NAT another outside address; it forgets everything. Answers how many mappings that cost.
+    pub fn readdress(&mut self, host: HostId, address: IpAddr) -> Option<usize> {
+        let NatId(nat) = *self.nats_of(host).last()?;
+        let outside = self.nats[nat].outside;
+        let Port { segment, address: before, .. } = self.ports[outside.0];
+        let on_link = &mut self.segments[segment.0].on_link;
+        on_link.remove(&before);
+        on_link.insert(address, outside);
+        self.ports[outside.0].address = address;
+        let lost = self.nats[nat].nat.mappings();
+        self.nats[nat].nat.reboot(Some(address));
+        Some(lost)
+    }
+
     /// Where a host meets the internet: its own port, or the outside of its outermost NAT.
     #[must_use]
     pub fn edge(&self, host: HostId) -> Option<PortId> {

@@ -27,6 +27,7 @@ use tcp::Tcp;
 mod datagrams;
 mod drive;
 pub mod echo;
+pub mod marks;
 pub mod measure;
 pub mod node;
 mod queue;
@@ -93,12 +94,16 @@ pub struct World {
     checks: Checks,
     fates: BTreeMap<Fate, u64>,
     bites: BTreeMap<&'static str, u64>,
+    /// Rare states that were reached, and how often.
+    marks: BTreeMap<&'static str, u64>,
     batch: SendBatch,
     flights: Vec<Flight>,
     relayed: u64,
     places: u8,
     /// Where those who roam are going, and how many datagrams were astray when they left.
     landing: BTreeMap<Role, (crate::topology::Network, u64)>,
+    /// What a link had done when it was last changed.
+    weather: BTreeMap<Role, (crate::topology::PortId, [u64; 3])>,
     /// Hosts that know no way to an address.
     unrouted: BTreeSet<(HostId, IpAddr)>,
 }
@@ -153,11 +158,13 @@ impl World {
             checks: Checks::default(),
             fates: BTreeMap::new(),
             bites: BTreeMap::new(),
+            marks: BTreeMap::new(),
             batch: SendBatch::new(),
             flights: Vec::new(),
             relayed: 0,
             places: 10,
             landing: BTreeMap::new(),
+            weather: BTreeMap::new(),
             unrouted: BTreeSet::new(),
             scenario,
         };
@@ -200,6 +207,7 @@ impl World {
                 echo: self.scenario.echo,
                 transfer: self.scenario.transfer,
                 opens: self.scenario.tunnel_at == Time::ZERO,
+                insists: self.scenario.insists,
                 server: SERVER.2,
             });
         }

@@ -2,6 +2,7 @@
 //! `sim swarm` plays more of them.
 
 use sim::swarm::{self, Report, Size};
+use sim::world::marks::MARKS;
 use std::process::Command;
 
 /// Worlds that every commit plays.
@@ -54,6 +55,8 @@ fn nothing_that_never_must_happens_and_all_are_connected_again_after_their_fault
         let touched = |what: &str| report.bites.get(what).is_some_and(|count| *count > 0);
         let idle: Vec<_> = swarm::plan::BITES.iter().filter(|what| !touched(what)).collect();
         assert!(idle.is_empty(), "faults that touched nothing in {} worlds: {idle:?}", report.worlds);
+        let never: Vec<_> = MARKS.iter().filter(|mark| !report.marks.contains_key(**mark)).collect();
+        assert!(never.is_empty(), "states that none of {} worlds has reached: {never:?}", report.worlds);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a seed draws: networks, links, relays, and the faults, frozen as the steps of a scenario.
 
-use crate::netem::LinkProfile;
+use crate::netem::{Burst, LinkProfile};
 use crate::step::{Role, Scenario, Step};
 use crate::topology::Network;
 use proto_core::seed::{Rng, Seed};
@@ -14,9 +14,18 @@ const LAST_BEGINS: Time = Time::from_secs(25);
 const LONGEST: Duration = Duration::from_secs(8);
 /// The most faults in a world.
 const FAULTS_MAX: u64 = 4;
+/// A storm on a link: every tenth packet begins a burst in which nine of ten are lost, of five on the average.
+const STORMY: Burst = Burst { enter_ppm: 100_000, leave_ppm: 200_000, loss_ppm: 900_000 };
+/// So much slower is a link that goes another way.
+const SLOWER: Duration = Duration::from_millis(250);
+/// What passes a tunnel in a tunnel: less than a full packet of ours, more than a probe.
+const NARROW: usize = 1_200;
 /// After the last mend everybody must be connected within so long: three rounds of the slowest repetition, a
 /// netcheck each 20 s, as a moved node may need one to learn its address and the peer one to learn of it.
 pub const RECOVERY: Duration = Duration::from_secs(60);
+
+/// The same where full packets did not pass: a path that carries none is left alone for a minute.
+pub const RECOVERY_OF_FULL: Duration = Duration::from_secs(75);
 
 /// What counts that each kind of fault has touched something. None may stay at nothing over many worlds, or it was no
 /// fault.
@@ -32,6 +41,11 @@ pub const BITES: &[&str] = &[
     "jitter",
     "duplicate",
     "reorder",
+    "loss burst",
+    "latency step",
+    "mtu drop",
+    "address change",
+    "clock jump",
 ];
 
 /// The world that this seed stands for.
@@ -40,6 +54,7 @@ pub fn draw(seed: u64) -> Scenario {
     let mut rng = Seed::from_u64(seed).fork("swarm").rng();
     let [client, agent] = [network(&mut rng), network(&mut rng)];
     let mut scenario = Scenario::pair(seed, client, agent).named(super::NAME);
+    scenario.insists = true;
     scenario.links = [(); 3].map(|()| link(&mut rng));
     scenario.relays = if rng.permille(700) { &[Role::Relay, Role::Server] } else { &[Role::Server] };
     scenario.echo = Duration::from_millis(rng.range(50..1_000));
@@ -48,7 +63,9 @@ pub fn draw(seed: u64) -> Scenario {
         fault(&mut rng, &mut scenario);
     }
     scenario.steps.sort_by_key(|(at, _)| *at);
-    scenario.until = healed(&scenario) + RECOVERY;
+    let narrow =
+        scenario.steps.iter().any(|(_, step)| matches!(step, Step::Link(_, link) if link.mtu == NARROW));
+    scenario.until = healed(&scenario) + if narrow { RECOVERY_OF_FULL } else { RECOVERY };
     scenario
 }
 
@@ -96,7 +113,9 @@ fn fault(rng: &mut Rng, scenario: &mut Scenario) {
     let server = pick(rng, servers);
     let part = |from, to, on| Step::Partition { from, to, on };
     let cut = |who, up, down| Step::Cut { who, up, down };
-    let steps: Vec<(Time, Step)> = match rng.range(0..10) {
+    let own = scenario.links[usize::from(end == Role::Agent)];
+    let worse = |worse| vec![(at, Step::Link(end, worse)), (mended, Step::Link(end, own))];
+    let steps: Vec<(Time, Step)> = match rng.range(0..20) {
         0 => vec![(at, part(end, other, true)), (mended, part(end, other, false))],
         1 => [(at, true), (mended, false)]
             .into_iter()
@@ -108,6 +127,18 @@ fn fault(rng: &mut Rng, scenario: &mut Scenario) {
         5 => vec![(at, Step::RebootNat(end))],
         6 => vec![(at, Step::Restart(server))],
         7 => vec![(at, Step::PowerOff(server)), (mended, Step::PowerOn(server))],
+        9 => vec![(at, cut(end, true, false)), (mended, cut(end, false, false))],
+        10 => vec![(at, cut(end, false, true)), (mended, cut(end, false, false))],
+        11 => vec![(at, part(server, end, true)), (mended, part(server, end, false))],
+        // A client that starts anew comes under another name, which an agent that was away meanwhile may be told before
+        // the old one: not drawn until that is mended.
+        12 => vec![(at, Step::Restart(Role::Agent))],
+        13 => vec![(at, Step::PowerOff(Role::Agent)), (mended, Step::PowerOn(Role::Agent))],
+        14 => worse(LinkProfile { burst: Some(STORMY), ..own }),
+        15 => worse(LinkProfile { latency: own.latency + SLOWER, ..own }),
+        16 => worse(LinkProfile { mtu: NARROW, ..own }),
+        17 => vec![(at, Step::Readdress(end))],
+        18 => vec![(at, Step::ClockJump(end, mended.since(at) * 60))],
         8 => vec![(at, Step::Roam(end, network(rng), mended.since(at)))],
         _ => vec![(at, Step::Drain(server)), (mended, Step::Restart(server))],
     };

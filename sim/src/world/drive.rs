@@ -1,5 +1,6 @@
 //! Processes: drained until they have nothing left to say, and woken when they asked for it.
 
+use super::marks::mark_of;
 use super::queue::Event;
 use super::{Process, World};
 use crate::topology::HostId;
@@ -117,6 +118,9 @@ impl World {
         self.trace.note(self.now, Happening::Said, [id.0 as u64, event_number(event), 0, 0], || {
             format!("{name}: {event:?}")
         });
+        if let Some(mark) = mark_of(event) {
+            *self.marks.entry(mark).or_insert(0) += 1;
+        }
         let NodeEvent::Route { key, route } = event else { return };
         let peer = self.hosts.iter().position(|h| matches!(&h.process, Process::Node(n) if n.key() == *key));
         for via in [route.primary, route.duplicate].into_iter().flatten() {

@@ -47,6 +47,8 @@ pub struct NodePlan {
     pub transfer: u64,
     /// Whether it asks for the tunnel as soon as it starts.
     pub opens: bool,
+    /// Whether it asks again for a peer that went down.
+    pub insists: bool,
     /// The server's address.
     pub server: IpAddr,
 }
@@ -61,6 +63,8 @@ pub struct Node {
     origin: Time,
     base: Time,
     routes: BTreeMap<NodePublic, Route>,
+    /// Whom it asks for again.
+    insists: Option<NodeId>,
     /// Whether a route was ever direct.
     pub ever_direct: bool,
     /// Sockets opened besides, by port.
@@ -111,6 +115,7 @@ impl Node {
             origin: now,
             base,
             routes: BTreeMap::new(),
+            insists: plan.agent.clone().filter(|_| plan.insists),
             ever_direct: false,
             opened: BTreeMap::new(),
             peer_up_at: None,
@@ -162,6 +167,11 @@ impl Node {
     #[must_use]
     pub fn world(&self, local: Time) -> Time {
         self.origin + local.since(self.base)
+    }
+
+    /// Its clock jumps ahead.
+    pub fn jump(&mut self, ahead: Duration) {
+        self.base += ahead;
     }
 
     /// Gives it a command.
@@ -218,6 +228,9 @@ impl Node {
             StackEvent::Node(NodeEvent::PeerDown { key, .. }) => {
                 self.routes.remove(key);
                 self.app.peer_down(key);
+                if let Some(agent) = self.insists.clone() {
+                    self.command(NodeCommand::OpenTunnel(agent), now);
+                }
             }
             StackEvent::Node(NodeEvent::Route { key, route }) => self.reroute(key, *route, now),
             StackEvent::Node(_) => {}

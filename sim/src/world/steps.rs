@@ -2,6 +2,7 @@
 
 use super::queue::Event;
 use super::{Process, World};
+use crate::netem::{LinkCounters, LinkProfile};
 use crate::step::{Role, Step};
 use crate::topology::{Fate, HostId, Network, Place, v4};
 use proto_core::id::NodeId;
@@ -35,6 +36,9 @@ impl World {
                     self.net.nat_mut(nat).reboot(None);
                 }
             }
+            Step::Link(who, profile) => self.behave(who, profile),
+            Step::Readdress(who) => self.readdress(who),
+            Step::ClockJump(who, ahead) => self.jump(who, ahead),
             Step::Restart(who) => self.restart(who),
             Step::Stop(who) => self.stop(who),
             Step::PowerOff(who) => self.power_off(who),
@@ -101,6 +105,48 @@ impl World {
         let (up, down) = self.net.links(port);
         up.cut(cut_up);
         down.cut(cut_down);
+    }
+
+    /// Changes a link, and counts what the change before has touched.
+    fn behave(&mut self, who: Role, profile: LinkProfile) {
+        let Some(port) = self.host(who).and_then(|id| self.net.edge(id)) else { return };
+        let (up, down) = self.net.links(port);
+        let before = *up.profile();
+        up.behave(profile);
+        down.behave(profile);
+        let counters = [*up.counters(), *down.counters()];
+        let sum = |of: fn(&LinkCounters) -> u64| counters.iter().map(of).sum::<u64>();
+        let now = [sum(|c| c.lost), sum(|c| c.carried), sum(|c| c.too_long)];
+        let then = self.weather.remove(&who);
+        if let Some((_, then)) = then.filter(|(at, _)| *at == port) {
+            let [lost, carried, too_long] = [0, 1, 2].map(|n| now[n] - then[n]);
+            for (what, touched, changed) in [
+                ("loss burst", lost, before.loss_ppm > profile.loss_ppm || before.burst.is_some()),
+                ("latency step", carried, before.latency > profile.latency),
+                ("mtu drop", too_long, before.mtu < profile.mtu),
+            ] {
+                if changed {
+                    self.bite(what, touched);
+                }
+            }
+        }
+        self.weather.insert(who, (port, now));
+    }
+
+    fn readdress(&mut self, who: Role) {
+        self.places += 1;
+        let address = v4(203, 0, 113, self.places);
+        let lost = self.host(who).and_then(|id| self.net.readdress(id, address));
+        self.bite("address change", lost.unwrap_or(0) as u64);
+    }
+
+    fn jump(&mut self, who: Role, ahead: Duration) {
+        let Some(id) = self.host(who) else { return };
+        if let Process::Node(node) = &mut self.hosts[id.0].process {
+            node.jump(ahead);
+            self.bite("clock jump", 1);
+            self.drive(id);
+        }
     }
 
     fn partition(&mut self, from: Role, to: Role, on: bool) {

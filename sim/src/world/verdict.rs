@@ -45,6 +45,8 @@ pub struct Verdict {
     pub fates: BTreeMap<Fate, u64>,
     /// How much each kind of fault has touched.
     pub bites: BTreeMap<&'static str, u64>,
+    /// Rare states that were reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
     /// What the NATs did, summed.
     pub nats: NatCounters,
     /// What the client's and the agent's own NATs did, each side summed.
@@ -184,6 +186,7 @@ pub(super) fn judge(mut world: World) -> Verdict {
         },
         fates: world.fates,
         bites: world.bites,
+        marks: world.marks,
         trace: world.trace,
     }
 }
