@@ -4,4 +4,5 @@
 mod carriers;
 mod cells;
 mod families;
+mod mtu;
 mod twin;
