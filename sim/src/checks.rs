@@ -27,8 +27,8 @@ const KEPT: usize = 32;
 pub struct Checks {
     violations: Vec<String>,
     probes: BTreeMap<HostId, VecDeque<Time>>,
-    /// Disco datagrams that a host has put on the wire.
-    discovery: BTreeMap<HostId, u64>,
+    /// Datagrams that a host has put on the wire.
+    datagrams: BTreeMap<HostId, BTreeMap<Kind, u64>>,
     /// When a host last received something from an address, and who really sent it.
     heard: BTreeMap<(HostId, SocketAddr), (HostId, Time)>,
     /// When a packet of a host to an address last arrived anywhere, and at whom.
@@ -49,10 +49,10 @@ impl Checks {
         &self.violations
     }
 
-    /// How many disco datagrams a host has put on the wire.
+    /// How many datagrams a host has put on the wire, by kind.
     #[must_use]
-    pub fn discovery(&self, host: HostId) -> u64 {
-        self.discovery.get(&host).copied().unwrap_or(0)
+    pub fn datagrams(&self, host: HostId) -> BTreeMap<Kind, u64> {
+        self.datagrams.get(&host).cloned().unwrap_or_default()
     }
 
     /// Something must not have happened.
@@ -65,11 +65,9 @@ impl Checks {
     /// A host puts a datagram on the wire.
     pub fn sent(&mut self, now: Time, host: HostId, kind: Kind, bytes: &[u8]) {
         self.wire(now, bytes);
+        *self.datagrams.entry(host).or_default().entry(kind).or_default() += 1;
         if !matches!(kind, Kind::Stun | Kind::Disco) {
             return;
-        }
-        if kind == Kind::Disco {
-            *self.discovery.entry(host).or_default() += 1;
         }
         let probes = self.probes.entry(host).or_default();
         while probes.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {

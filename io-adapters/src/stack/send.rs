@@ -285,7 +285,8 @@ impl<W: WgEngine> Stack<W> {
         }
     }
 
-    /// Sends one sealed packet one way. Data counts as activity, handshakes do not.
+    /// Sends one sealed packet one way. Data counts as activity; handshakes do not, and neither do keepalives, which
+    /// nobody answers.
     pub(super) fn send_one(&mut self, key: &NodePublic, via: Via, bytes: &[u8]) {
         const DATA: u8 = 4;
         match via {
@@ -296,7 +297,7 @@ impl<W: WgEngine> Stack<W> {
                 }
             }
         }
-        if bytes.first() == Some(&DATA) {
+        if bytes.first() == Some(&DATA) && bytes.len() > OVERHEAD {
             self.sent(key, via, 1, bytes.len());
         }
     }

@@ -5,6 +5,7 @@ use crate::step::{Role, Scenario};
 use proto_core::explain::{Reason, Side};
 use proto_core::node::PeerStatus;
 use proto_core::time::{Duration, Time};
+use proto_core::wire::Kind;
 
 /// Between two looks at the routes: the grain of what is measured.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
@@ -81,7 +82,8 @@ impl World {
     }
 
     fn probes(&self) -> u64 {
-        [Role::Client, Role::Agent].iter().map(|role| self.checks.discovery(self.roles[role])).sum()
+        let of = |role| self.checks.datagrams(self.roles[&role]).get(&Kind::Disco).copied();
+        [Role::Client, Role::Agent].into_iter().filter_map(of).sum()
     }
 
     /// What the client knows of the agent, and the agent of the client.

@@ -12,6 +12,7 @@ use crate::trace::Trace;
 use crate::verdict::{Replay, Violations};
 use proto_core::nat::Report;
 use proto_core::time::Duration;
+use proto_core::wire::Kind;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -61,6 +62,8 @@ pub struct Verdict {
     pub tcp: TcpCounters,
     /// Bytes that the servers wrote to streams.
     pub relayed: u64,
+    /// Datagrams that the client and the agent put on the wire, by kind.
+    pub sent: [BTreeMap<Kind, u64>; 2],
     /// The most probes of one host within a second.
     pub most_probes: usize,
     /// The command that shows the run in full.
@@ -178,6 +181,7 @@ pub(super) fn judge(mut world: World) -> Verdict {
         links: sum_links(&world),
         tcp: world.tcp.counters,
         relayed: world.relayed,
+        sent: [client, agent].map(|host| world.checks.datagrams(host)),
         most_probes: world.checks.most_probes,
         replay: Replay {
             command: "replay",
