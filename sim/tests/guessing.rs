@@ -1,7 +1,11 @@
 //! Port guessing, row by row: how many pairs go direct, how fast, and with how many packets. 300 worlds a row, both
 //! ends asserted, a round trip of 50 ms between the two and to every server.
 
+use proto_core::time::Time;
 use sim::scorecard::{Card, Cell, Pair, find};
+use sim::step::{Role, Scenario, Step};
+use sim::topology::Network;
+use sim::world::World;
 
 const SEEDS: u64 = 300;
 /// What plain punching, the peer's words and a netcheck's end add to the tries of an attempt.
@@ -46,6 +50,23 @@ fn two_nats_of_random_ports_stay_relayed_and_say_why_in_time() {
     assert_eq!(cell.direct_share, 0.0, "{cell:#?}");
     assert!(cell.probes.p99 < 300, "nothing is guessed where nothing can be hit: {cell:#?}");
     assert!(cell.verdict_right_within_3s_share >= Some(0.95), "{cell:#?}");
+}
+
+#[test]
+fn the_sockets_of_a_guess_end_with_its_tunnel() {
+    for seed in 0..20 {
+        // In the middle of an attempt, and after one that has found a path.
+        for (closed, direct) in [(6, false), (20, true)] {
+            let mut scenario = Scenario::pair(seed, Network::PortRestricted, Network::Symmetric)
+                .relays(&[Role::Server, Role::Relay])
+                .step(closed, Step::CloseTunnel)
+                .until(closed + 40);
+            scenario.tunnel_at = Time::from_secs(5);
+            let verdict = World::new(scenario, false).run();
+            assert!(verdict.violations.none().is_ok(), "{verdict}");
+            assert!(verdict.ever_direct == [true; 2] || !direct, "{verdict}");
+        }
+    }
 }
 
 #[test]

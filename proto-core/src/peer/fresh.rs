@@ -58,6 +58,11 @@ impl Fresh {
         self.link == Some(link)
     }
 
+    /// The socket, if there is one.
+    pub(super) const fn link(&self) -> Option<LinkId> {
+        self.link
+    }
+
     /// Whether this may be its name.
     pub(super) const fn names(&self, link: LinkId) -> bool {
         link.0 >= self.first.0 && link.0 - self.first.0 < limits::FRESH_SOCKETS
@@ -116,6 +121,11 @@ impl Peer {
     pub(super) fn on_fresh_stun(&mut self, bytes: &[u8], now: Time) {
         let Ok(answer) = stun::Response::parse(bytes) else { return };
         if !matches!(self.fresh.stage, Stage::Asking { tx, .. } if tx == answer.transaction) {
+            return;
+        }
+        if self.path.is_some() {
+            // Found meanwhile: nobody is told of this address, and what was opened stays.
+            self.fresh.stage = Stage::Spare { until: now };
             return;
         }
         self.fresh.stage = Stage::Ready { mapped: answer.mapped, since: now };

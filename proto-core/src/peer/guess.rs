@@ -279,6 +279,11 @@ impl Peer {
         self.guess.stage = Stage::Trying { at, guesses, left, next: now };
     }
 
+    /// The sockets that this peer has asked for, which end with it.
+    pub(crate) fn sockets(&self) -> Vec<LinkId> {
+        self.guess.sockets.keys().copied().chain(self.fresh.link()).collect()
+    }
+
     /// A socket that we asked for is there.
     pub(super) fn on_guess_link(&mut self, link: LinkId, address: SocketAddr, now: Time) {
         if let Some(up @ None) = self.guess.sockets.get_mut(&link) {

@@ -145,6 +145,12 @@ impl Node {
         self.opened.remove(&port_of(link));
     }
 
+    /// Sockets opened besides that nobody can use any more: there is no peer left.
+    #[must_use]
+    pub fn left_sockets(&self) -> usize {
+        if self.stack.node().status().peers.is_empty() { self.opened.len() } else { 0 }
+    }
+
     /// The socket at a port.
     #[must_use]
     pub fn link_at(&self, port: u16) -> Option<LinkId> {

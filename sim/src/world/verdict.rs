@@ -161,6 +161,12 @@ pub(super) fn judge(mut world: World) -> Verdict {
     }
     let received = world.node(Role::Agent).map_or(0, |n| n.app.stats.transferred);
     count_bites(&mut world);
+    for role in [Role::Client, Role::Agent] {
+        let left = world.node(role).map_or(0, super::Node::left_sockets);
+        if left > 0 {
+            world.checks.violate(world.now, format_args!("{left} sockets of {role:?} outlived its peers"));
+        }
+    }
     Verdict {
         name: world.scenario.name.clone(),
         seed: world.scenario.seed,

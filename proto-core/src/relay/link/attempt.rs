@@ -176,7 +176,8 @@ impl RelayLink {
                 Err(error) => self.node_failed(&error.to_string(), now),
             },
             (Frame::Health { problem }, Some(_)) if !problem.is_empty() => {
-                let why = format!("the relay refused this node: {problem}");
+                let told: String = problem.chars().take(limits::PROBLEM_MAX).collect();
+                let why = format!("the relay refused this node: {told}");
                 self.node_failed(&why, now);
             }
             (_, Some(_)) => {}
