@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::native_terminal::{CAT, with_terminal};
-use super::screen::Screen;
+use super::screen::{Screen, plain};
 use super::workspace::{Ends, Workspace, signal, wait};
 use std::io::Read;
 use std::process::Stdio;
@@ -48,7 +48,7 @@ fn a_shell_on_a_terminal_is_told_as_soon() -> Result {
             let ended = wait("the end", || screen.program.0.try_wait().ok().flatten())?;
             let text = screen.shows("code: AGENT_GONE\r\n")?;
             assert_eq!(ended.code(), Some(255), "{text}");
-            insta::allow_duplicates!(insta::assert_snapshot!(text.replace('\r', ""), @r#"
+            insta::allow_duplicates!(insta::assert_snapshot!(plain(&text), @r#"
 
             error: lost workspace "dev": it has ended: its connection to the server closed, and nothing was heard of it since
             hint: `warren status` shows what there is

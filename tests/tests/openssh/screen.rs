@@ -11,6 +11,14 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+/// What a shell says at any moment: that it takes what is pasted in brackets.
+const BRACKETS: &str = "\u{1b}[?2004h";
+
+/// The text without what a terminal does not show by itself.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(BRACKETS, "").replace('\r', "")
+}
+
 /// A person's terminal, with a program on it.
 pub(crate) struct Screen {
     keyboard: File,

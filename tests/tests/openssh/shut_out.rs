@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::native_terminal::with_terminal;
-use super::screen::Screen;
+use super::screen::{Screen, plain};
 use super::workspace::{Ends, Workspace, finish, wait};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -94,7 +94,7 @@ fn a_revoked_token_ends_a_shell_an_ssh_session_and_forwarded_ports() -> Result {
     assert_eq!(status.code(), Some(255), "{text}");
     // OpenSSH has a last word of its own, one or the other.
     let ssh: String = ended(ssh, revoked)?.split_inclusive('\n').take(3).collect();
-    let mut all = format!("# a shell\n{}\n# ssh\n{ssh}\n", text.replace('\r', ""));
+    let mut all = format!("# a shell\n{}\n# ssh\n{ssh}\n", plain(&text));
     held.set_read_timeout(Some(SOON))?;
     assert!(!matches!(held.read(&mut [0]), Ok(1..)));
     let status = wait("the forward's end", || forward.0.try_wait().ok().flatten())?;

@@ -20,7 +20,9 @@ def mode():
 
 
 def say(what):
-    print(mode(), what, flush=True)
+    # In one piece: several threads speak.
+    sys.stdout.write(f"{mode()} {what}\n")
+    sys.stdout.flush()
 
 
 def pcp(request, external, lifetime=600, result=0, port=None):
