@@ -14,7 +14,9 @@ use proto_core::time::Duration;
 const SETTLED: u64 = 20;
 /// How long it is watched after that, in seconds.
 const WATCHED: u64 = 5;
-/// No gap of the data may be so long from the fifth second on, whatever is tried meanwhile.
+/// From when on data must flow without a gap, in seconds: the tunnel stands by then.
+const FLOWING: u64 = 5;
+/// No gap of the data may be so long from then on, whatever is tried meanwhile.
 const GAP: Duration = Duration::from_millis(600);
 /// The six kinds of the core matrix, by the catalogue's names.
 const CORE: [&str; 6] =
@@ -78,10 +80,10 @@ impl Pair {
         let direct = self.outcome() == Outcome::Direct;
         let how = if direct { "direct" } else { "relayed" };
         demand(verdict.all(direct, SETTLED, SETTLED + WATCHED), &format!("both ends are {how} at last"))?;
-        let gap = verdict.gap(SETTLED.min(5), SETTLED + WATCHED);
+        let gap = verdict.gap(FLOWING, SETTLED + WATCHED);
         demand(
             gap < GAP,
-            &format!("data flows from the fifth second on without a gap of {GAP:?} ({gap:?})"),
+            &format!("data flows from second {FLOWING} on without a gap of {GAP:?} ({gap:?})"),
         )?;
         let layers = || self.client.layers.iter().chain(&self.agent.layers);
         let blocks = layers().any(|nat| nat.udp == UdpRules::Block);
